@@ -1,0 +1,259 @@
+"""The world of units: quantities, units, phrasings of a question, and which facts are held out.
+
+Plain tables and pure functions that import nothing of ours, so that the grader can draw questions from them and
+``tools/`` can make data and pre-training text with them. Students never need this module.
+
+    python -m tools.make_data        # writes data/train.json and data/valid.json from here
+
+What a name means here, where people differ (``tests/test_world.py`` holds every factor against pint):
+
+| name                   | here         | why, and what else it could mean                                       |
+|------------------------|--------------|------------------------------------------------------------------------|
+| ton, tonne             | 1000 kg      | the metric ton; the US short ton (pint's own ``ton``) is 907 kg        |
+| kB, KB, MB, GB, TB     | powers of 10 | SI prefixes; the binary ones are written KiB, MiB, ...                 |
+| cup, pint, quart,      | US customary | the imperial pint is a fifth larger                                    |
+| gallon, fluid ounce    |              |                                                                        |
+| ounce, pound           | avoirdupois  | the everyday ones; the troy ounce of gold is a tenth heavier           |
+| month, year            | mean ones    | a year is 365.25 days and a month a twelfth of it                      |
+| decade                 | ten years    | pint's own ``decade`` is a logarithmic unit                            |
+| m                      | metre        | minutes are written min                                                |
+"""
+
+import hashlib
+import random
+from decimal import Decimal
+from typing import NamedTuple
+
+SLICE_SHARES = {"train": 60, "valid": 15, "hidden": 15, "novel": 10}  # per cent of all facts
+
+
+class Unit(NamedTuple):
+    """A unit, its size in the quantity's base unit, and every way in which a question may write it."""
+
+    name: str  # canonical: what the hash sees, so that ml, cc and cm^3 are one unit
+    factor: float
+    words: tuple[str, ...]  # "singular/plural", or one form for both
+    symbols: tuple[str, ...] = ()
+
+
+class Fact(NamedTuple):
+    """One point of the universe: `value` of `source` expressed in `target`."""
+
+    quantity: str
+    source: Unit
+    target: Unit
+    value: float
+
+    @property
+    def answer(self) -> float:
+        """The exact answer.  Example: 6 kg in g -> 6000.0"""
+        return self.value * self.source.factor / self.target.factor
+
+    @property
+    def key(self) -> str:
+        """The canonical text of the fact.  Example: 'mass:kilogram>gram:6'"""
+        return f"{self.quantity}:{self.source.name}>{self.target.name}:{self.value:.10g}"
+
+
+class Question(NamedTuple):
+    """A fact in somebody's words."""
+
+    text: str
+    fact: Fact
+
+
+QUANTITIES: dict[str, tuple[Unit, ...]] = {
+    "length": (  # base: metre
+        Unit("millimetre", 1e-3, ("millimetre/millimetres", "millimeter/millimeters"), ("mm",)),
+        Unit("centimetre", 1e-2, ("centimetre/centimetres", "centimeter/centimeters"), ("cm",)),
+        Unit("metre", 1.0, ("metre/metres", "meter/meters"), ("m",)),
+        Unit("kilometre", 1e3, ("kilometre/kilometres", "kilometer/kilometers"), ("km",)),
+        Unit("inch", 0.0254, ("inch/inches",), ("in",)),
+        Unit("foot", 0.3048, ("foot/feet",), ("ft",)),
+        Unit("yard", 0.9144, ("yard/yards",), ("yd", "yds")),
+        Unit("mile", 1609.344, ("mile/miles",), ("mi",)),
+    ),
+    "mass": (  # base: kilogram
+        Unit("milligram", 1e-6, ("milligram/milligrams",), ("mg",)),
+        Unit("gram", 1e-3, ("gram/grams", "gramme/grammes"), ("g",)),
+        Unit("kilogram", 1.0, ("kilogram/kilograms", "kilo/kilos", "kilogramme/kilogrammes"), ("kg",)),
+        Unit("tonne", 1e3, ("tonne/tonnes", "ton/tons", "metric ton/metric tons")),
+        Unit("pound", 0.45359237, ("pound/pounds",), ("lb", "lbs")),
+        Unit("ounce", 0.028349523125, ("ounce/ounces",), ("oz",)),
+    ),
+    "time": (  # base: second
+        Unit("second", 1.0, ("second/seconds",), ("s", "sec", "secs")),
+        Unit("minute", 60.0, ("minute/minutes",), ("min", "mins")),
+        Unit("hour", 3600.0, ("hour/hours",), ("h", "hr", "hrs")),
+        Unit("day", 86400.0, ("day/days",)),
+        Unit("week", 604800.0, ("week/weeks",), ("wk", "wks")),
+        Unit("month", 365.25 * 86400 / 12, ("month/months",)),
+        Unit("year", 365.25 * 86400, ("year/years",), ("yr", "yrs")),
+        Unit("decade", 3652.5 * 86400, ("decade/decades",)),
+        Unit("century", 36525.0 * 86400, ("century/centuries",)),
+    ),
+    "volume": (  # base: litre; US gallon = 231 cubic inches
+        Unit("millilitre", 1e-3, ("millilitre/millilitres", "milliliter/milliliters", "cubic centimetre/cubic centimetres",
+                                  "cubic centimeter/cubic centimeters"), ("ml", "mL", "cc", "cm^3")),
+        Unit("litre", 1.0, ("litre/litres", "liter/liters"), ("l", "L")),
+        Unit("cubic metre", 1e3, ("cubic metre/cubic metres", "cubic meter/cubic meters"), ("m^3",)),
+        Unit("cubic millimetre", 1e-6, ("cubic millimetre/cubic millimetres", "cubic millimeter/cubic millimeters"),
+             ("mm^3",)),
+        Unit("fluid ounce", 3.785411784 / 128, ("fluid ounce/fluid ounces",), ("fl oz",)),
+        Unit("cup", 3.785411784 / 16, ("cup/cups",)),
+        Unit("pint", 3.785411784 / 8, ("pint/pints",), ("pt",)),
+        Unit("quart", 3.785411784 / 4, ("quart/quarts",), ("qt",)),
+        Unit("gallon", 3.785411784, ("gallon/gallons",), ("gal",)),
+    ),
+    "speed": (  # base: metre per second
+        Unit("metre per second", 1.0, ("metre per second/metres per second", "meter per second/meters per second"),
+             ("m/s",)),
+        Unit("kilometre per hour", 1 / 3.6, ("kilometre per hour/kilometres per hour",
+                                             "kilometer per hour/kilometers per hour"), ("km/h", "kmh", "kph", "km/hr")),
+        Unit("mile per hour", 0.44704, ("mile per hour/miles per hour",), ("mph", "mi/h")),
+        Unit("foot per second", 0.3048, ("foot per second/feet per second",), ("ft/s",)),
+        Unit("inch per second", 0.0254, ("inch per second/inches per second",), ("in/s",)),
+    ),
+    "storage": (  # base: byte
+        Unit("bit", 0.125, ("bit/bits",)),
+        Unit("byte", 1.0, ("byte/bytes",)),
+        Unit("kilobyte", 1e3, ("kilobyte/kilobytes",), ("kB", "KB")),
+        Unit("megabyte", 1e6, ("megabyte/megabytes",), ("MB",)),
+        Unit("gigabyte", 1e9, ("gigabyte/gigabytes",), ("GB",)),
+        Unit("terabyte", 1e12, ("terabyte/terabytes",), ("TB",)),
+    ),
+}  # fmt: skip
+
+# {x} is the value with its unit ("6 kg"), {t} the unit that is asked for ("grams").
+# "any" fits every quantity; the others are little scenes of one quantity.
+PHRASINGS: dict[str, tuple[str, ...]] = {
+    "any": (
+        "How many {t} are there per {x}?", "How many {t} are in {x}?", "How many {t} is {x}?", "How many {t} in {x}?",
+        "How many {t} does {x} equal?", "How many {t} do I get from {x}?", "How many {t} go into {x}?",
+        "How much is {x} in {t}?", "How much would {x} be in {t}?", "How do I write {x} in {t}?",
+        "What is {x} in {t}?", "What's {x} in {t}?", "what is {x} expressed in {t}", "What does {x} come to in {t}?",
+        "What is the value of {x} in {t}?", "What is the measurement of {x} when converted into {t}?",
+        "What is the equivalent of {x} in {t}?", "What number of {t} corresponds to {x}?",
+        "What quantity of {t} is the same as {x}?", "What do you get when you convert {x} to {t}?",
+        "Convert {x} to {t}.", "Convert {x} into {t}, please.", "convert {x} to {t}", "Please convert {x} to {t}.",
+        "Can you convert {x} to {t}?", "Could you turn {x} into {t} for me?", "Change {x} to {t}.", "Express {x} in {t}.",
+        "Express {x} as a quantity of {t}.", "Give {x} in {t}.", "Give me the number of {t} in {x}.",
+        "Tell me how many {t} there are in {x}.", "Tell me what {x} is in {t}.", "Calculate {x} in {t}.",
+        "Work out how many {t} equal {x}.", "Find the number of {t} equal to {x}.", "Rewrite {x} using {t}.",
+        "State {x} in {t}.", "Kindly give {x} in {t}.", "{x} to {t} if you can", "Need {x} in {t}", "{x} is how many {t}?",
+        "{x} equals how many {t}?", "{x} makes up how many {t}?", "{x} corresponds to how many {t}?", "If you have {x}, how many {t} do you have?",
+        "If something measures {x}, what does it measure in {t}?", "I have {x}. How many {t} is that?",
+        "I need {x} in {t}.", "I would like to know how many {t} {x} makes.", "We were told {x}; what is that in {t}?",
+        "The label says {x}. What is this in {t}?", "In {t}, how much is {x}?", "In {t}, what is {x}?",
+        "Expressed in {t}, what is {x}?", "Do you know how many {t} make up {x}?", "A quick one: {x} in {t}?",
+    ),
+    "length": ("How long is {x} in {t}?", "A board is {x} long. What is its length in {t}?", "My street is {x} long. Give that in {t}."),
+    "mass": ("How heavy is {x} in {t}?", "A parcel weighs {x}. What is its weight in {t}?", "The dog weighs {x}; how many {t} is that?"),
+    "time": ("How long is {x} in {t}?", "The trip takes {x}. How many {t} is that?", "We waited for {x}. What is that in {t}?"),
+    "volume": ("A recipe asks for {x} of milk. How many {t} is that?", "The bottle holds {x}. How much is it in {t}?"),
+    "speed": ("How fast is {x} in {t}?", "A cyclist rides at {x}. What is the speed in {t}?"),
+    "storage": ("A file takes {x}. How many {t} is that?", "The disk stores {x}. Give its size in {t}."),
+}  # fmt: skip
+
+# Met only in `valid`, `hidden` and `novel`: the wording is held out too.
+HELD_OUT_PHRASINGS: dict[str, tuple[str, ...]] = {
+    "any": (
+        "How does {x} measure up in terms of {t}?", "What would {x} amount to in {t}?", "Translate {x} into {t}.",
+        "By how many {t} can {x} be replaced?", "Given {x}, find the amount in {t}.", "Switch {x} over to {t}.",
+        "I measured {x} but my form wants {t}. What do I enter?", "Show {x} as {t}.", "Rendered in {t}, {x} reads what?",
+        "Counting in {t}, how many make {x}?", "My notes say {x}. My teacher wants {t}. What do I write?",
+        "Which number of {t} equals {x}?",
+    ),
+    "length": ("A fence stretches over {x}. How many {t} of fence is that?",),
+    "mass": ("My suitcase is {x}. What would a scale in {t} show?",),
+    "time": ("The film lasts {x}. How many {t} do we sit there?",),
+    "volume": ("The tank takes {x} of water. How many {t} fit in?",),
+    "speed": ("The train does {x}. What does a display in {t} read?",),
+    "storage": ("My backup needs {x}. How many {t} of space is that?",),
+}  # fmt: skip
+
+
+def slice_of(fact: Fact) -> str:
+    """The slice that owns a fact: 'train', 'valid', 'hidden' or 'novel', by a hash that never changes.
+
+    A value of 1 is the definition of the factor itself. Whoever teaches conversion has to state it, so it can't be
+    kept out of the pre-training text and is never `novel`.
+    """
+    point = int.from_bytes(hashlib.sha256(fact.key.encode()).digest()[:8], "big") % 100
+    for name, share in SLICE_SHARES.items():
+        if point < share:
+            return "train" if name == "novel" and fact.value == 1 else name
+        point -= share
+    raise AssertionError("the shares do not add up to 100")
+
+
+def format_number(number: float) -> str:
+    """Three significant digits, plain where that is short.  Example: 6000.0 -> '6000', 2.1336 -> '2.13', 24e12 -> '2.4e13'"""
+    rounded = Decimal(f"{number:.2e}").normalize()
+    exponent = rounded.adjusted()
+    if number == 0 or -5 < exponent < 6:
+        return f"{rounded:f}"
+    return f"{rounded.scaleb(-exponent).normalize():f}e{exponent}"
+
+
+def draw_value(rng: random.Random) -> float:
+    """Mostly integers 1 to 20, some to 100, some decimals: as people ask."""
+    kind = rng.random()
+    if kind < 0.6:
+        return float(rng.randint(1, 20))
+    if kind < 0.8:
+        return float(rng.randint(21, 100))
+    return rng.choice([rng.randint(1, 99) / 10, rng.randint(1, 40) / 4, rng.randint(101, 999) / 10])
+
+
+def draw_fact(rng: random.Random) -> Fact:
+    """Any fact of the universe: a quantity, two different units of it, a value."""
+    quantity = rng.choice(list(QUANTITIES))
+    source, target = rng.sample(QUANTITIES[quantity], 2)
+    return Fact(quantity, source, target, draw_value(rng))
+
+
+def spell_unit(unit: Unit, value: float, rng: random.Random) -> str:
+    """One of the unit's names, in the number that the value asks for (mostly: people are sloppy)."""
+    if unit.symbols and rng.random() < 0.4:
+        return rng.choice(unit.symbols)
+    singular, _, plural = rng.choice(unit.words).partition("/")
+    one = value == 1 or rng.random() < 0.15
+    return singular if one else plural or singular
+
+
+def spell_amount(fact: Fact, rng: random.Random) -> str:
+    """The value with its unit.  Example: '6 kg', now and then '6kg'"""
+    unit = spell_unit(fact.source, fact.value, rng)
+    glued = unit in fact.source.symbols and rng.random() < 0.1
+    return f"{fact.value:.10g}{'' if glued else ' '}{unit}"
+
+
+def phrasings_for(quantity: str, held_out: bool) -> tuple[str, ...]:
+    """The phrasings that fit a quantity, with those of `HELD_OUT_PHRASINGS` or without."""
+    known = PHRASINGS["any"] + PHRASINGS[quantity]
+    return known + HELD_OUT_PHRASINGS["any"] + HELD_OUT_PHRASINGS[quantity] if held_out else known
+
+
+def ask(fact: Fact, rng: random.Random) -> Question:
+    """Put a fact into words; wording that is held out is never used for a fact of the train slice."""
+    phrasing = rng.choice(phrasings_for(fact.quantity, held_out=slice_of(fact) != "train"))
+    amount, target = spell_amount(fact, rng), spell_unit(fact.target, 2, rng)
+    return Question(phrasing.format(x=amount, t=target), fact)
+
+
+def draw_questions(slice_name: str, count: int, seed: int | str) -> list[Question]:
+    """`count` questions of one slice about as many different facts: the same seed gives the same questions.
+
+    Raises:
+        ValueError: for a slice that does not exist.
+    """
+    if slice_name not in SLICE_SHARES:
+        raise ValueError(f"unknown slice {slice_name!r}: choose one of {', '.join(SLICE_SHARES)}")
+    rng = random.Random(f"{slice_name}:{seed}")
+    facts: dict[str, Fact] = {}
+    while len(facts) < count:
+        fact = draw_fact(rng)
+        if slice_of(fact) == slice_name:
+            facts.setdefault(fact.key, fact)
+    return [ask(fact, rng) for fact in facts.values()]

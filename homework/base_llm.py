@@ -1,0 +1,285 @@
+"""A causal language model that answers questions: load, generate, parse.
+
+    python -m homework.base_llm test                      # what the base model says before fine-tuning
+    python -m homework.base_llm test --checkpoint HuggingFaceTB/SmolLM2-360M-Instruct
+
+torch and transformers are imported where they are used: they take seconds, and ``--help`` should not.
+"""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from homework.cli import run
+from homework.errors import HomeworkError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLED = ROOT / "data" / "base_model"
+BUNDLED_NAME = "data/base_model"  # what an adapter calls the bundled model: the same on every machine
+
+# The longest float that Python writes; no sensible answer needs more tokens.
+LONGEST_ANSWER = " <answer>-1.7976931348623157e+308</answer>"
+# Slots (rows times tokens) of one generated batch: 2 GiB of keys and values on SmolLM2-360M in float32.
+TOKEN_BUDGET = 16_384
+ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+NUMBER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+
+
+class Completion(NamedTuple):
+    """What the model wrote after a prompt, and whether it ended by itself (EOS) rather than at the cap."""
+
+    text: str
+    ended: bool
+
+
+class BaseLLM:
+    """A tokenizer and a model on one device.
+
+    Args:
+        checkpoint: a folder or a hub name; without it the environment variable HOMEWORK_CHECKPOINT, else the bundled
+            model. The choice is printed, and nothing else is ever tried instead.
+
+    Raises:
+        HomeworkError: if the checkpoint is missing, incomplete or can't be reached.
+    """
+
+    def __init__(self, checkpoint: str | Path | None = None) -> None:
+        self.checkpoint, chosen_by = resolve_checkpoint(checkpoint)
+        self.device, dtype, reason = pick_device()
+        print(f"base model: {self.name} ({chosen_by}) on {self.device} in {str(dtype).split('.')[-1]}: {reason}")
+        self.tokenizer = load_tokenizer(self.checkpoint)
+        self.model = load_model(self.checkpoint, dtype).to(self.device).eval()
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name, the same on every machine: never a path of this one."""
+        if Path(self.checkpoint).is_dir():
+            resolved = Path(self.checkpoint).resolve()
+            return BUNDLED_NAME if resolved == BUNDLED else resolved.name
+        return self.checkpoint
+
+    def format_prompt(self, question: str) -> str:
+        """The prompt of a question: the raw question, exactly as in training."""
+        return question
+
+    def parse_answer(self, text: str) -> float:
+        """The number in exactly one `<answer>…</answer>` pair, else NaN: a missing answer is never a number.
+
+        Example: '<answer>1,234.5</answer>' -> 1234.5, 'about 5' -> nan, '<answer>inf</answer>' -> nan
+        """
+        found = ANSWER.findall(text)
+        if len(found) != 1 or text.count("<answer>") != 1 or text.count("</answer>") != 1:
+            return math.nan
+        body = found[0].strip()
+        if not NUMBER.fullmatch(body) or not re.match(r"[+-]?[.\d]", body):
+            return math.nan
+        number = float(body.replace(",", ""))
+        return number if math.isfinite(number) else math.nan
+
+    def generate(self, prompt: str) -> str:
+        """What the model writes after one prompt, without the prompt."""
+        return self.complete([prompt])[0].text
+
+    def batched_generate(
+        self, prompts: Sequence[str], num_return_sequences: int | None = None, temperature: float = 0
+    ) -> list[str] | list[list[str]]:
+        """What the model writes after each prompt, in the order of the prompts.
+
+        Args:
+            prompts: formatted prompts.
+            num_return_sequences: None gives one text a prompt; a number gives a list of so many texts a prompt.
+            temperature: 0 is greedy (several sequences are then copies); above 0 samples.
+        """
+        if num_return_sequences is None:
+            return [completion.text for completion in self.complete(prompts, temperature)]
+        if num_return_sequences < 1:
+            raise HomeworkError(f"num_return_sequences must be at least 1, got {num_return_sequences}")
+        if temperature == 0:
+            return [[completion.text] * num_return_sequences for completion in self.complete(prompts)]
+        repeated = [prompt for prompt in prompts for _ in range(num_return_sequences)]
+        texts = [completion.text for completion in self.complete(repeated, temperature)]
+        return [texts[i : i + num_return_sequences] for i in range(0, len(texts), num_return_sequences)]
+
+    def complete(self, prompts: Sequence[str], temperature: float = 0) -> list[Completion]:
+        """One completion for each prompt, in their order; batches of similar length run under a token budget."""
+        from tqdm import tqdm
+
+        if temperature < 0 or not math.isfinite(temperature):
+            raise HomeworkError(f"temperature must be 0 or more, got {temperature}")
+        rows = [self.encode_prompt(prompt) for prompt in prompts]
+        cap = len(self.tokenizer(LONGEST_ANSWER, add_special_tokens=False)["input_ids"]) + 1  # and EOS
+        done: dict[int, Completion] = {}
+        # The bar is for people: it stays away from files and from jobs of under two seconds.
+        with tqdm(total=len(rows), unit="answer", disable=None, delay=2, leave=False) as bar:
+            for batch in plan_batches([len(row) for row in rows], cap):
+                completions = self.complete_batch([rows[index] for index in batch], cap, temperature)
+                done |= dict(zip(batch, completions, strict=True))
+                bar.update(len(batch))
+        return [done[index] for index in range(len(rows))]
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """The token ids of a prompt.
+
+        Raises:
+            HomeworkError: for an empty prompt, or one that the model can't read whole.
+        """
+        ids = self.tokenizer(prompt)["input_ids"]
+        limit = getattr(self.model.config, "max_position_embeddings", math.inf)
+        if not ids or len(ids) >= limit:
+            raise HomeworkError(f"a prompt has {len(ids)} tokens, but the model reads 1 to {limit - 1}: {prompt!r:.80}")
+        return ids
+
+    def complete_batch(self, rows: list[list[int]], cap: int, temperature: float) -> list[Completion]:
+        """Generate at most `cap` tokens after each row of ids, padded on the left for this call only."""
+        import torch
+        from transformers import GenerationConfig
+
+        eos = self.tokenizer.eos_token_id
+        width = max(map(len, rows))
+        input_ids = torch.tensor([[eos] * (width - len(row)) + row for row in rows], device=self.device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.device)
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+        config = GenerationConfig(max_new_tokens=cap, eos_token_id=eos, pad_token_id=eos, **sampling)
+        with torch.inference_mode():
+            output = self.model.generate(input_ids=input_ids, attention_mask=mask, generation_config=config)
+        return [self.decode_completion(row) for row in output[:, width:].tolist()]
+
+    def decode_completion(self, ids: list[int]) -> Completion:
+        """The text of generated ids up to the first EOS."""
+        eos = self.tokenizer.eos_token_id
+        ended = eos in ids
+        kept = ids[: ids.index(eos)] if ended else ids
+        return Completion(self.tokenizer.decode(kept, skip_special_tokens=True), ended)
+
+    def answer(self, *questions: str) -> list[float]:
+        """The model's answers, NaN where it gave none that is well formed."""
+        prompts = [self.format_prompt(question) for question in questions]
+        return [self.parse_answer(text) for text in self.batched_generate(prompts)]
+
+
+def plan_batches(lengths: Sequence[int], cap: int, budget: int = TOKEN_BUDGET) -> list[list[int]]:
+    """Indices in batches of similar length, each of at most `budget` slots (or a single row), longest first.
+
+    Example: lengths=[3, 9, 4], cap=1, budget=10 -> [[1], [2, 0]]
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches and (len(batches[-1]) + 1) * (lengths[batches[-1][0]] + cap) <= budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def resolve_checkpoint(checkpoint: str | Path | None) -> tuple[str, str]:
+    """The checkpoint to load and who chose it: the argument, else HOMEWORK_CHECKPOINT, else the bundled model."""
+    if checkpoint:
+        return str(checkpoint), "given"
+    if chosen := os.environ.get("HOMEWORK_CHECKPOINT"):
+        return chosen, "from HOMEWORK_CHECKPOINT"
+    return str(BUNDLED), "bundled"
+
+
+def pick_device() -> "tuple[str, torch.dtype, str]":
+    """Device, dtype, and the reason for the dtype. Never float16: its range overflows, and the loss becomes NaN."""
+    import torch
+
+    if torch.cuda.is_available():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "cuda", torch.bfloat16, "this GPU computes bfloat16, which has float32's range"
+        return "cuda", torch.float32, "this GPU has no bfloat16, and float16 overflows to NaN"
+    if torch.backends.mps.is_available():
+        return "mps", torch.float32, "half precision is not reliable on MPS"
+    return "cpu", torch.float32, "half precision is slower on a CPU"
+
+
+def load_tokenizer(checkpoint: str) -> "PreTrainedTokenizerBase":
+    """The checkpoint's tokenizer.
+
+    Raises:
+        HomeworkError: if it can't be loaded or has no EOS, without which an answer never ends.
+    """
+    from transformers import AutoTokenizer
+
+    check_folder(checkpoint)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    except Exception as error:  # transformers raises almost any type here; all of them mean the same to a student
+        raise HomeworkError(explain_load_error(checkpoint, "tokenizer", error)) from error
+    if tokenizer.eos_token_id is None:
+        raise HomeworkError(f"the tokenizer of {checkpoint} has no EOS token: choose another checkpoint")
+    return tokenizer
+
+
+def load_model(checkpoint: str, dtype: "torch.dtype") -> "PreTrainedModel":
+    """The checkpoint's causal language model in `dtype`, from safetensors only, with every weight present.
+
+    Raises:
+        HomeworkError: if it can't be loaded, or a weight is missing (transformers would make it up at random).
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # it flashes for every load, on files too
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            checkpoint, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # as above
+        raise HomeworkError(explain_load_error(checkpoint, "weights", error)) from error
+    broken = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
+    if broken:
+        raise HomeworkError(f"{checkpoint} lacks {len(broken)} weights, first {broken[0]}: fetch the checkpoint again")
+    return model
+
+
+def check_folder(checkpoint: str) -> None:
+    """Raise HomeworkError if `checkpoint` looks like a folder but is not one with the files of a model."""
+    folder = Path(checkpoint)
+    if folder.is_dir():
+        missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+        if missing:
+            raise HomeworkError(f"the checkpoint {folder} has no {missing[0]}: fetch it again, or name another one")
+    elif folder.exists() or folder.is_absolute() or checkpoint.startswith(".") or checkpoint.count("/") != 1:
+        raise HomeworkError(f"there is no checkpoint folder {checkpoint}: give a folder, or a hub name like owner/model")
+
+
+def explain_load_error(checkpoint: str, part: str, error: Exception) -> str:
+    """One line on why a part of a checkpoint can't be loaded, and what to do."""
+    if not Path(checkpoint).is_dir():
+        return (
+            f"can't get the {part} of {checkpoint} from the model hub (no network, or no such name): check the name and "
+            "the connection, or leave --checkpoint and HOMEWORK_CHECKPOINT out for the bundled model"
+        )
+    reason = " ".join(str(error).split())
+    return f"can't read the {part} in {checkpoint}: {reason:.200}: fetch the checkpoint again"
+
+
+def test_model(*, checkpoint: str | None = None, questions: int = 20) -> None:
+    """Print what the base model says to some questions of `valid`, and its accuracy on them.
+
+    Args:
+        checkpoint: folder or hub name of the base model.
+        questions: how many questions to ask.
+    """
+    from homework.data import BenchmarkResult, Dataset
+
+    dataset = Dataset("valid")
+    rows = [dataset[index] for index in range(min(questions, len(dataset)))]
+    llm = BaseLLM(checkpoint)
+    completions = llm.complete([llm.format_prompt(question) for question, _ in rows])
+    for (question, correct), completion in zip(rows[:5], completions, strict=False):
+        print(f"  {question}\n    correct {correct:g}, model wrote {completion.text!r}")
+    result = BenchmarkResult.from_answers(rows, [llm.parse_answer(completion.text) for completion in completions])
+    print(f"accuracy {result.accuracy:.3f}, answer rate {result.answer_rate:.3f} on {len(rows)} questions of valid")
+
+
+if __name__ == "__main__":
+    run({"test": test_model}, "python -m homework.base_llm")

@@ -1,0 +1,145 @@
+"""The command line of every module here: fire, made strict.
+
+fire alone runs the whole training and only then complains of ``--epohcs 10``, takes ``train junk`` for an output folder,
+and turns an ID ``1e5`` into a float. Here the arguments are held against the signature before anything runs, and
+errors are caught at this boundary only: one message and a non-zero exit, no traceback.
+
+    from homework.cli import run
+    run({"train": train_model, "test": test_model}, "python -m homework.sft")
+"""
+
+import difflib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, get_args, get_type_hints
+
+from homework.errors import HomeworkError
+
+Command = Callable[..., None]
+TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
+
+
+class UsageError(Exception):
+    """The command line can't be understood; exit code 2."""
+
+
+def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | None = None) -> None:
+    """Check `argv` (default: the process's own) against the signatures, then let fire call the command.
+
+    Exits with 0, 1 (the command failed), 2 (wrong arguments) or 130 (Ctrl-C).
+    """
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        name, rest = pick_command(commands, program, words)
+        command = commands[name] if isinstance(commands, dict) else commands
+        program = f"{program} {name}".strip()
+        if "--help" in rest or "-h" in rest:
+            show_help(command, program)
+            return
+        values = parse_arguments(command, rest)
+        call_with_fire(command, values, program)
+    except UsageError as error:
+        fail(f"{error}\n  python help: {program} --help", 2)
+    except HomeworkError as error:
+        fail(str(error), 1)
+    except OSError as error:
+        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    except KeyboardInterrupt:
+        fail("stopped by Ctrl-C", 130)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print `message` to stderr, red on a terminal, and exit with `code`."""
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    print(f"\033[31merror:\033[0m {message}" if colour else f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def pick_command(commands: dict[str, Command] | Command, program: str, words: list[str]) -> tuple[str, list[str]]:
+    """The command's name ('' where there is only one) and the arguments after it."""
+    if not isinstance(commands, dict):
+        return "", words
+    if not words or words[0] in ("--help", "-h"):
+        print(f"usage: {program} COMMAND [--help]\n")
+        for name, command in commands.items():
+            print(f"  {name:<8}{(inspect.getdoc(command) or '').splitlines()[0]}")
+        sys.exit(0 if words else 2)
+    if words[0] not in commands:
+        raise UsageError(f"there is no command {words[0]!r}{suggest(words[0], commands)}: choose {', '.join(commands)}")
+    return words[0], words[1:]
+
+
+def suggest(word: str, known: Any) -> str:
+    """' (did you mean X?)' where something known is close.  Example: 'epohcs' -> ' (did you mean epochs?)'"""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def parse_arguments(command: Command, words: list[str]) -> dict[str, Any]:
+    """Values by parameter name. Parameters with a default are flags, the others are given in order.
+
+    Raises:
+        UsageError: for an unknown, repeated or missing argument, or a value of the wrong type.
+    """
+    parameters = inspect.signature(command).parameters
+    ordered = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    flags = {name.replace("_", "-"): name for name in parameters if name not in ordered}
+    types, values, queue = get_type_hints(command), {}, list(words)
+    while queue:
+        word = queue.pop(0)
+        if word.startswith("--"):
+            name, text = read_flag(word[2:], queue, flags, types)
+        elif remaining := [name for name in ordered if name not in values]:
+            name, text = remaining[0], word
+        else:
+            raise UsageError(f"unexpected argument {word!r}: options are given as --name value")
+        if name in values:
+            raise UsageError(f"--{name.replace('_', '-')} is given twice")
+        values[name] = convert(text, types.get(name, str), name)
+    for name in ordered:
+        if name not in values:
+            raise UsageError(f"missing argument {name.upper()}")
+    return values
+
+
+def read_flag(word: str, queue: list[str], flags: dict[str, str], types: dict[str, Any]) -> tuple[str, str]:
+    """Parameter name and value text of one flag; the value may be the next word of `queue`."""
+    key, equals, text = word.partition("=")
+    key = key.replace("_", "-")
+    if key not in flags:
+        raise UsageError(f"unknown option --{key}{suggest(key, flags)}")
+    if equals:
+        return flags[key], text
+    if types.get(flags[key]) is bool:
+        return flags[key], "true"
+    if not queue:
+        raise UsageError(f"--{key} needs a value")
+    return flags[key], queue.pop(0)
+
+
+def convert(text: str, annotation: Any, name: str) -> Any:
+    """`text` as the annotated type: `int | None` takes an int, and a str stays as it was typed."""
+    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
+    kind = kinds[0] if kinds[0] in (int, float, bool) else str
+    try:
+        if kind is bool:
+            return {**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}[text.lower()]
+        return kind(text)
+    except (ValueError, KeyError):
+        raise UsageError(f"--{name.replace('_', '-')} takes {kind.__name__}, not {text!r}") from None
+
+
+def call_with_fire(command: Command, values: dict[str, Any], program: str) -> None:
+    """Let fire call the command. A value goes through as its literal, so that '1e5' stays a string."""
+    import fire
+
+    fire.Fire(command, command=[f"--{name}={value!r}" for name, value in values.items()], name=program)
+
+
+def show_help(command: Command, program: str) -> None:
+    """Print fire's help text of one command, without a pager."""
+    from fire import helptext, trace
+
+    print(helptext.HelpText(command, trace=trace.FireTrace(command, name=program)))

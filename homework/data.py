@@ -1,0 +1,141 @@
+"""The questions, and what counts as a right answer.
+
+    >>> from homework import Dataset
+    >>> Dataset("valid")[0]                                     # a question and its answer as a float
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homework.errors import HomeworkError
+
+if TYPE_CHECKING:
+    from homework.base_llm import BaseLLM
+
+IGNORE_INDEX = -100  # the label that the loss skips, in torch and transformers alike
+Row = dict[str, list[int]]  # a tokenized row: input_ids, attention_mask and labels
+DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
+
+
+class Dataset:
+    """The rows of one split, `(question, answer)`, read from `folder`/`split`.json.
+
+    Raises:
+        HomeworkError: for an unknown split, an empty file, or a row that is not [text, finite number].
+    """
+
+    def __init__(self, split: str, folder: Path = DATA_FOLDER) -> None:
+        path = Path(folder) / f"{split}.json"
+        splits = sorted(p.stem for p in Path(folder).glob("*.json"))
+        if split not in splits:
+            raise HomeworkError(f"unknown split {split!r}: {folder} has {', '.join(splits) or 'no data'}")
+        self.rows = [check_row(row, f"{path}, row {index}") for index, row in enumerate(read_list(path))]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[str, float]:
+        return self.rows[index]
+
+
+def read_list(path: Path) -> list:
+    """The non-empty JSON list in a file.
+
+    Raises:
+        HomeworkError: if the file holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise HomeworkError(f"{path} is not JSON ({error}): restore it with git checkout {path.name}") from error
+    if not isinstance(content, list) or not content:
+        raise HomeworkError(f"{path} must be a list of [question, answer] with at least one row")
+    return content
+
+
+def check_row(row: object, where: str) -> tuple[str, float]:
+    """The row as (question, answer).  Example: ['How many g in 6 kg?', 6000] -> ('How many g in 6 kg?', 6000.0)
+
+    Raises:
+        HomeworkError: naming `where`, if the row is not a question and a finite number.
+    """
+    if not isinstance(row, list) or len(row) != 2:
+        raise HomeworkError(f"{where}: expected [question, answer], got {row!r:.80}")
+    question, answer = row
+    if not isinstance(question, str) or not question.strip():
+        raise HomeworkError(f"{where}: the question must be a text, got {question!r:.80}")
+    # An integer may be too large for a float, and JSON's NaN reads as a float.
+    if isinstance(answer, bool) or not isinstance(answer, int | float) or not abs(answer) < 1e308:
+        raise HomeworkError(f"{where}: the answer must be a finite number, got {answer!r:.80}")
+    return question, float(answer)
+
+
+def is_answer_valid(answer: float, correct: float, relative_tolerance: float = 0.05) -> bool:
+    """Whether `answer` lies within 5 % of `correct`; NaN and infinity never do.
+
+    >>> is_answer_valid(2.1, 2.0), is_answer_valid(2.2, 2.0), is_answer_valid(float("nan"), 2.0)
+    (True, False, False)
+    """
+    # A hair of slack, so that 2.1 against 2.0 is not lost to binary rounding.
+    return math.isfinite(answer) and abs(answer - correct) <= relative_tolerance * abs(correct) * (1 + 1e-9)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answered question."""
+
+    question: str
+    answer: float  # NaN where the model gave no well-formed answer
+    correct_answer: float
+    is_correct: bool
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """Shares of all questions in [0, 1], and every sample."""
+
+    accuracy: float
+    answer_rate: float
+    samples: list[Sample]
+
+    @classmethod
+    def from_answers(cls, rows: Sequence[tuple[str, float]], answers: Sequence[float]) -> "BenchmarkResult":
+        """Score `answers` against `rows`, one for one.
+
+        Raises:
+            HomeworkError: if there is nothing to score or the numbers differ: an empty set has no accuracy.
+        """
+        if not rows or len(rows) != len(answers):
+            raise HomeworkError(f"cannot score {len(answers)} answers to {len(rows)} questions")
+        samples = [
+            Sample(question, answer, correct, is_answer_valid(answer, correct))
+            for (question, correct), answer in zip(rows, answers, strict=True)
+        ]
+        return cls(
+            accuracy=sum(sample.is_correct for sample in samples) / len(samples),
+            answer_rate=sum(not math.isnan(sample.answer) for sample in samples) / len(samples),
+            samples=samples,
+        )
+
+
+def benchmark(llm: "BaseLLM", dataset: Dataset, max_question: int | None = None) -> BenchmarkResult:
+    """Ask `llm` the first `max_question` questions of `dataset` (all by default) and score its answers."""
+    count = len(dataset) if max_question is None else min(len(dataset), max_question)
+    rows = [dataset[index] for index in range(count)]
+    return BenchmarkResult.from_answers(rows, llm.answer(*(question for question, _ in rows)))
+
+
+def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share measured on `count` questions (Wilson 1927): honest near 0 and 1.
+
+    >>> [round(bound, 3) for bound in wilson_interval(0.95, 100)]
+    [0.888, 0.978]
+    """
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
