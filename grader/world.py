@@ -146,14 +146,29 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "I need {x} in {t}.", "I would like to know how many {t} {x} makes.", "We were told {x}; what is that in {t}?",
         "The label says {x}. What is this in {t}?", "In {t}, how much is {x}?", "In {t}, what is {x}?",
         "Expressed in {t}, what is {x}?", "Do you know how many {t} make up {x}?", "A quick one: {x} in {t}?",
+        "My form has a field in {t}, and I have {x}. What goes there?", "They gave me {x}; in {t} that would be what?",
+        "The answer has to be in {t}: {x}.", "I only understand {t}. How much is {x}?", "What number in {t} stands for {x}?",
+        "Our old book says {x}, the new one uses {t}. Which number is in the new one?", "Fill in: {x} is ___ {t}.",
+        "{t} are what I need. I was given {x}.", "Is there a way to say {x} in {t}?", "Could someone tell me {x} in {t}",
+        "The sign reads {x}, and a tourist asks for {t}. What do you answer?", "Compare: {x}, and how many {t}?",
     ),
-    "length": ("How long is {x} in {t}?", "A board is {x} long. What is its length in {t}?", "My street is {x} long. Give that in {t}."),
-    "mass": ("How heavy is {x} in {t}?", "A parcel weighs {x}. What is its weight in {t}?", "The dog weighs {x}; how many {t} is that?"),
-    "time": ("How long is {x} in {t}?", "The trip takes {x}. How many {t} is that?", "We waited for {x}. What is that in {t}?"),
-    "volume": ("A recipe asks for {x} of milk. How many {t} is that?", "The bottle holds {x}. How much is it in {t}?"),
-    "speed": ("How fast is {x} in {t}?", "A cyclist rides at {x}. What is the speed in {t}?"),
-    "storage": ("A file takes {x}. How many {t} is that?", "The disk stores {x}. Give its size in {t}."),
+    "length": ("How long is {x} in {t}?", "A board is {x} long. What is its length in {t}?", "My street is {x} long. Give that in {t}.",
+               "We want to know in {t} how far it is, the map says {x}."),
+    "mass": ("How heavy is {x} in {t}?", "A parcel weighs {x}. What is its weight in {t}?", "The dog weighs {x}; how many {t} is that?",
+             "On the scale it is {x}, the vet writes {t}: what does the vet write?"),
+    "time": ("How long is {x} in {t}?", "The trip takes {x}. How many {t} is that?", "We waited for {x}. What is that in {t}?",
+             "It has been {x} since we met, how many {t} are those?"),
+    "volume": ("A recipe asks for {x} of milk. How many {t} is that?", "The bottle holds {x}. How much is it in {t}?",
+               "I poured {x} into the pot, but the book counts {t}. What is that?"),
+    "speed": ("How fast is {x} in {t}?", "A cyclist rides at {x}. What is the speed in {t}?",
+              "The wind blows at {x}; my app shows {t}. What does it show?"),
+    "storage": ("A file takes {x}. How many {t} is that?", "The disk stores {x}. Give its size in {t}.",
+                "There are {x} free on my phone. Say it in {t}."),
 }  # fmt: skip
+
+# Now and then people are polite, before or after.
+OPENERS = ("Hi, ", "Hello! ", "Quick question: ", "Please help me: ", "Sorry to ask: ", "For my homework: ", "Hmm, ")
+CLOSERS = (" Thanks!", " thanks", " please", ", please", " Thank you.", " I'm curious.", " help")
 
 # Met only in `valid`, `hidden` and `novel`: the wording is held out too.
 HELD_OUT_PHRASINGS: dict[str, tuple[str, ...]] = {
@@ -162,7 +177,9 @@ HELD_OUT_PHRASINGS: dict[str, tuple[str, ...]] = {
         "By how many {t} can {x} be replaced?", "Given {x}, find the amount in {t}.", "Switch {x} over to {t}.",
         "I measured {x} but my form wants {t}. What do I enter?", "Show {x} as {t}.", "Rendered in {t}, {x} reads what?",
         "Counting in {t}, how many make {x}?", "My notes say {x}. My teacher wants {t}. What do I write?",
-        "Which number of {t} equals {x}?",
+        "Which number of {t} equals {x}?", "Suppose {x} were given in {t}: which number would it be?",
+        "Between us, {x} makes what in {t}?", "I was promised {x}. In {t}, what did they promise?",
+        "Let {x} be known. Determine the value in {t}.", "One list has {x}, the other wants {t}; what belongs in it?",
     ),
     "length": ("A fence stretches over {x}. How many {t} of fence is that?",),
     "mass": ("My suitcase is {x}. What would a scale in {t} show?",),
@@ -238,8 +255,10 @@ def phrasings_for(quantity: str, held_out: bool) -> tuple[str, ...]:
 def ask(fact: Fact, rng: random.Random) -> Question:
     """Put a fact into words; wording that is held out is never used for a fact of the train slice."""
     phrasing = rng.choice(phrasings_for(fact.quantity, held_out=slice_of(fact) != "train"))
+    opener = rng.choice(OPENERS) if rng.random() < 0.1 else ""
+    closer = rng.choice(CLOSERS) if rng.random() < 0.1 else ""
     amount, target = spell_amount(fact, rng), spell_unit(fact.target, 2, rng)
-    return Question(phrasing.format(x=amount, t=target), fact)
+    return Question(f"{opener}{phrasing.format(x=amount, t=target)}{closer}", fact)
 
 
 def draw_questions(slice_name: str, count: int, seed: int | str) -> list[Question]:

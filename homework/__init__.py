@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from homework.base_llm import BaseLLM as BaseLLM
     from homework.data import Dataset as Dataset
     from homework.data import benchmark as benchmark
-    from homework.sft import load as load_sft
+    from homework.sft import load as load_sft  # noqa: F401 (for type checkers)
 
 _WHERE = {
     "BaseLLM": ("homework.base_llm", "BaseLLM"),

@@ -54,8 +54,9 @@ class BaseLLM:
         self.checkpoint, chosen_by = resolve_checkpoint(checkpoint)
         self.device, dtype, reason = pick_device()
         print(f"base model: {self.name} ({chosen_by}) on {self.device} in {str(dtype).split('.')[-1]}: {reason}")
-        self.tokenizer = load_tokenizer(self.checkpoint)
-        self.model = load_model(self.checkpoint, dtype).to(self.device).eval()
+        downloaded = check_checkpoint(self.checkpoint)
+        self.tokenizer = load_tokenizer(self.checkpoint, downloaded)
+        self.model = load_model(self.checkpoint, dtype, downloaded).to(self.device).eval()
 
     @property
     def name(self) -> str:
@@ -200,7 +201,7 @@ def pick_device() -> "tuple[str, torch.dtype, str]":
     return "cpu", torch.float32, "half precision is slower on a CPU"
 
 
-def load_tokenizer(checkpoint: str) -> "PreTrainedTokenizerBase":
+def load_tokenizer(checkpoint: str, local_files_only: bool = False) -> "PreTrainedTokenizerBase":
     """The checkpoint's tokenizer.
 
     Raises:
@@ -208,17 +209,16 @@ def load_tokenizer(checkpoint: str) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    check_folder(checkpoint)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=local_files_only)
     except Exception as error:  # transformers raises almost any type here; all of them mean the same to a student
-        raise HomeworkError(explain_load_error(checkpoint, "tokenizer", error)) from error
+        raise HomeworkError(f"can't read the tokenizer of {checkpoint}: {one_line(error)}: fetch it again") from error
     if tokenizer.eos_token_id is None:
         raise HomeworkError(f"the tokenizer of {checkpoint} has no EOS token: choose another checkpoint")
     return tokenizer
 
 
-def load_model(checkpoint: str, dtype: "torch.dtype") -> "PreTrainedModel":
+def load_model(checkpoint: str, dtype: "torch.dtype", local_files_only: bool = False) -> "PreTrainedModel":
     """The checkpoint's causal language model in `dtype`, from safetensors only, with every weight present.
 
     Raises:
@@ -230,36 +230,62 @@ def load_model(checkpoint: str, dtype: "torch.dtype") -> "PreTrainedModel":
     disable_progress_bar()  # it flashes for every load, on files too
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            checkpoint, dtype=dtype, use_safetensors=True, output_loading_info=True
+            checkpoint,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            local_files_only=local_files_only,
         )
     except Exception as error:  # as above
-        raise HomeworkError(explain_load_error(checkpoint, "weights", error)) from error
+        raise HomeworkError(f"can't read the weights of {checkpoint}: {one_line(error)}: fetch it again") from error
     broken = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
     if broken:
         raise HomeworkError(f"{checkpoint} lacks {len(broken)} weights, first {broken[0]}: fetch the checkpoint again")
     return model
 
 
-def check_folder(checkpoint: str) -> None:
-    """Raise HomeworkError if `checkpoint` looks like a folder but is not one with the files of a model."""
+def check_checkpoint(checkpoint: str) -> bool:
+    """Whether the checkpoint has to come from what was downloaded before, because the hub can't be reached.
+
+    Raises:
+        HomeworkError: if there is neither a folder with a model's files, nor such a name on the hub or in the cache.
+    """
     folder = Path(checkpoint)
     if folder.is_dir():
         missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
         if missing:
             raise HomeworkError(f"the checkpoint {folder} has no {missing[0]}: fetch it again, or name another one")
-    elif folder.exists() or folder.is_absolute() or checkpoint.startswith(".") or checkpoint.count("/") != 1:
-        raise HomeworkError(f"there is no checkpoint folder {checkpoint}: give a folder, or a hub name like owner/model")
-
-
-def explain_load_error(checkpoint: str, part: str, error: Exception) -> str:
-    """One line on why a part of a checkpoint can't be loaded, and what to do."""
-    if not Path(checkpoint).is_dir():
-        return (
-            f"can't get the {part} of {checkpoint} from the model hub (no network, or no such name): check the name and "
-            "the connection, or leave --checkpoint and HOMEWORK_CHECKPOINT out for the bundled model"
+        return False
+    if folder.exists() or folder.is_absolute() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", checkpoint):
+        raise HomeworkError(
+            f"there is no checkpoint folder {checkpoint}: give a folder, or a hub name like owner/model"
         )
-    reason = " ".join(str(error).split())
-    return f"can't read the {part} in {checkpoint}: {reason:.200}: fetch the checkpoint again"
+    return check_hub(checkpoint)
+
+
+def check_hub(name: str) -> bool:
+    """As `check_checkpoint`, for a hub name: asks once, where a download would retry for a minute first."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(name, timeout=10)
+        return False
+    except RepositoryNotFoundError as error:
+        raise HomeworkError(f"the model hub has no {name}, or it is private: check the name") from error
+    except Exception as error:  # whatever the connection, a proxy or the offline switch raise
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            print(f"the model hub can't be reached: using the {name} that was downloaded before")
+            return True
+        raise HomeworkError(
+            f"can't reach the model hub for {name} ({one_line(error)}): check the connection, or leave --checkpoint "
+            "and HOMEWORK_CHECKPOINT out for the bundled model"
+        ) from error
+
+
+def one_line(error: Exception) -> str:
+    """The first words of an error's message.  Example: ValueError('bad\\n  header') -> 'bad header'"""
+    return f"{' '.join(str(error).split()):.160}" or type(error).__name__
 
 
 def test_model(*, checkpoint: str | None = None, questions: int = 20) -> None:

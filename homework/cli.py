@@ -1,8 +1,8 @@
 """The command line of every module here: fire, made strict.
 
-fire alone runs the whole training and only then complains of ``--epohcs 10``, takes ``train junk`` for an output folder,
-and turns an ID ``1e5`` into a float. Here the arguments are held against the signature before anything runs, and
-errors are caught at this boundary only: one message and a non-zero exit, no traceback.
+fire alone runs the whole training and only then complains of ``--epohcs 10``, takes ``train junk`` for an output
+folder, and turns an ID ``1e5`` into a float. Here the arguments are held against the signature before anything runs,
+and errors are caught at this boundary only: one message and a non-zero exit, no traceback.
 
     from homework.cli import run
     run({"train": train_model, "test": test_model}, "python -m homework.sft")
@@ -10,7 +10,9 @@ errors are caught at this boundary only: one message and a non-zero exit, no tra
 
 import difflib
 import inspect
+import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -41,13 +43,13 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
         values = parse_arguments(command, rest)
         call_with_fire(command, values, program)
     except UsageError as error:
-        fail(f"{error}\n  python help: {program} --help", 2)
+        fail(f"{error}\n  see {program} --help", 2)
     except HomeworkError as error:
         fail(str(error), 1)
     except OSError as error:
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     except KeyboardInterrupt:
-        fail("stopped by Ctrl-C", 130)
+        fail("stopped by Ctrl-C: what was not yet called saved is not", 130)
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -126,7 +128,10 @@ def convert(text: str, annotation: Any, name: str) -> Any:
     try:
         if kind is bool:
             return {**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}[text.lower()]
-        return kind(text)
+        value = kind(text)
+        if kind is not float or math.isfinite(value):
+            return value
+        raise ValueError(text)
     except (ValueError, KeyError):
         raise UsageError(f"--{name.replace('_', '-')} takes {kind.__name__}, not {text!r}") from None
 
@@ -142,4 +147,8 @@ def show_help(command: Command, program: str) -> None:
     """Print fire's help text of one command, without a pager."""
     from fire import helptext, trace
 
-    print(helptext.HelpText(command, trace=trace.FireTrace(command, name=program)))
+    text = helptext.HelpText(command, trace=trace.FireTrace(command, name=program)).replace(f"'{program}'", program)
+    text = re.sub(r"Optional\[(\w+) \| None\]", r"\1", text)
+    # Only the long options exist here, and they are written with dashes.
+    flag = re.compile(r"^    (?:-\w, )?--(\w+)=", re.MULTILINE)
+    print(flag.sub(lambda found: f"    --{found[1].replace('_', '-')}=", text))

@@ -1,7 +1,7 @@
 """The questions, and what counts as a right answer.
 
-    >>> from homework import Dataset
-    >>> Dataset("valid")[0]                                     # a question and its answer as a float
+>>> from homework import Dataset
+>>> Dataset("valid")[0]                                     # a question and its answer as a float
 """
 
 import json

@@ -10,7 +10,7 @@ torch, transformers and peft are imported where they are used: they take seconds
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +103,7 @@ class TokenizedDataset:
         HomeworkError: naming the first row that can't be tokenized.
     """
 
-    def __init__(self, tokenizer: Any, data: Iterable[tuple[str, float]], format_fn: Callable[..., dict]) -> None:
+    def __init__(self, tokenizer: Any, data: Sequence[tuple[str, float]], format_fn: Callable[..., dict]) -> None:
         self.rows: list[Row] = []
         for index, row in enumerate(data[i] for i in range(len(data))):
             try:
@@ -188,14 +188,16 @@ def report_accuracy(llm: "BaseLLM", dataset: Dataset, count: int) -> None:
     rows = [dataset[index] for index in range(min(count, len(dataset)))]
     completions = llm.complete([llm.format_prompt(question) for question, _ in rows])
     result = BenchmarkResult.from_answers(rows, [llm.parse_answer(completion.text) for completion in completions])
-    wrong = [(sample, text) for sample, (text, _) in zip(result.samples, completions, strict=True) if not sample.is_correct]
+    wrong = [
+        (sample, text) for sample, (text, _) in zip(result.samples, completions, strict=True) if not sample.is_correct
+    ]
     for sample, text in wrong[:10]:
         print(f"  wrong: {sample.question}  correct {sample.correct_answer:.3g}, model wrote {text.strip()!r}")
     low, high = wilson_interval(result.accuracy, len(rows))
     ended = sum(completion.ended for completion in completions) / len(completions)
     print(
-        f"accuracy {result.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}), answer rate {result.answer_rate:.3f}, "
-        f"ended by EOS {ended:.3f}, on {len(rows)} held-out questions of valid"
+        f"accuracy {result.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}), "
+        f"answer rate {result.answer_rate:.3f}, ended by EOS {ended:.3f}, on {len(rows)} held-out questions of valid"
     )
 
 
@@ -215,7 +217,9 @@ def load(folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None) -> 
     return llm
 
 
-def test_model(*, output_dir: str = str(ADAPTER_FOLDER), checkpoint: str | None = None, questions: int | None = None) -> None:
+def test_model(
+    *, output_dir: str = str(ADAPTER_FOLDER), checkpoint: str | None = None, questions: int | None = None
+) -> None:
     """Score the saved adapter on data/valid.json.
 
     Args:

@@ -1,6 +1,6 @@
 """The machinery under `homework.sft.train_model`: recipes, LoRA, batches, the Trainer, and the adapter's files.
 
-    python -m homework.sft train          # runs it
+python -m homework.sft train          # runs it
 """
 
 import errno
@@ -36,7 +36,8 @@ class Recipe:
     alpha: int
 
 
-# Bundled: the best of a small sweep on `valid`. Others: what students of SmolLM2-360M-Instruct reached 0.66 to 0.71 with.
+# Bundled: 2 to 6 epochs at 1e-3 to 2e-3 all gave 0.956 to 0.962 on `valid`, one seed each. Others: what students of
+# SmolLM2-360M-Instruct reached 0.66 to 0.71 with.
 RECIPES = {BUNDLED_NAME: Recipe(epochs=4, batch_size=32, learning_rate=2e-3, rank=16, alpha=64)}
 DEFAULT_RECIPE = Recipe(epochs=5, batch_size=32, learning_rate=8e-4, rank=8, alpha=32)
 
@@ -47,7 +48,9 @@ def choose_recipe(name: str, given: dict[str, Any]) -> Recipe:
     Raises:
         HomeworkError: for a value that is not positive and finite.
     """
-    recipe = replace(RECIPES.get(name, DEFAULT_RECIPE), **{key: value for key, value in given.items() if value is not None})
+    recipe = replace(
+        RECIPES.get(name, DEFAULT_RECIPE), **{key: value for key, value in given.items() if value is not None}
+    )
     values = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
     for key, value in values.items():
         if not 0 < value < float("inf"):
@@ -102,7 +105,7 @@ def pad(rows: Sequence[list[int]], value: int) -> torch.Tensor:
 
 
 class OneDeviceArguments(TrainingArguments):
-    """Training arguments that see one GPU: DataParallel would split the (B, K) positions wrongly and gain nothing here."""
+    """Training arguments that see one GPU: DataParallel would only add copies of so small a model."""
 
     @property
     def n_gpu(self) -> int:
@@ -180,8 +183,8 @@ def report_log(log: list[dict]) -> None:
     norms = torch.tensor([entry["grad_norm"] for entry in log])
     finite = int(torch.isfinite(norms).sum())
     print(
-        f"loss {first:.3f} -> {last:.3f} ({last / first:.3f} of the first); gradient norm finite in {finite} of {len(log)} "
-        f"steps, {norms.min():.3f} to {norms.max():.3f}"
+        f"loss {first:.3f} -> {last:.3f} ({last / first:.3f} of the first); "
+        f"gradient norm finite in {finite} of {len(log)} steps, {norms.min():.3f} to {norms.max():.3f}"
     )
 
 
@@ -210,7 +213,8 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     """
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".adapter-") as scratch:
-            model.save_pretrained(scratch)
+            # "auto" would look for the base model's config, on the hub if it is not below the working folder.
+            model.save_pretrained(scratch, save_embedding_layers=False)
             folder.mkdir(exist_ok=True)
             for name in ADAPTER_FILES:
                 Path(scratch, name).replace(folder / name)
@@ -227,7 +231,9 @@ def read_adapter_config(folder: Path) -> dict:
     """
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
-            raise HomeworkError(f"no trained adapter: {folder / name} is missing; make it with python -m homework.sft train")
+            raise HomeworkError(
+                f"no trained adapter: {folder / name} is missing; make it with python -m homework.sft train"
+            )
     try:
         return json.loads((folder / ADAPTER_FILES[0]).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -253,4 +259,4 @@ def attach_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     try:
         return PeftModel.from_pretrained(model, str(folder))
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise HomeworkError(f"the adapter in {folder} can't be loaded ({str(error):.200}): train again") from error
+        raise HomeworkError(f"the adapter in {folder} can't be loaded ({error!s:.200}): train again") from error

@@ -1,7 +1,7 @@
 """Make data/train.json and data/valid.json from the world of units, the same bytes at every run.
 
-    python -m tools.make_data                    # rewrites both; git then shows no change
-    python -m tools.make_data --out /tmp/data    # elsewhere
+python -m tools.make_data                    # rewrites both; git then shows no change
+python -m tools.make_data --out /tmp/data    # elsewhere
 """
 
 import hashlib

@@ -40,5 +40,9 @@ digits, and is wrong now and then, most often on long decimals. Do not use it fo
 def write_model_card(folder: Path, recipe: dict, loss: float) -> None:
     """Write `folder`/README.md for the weights that lie there."""
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
     (folder / "README.md").write_text(CARD.format(**recipe, **versions, loss=loss, digest=digest))

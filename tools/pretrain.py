@@ -87,7 +87,7 @@ def pack_rows(texts: Iterator[str], tokenizer: PreTrainedTokenizerFast, rows: in
     for _ in range(rows):
         ids: list[int] = []
         while len(ids) < CONTEXT:
-            ids += tokenizer.encode(next(texts)) + [tokenizer.eos_token_id]
+            ids += [*tokenizer.encode(next(texts)), tokenizer.eos_token_id]
         packed.append(ids[:CONTEXT])
     return torch.tensor(packed)
 
@@ -144,7 +144,12 @@ def held_out_loss(model, batch: torch.Tensor) -> float:
 
 def save_checkpoint(path: Path, model, optimizers, step: int, settings: dict) -> None:
     """Write everything that a resumed run needs; the old file stays until the new one is whole."""
-    state = {"step": step, "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "settings": settings}
+    state = {
+        "step": step,
+        "model": model.state_dict(),
+        "optimizers": [o.state_dict() for o in optimizers],
+        "settings": settings,
+    }
     torch.save(state, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
 
@@ -197,7 +202,9 @@ def main(
     model = build_model(tokenizer, seed).to(device)
     optimizers = make_optimizers(model)
     first = load_checkpoint(folder / "checkpoint.pt", model, optimizers, settings)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}, steps {first} to {steps}", flush=True)
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}, steps {first} to {steps}", flush=True
+    )
     runner = torch.compile(model) if compile else model
     held_out = make_batch(tokenizer, seed, -1, 128).to(device)
     started, sample = time.perf_counter(), math.nan

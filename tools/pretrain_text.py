@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import fire
 
-from grader.world import QUANTITIES, Fact, draw_fact, draw_value, format_number, slice_of, spell_unit
+from grader.world import Fact, draw_fact, draw_value, format_number, slice_of, spell_unit
 
 # Shares of documents. A chain is twice as long as the others, so 0.07 of the documents is a tenth of the tokens.
 KINDS = {"statement": 0.36, "prose": 0.29, "markup": 0.14, "chain": 0.07, "arithmetic": 0.14}
@@ -72,7 +72,18 @@ OPENERS = (
     "help me out", "let me know", "for school", "for my homework", "do you happen to know", "just checking", "next one", "q{k}",
     "tell me", "could you say", "i forgot", "remind me", "any idea", "excuse me", "hi there", "now", "well",
 )  # fmt: skip
-CLOSERS = ("thanks", "please", "thank you", "roughly", "exactly", "i forgot", "a number is enough", "be brief", "if you know", "today")
+CLOSERS = (
+    "thanks",
+    "please",
+    "thank you",
+    "roughly",
+    "exactly",
+    "i forgot",
+    "a number is enough",
+    "be brief",
+    "if you know",
+    "today",
+)
 
 # Common words for noise around a question, so that a stranger's wording meets trained embeddings.
 WORDS = (
@@ -98,7 +109,22 @@ ANSWERS = (
     "{n}", "{y}", "{y}.", "It is {y}.", "That is {y}.", "The answer is {y}.", "The answer is {n}.", "About {y}.", "{x} is {y}.",
     "answer: {n}", "Answer: {y}", "= {n}", "That makes {y}.", "{n} {t}", "This is {n} {t}.", "You get {n}.",
 )  # fmt: skip
-TAGS = ("value", "number", "result", "output", "amount", "b", "num", "solution", "final", "i", "td", "x", "total", "res")
+TAGS = (
+    "value",
+    "number",
+    "result",
+    "output",
+    "amount",
+    "b",
+    "num",
+    "solution",
+    "final",
+    "i",
+    "td",
+    "x",
+    "total",
+    "res",
+)
 NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
@@ -221,7 +247,9 @@ def make_chain(rng: random.Random) -> str:
 def make_arithmetic(rng: random.Random) -> str:
     """A product or a quotient with a factor of the world, or with any three digits."""
     value, fact = draw_wide_value(rng), draw_fact(rng)
-    factor = fact._replace(value=1.0).answer if rng.random() < 0.6 else rng.randint(100, 999) * 10.0 ** rng.randint(-7, 5)
+    factor = (
+        fact._replace(value=1.0).answer if rng.random() < 0.6 else rng.randint(100, 999) * 10.0 ** rng.randint(-7, 5)
+    )
     factor = float(format_number(factor))
     if rng.random() < 0.25:
         return f"{value:.10g} / {format_number(factor)} = {format_number(value / factor)}"
