@@ -151,11 +151,11 @@ def train_model(
         gradient_checkpointing: trade time for memory; off unless the GPU is too small.
         questions: how many questions of valid to answer at the end; all, or 100 with max_steps.
     """
+    started = time.perf_counter()
     from homework import training
     from homework.base_llm import BaseLLM
 
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rank": rank, "alpha": alpha}
-    started = time.perf_counter()
     output = training.prepare_output(output_dir)
     train_rows, valid_rows = Dataset("train"), Dataset("valid")
     llm = BaseLLM(checkpoint)

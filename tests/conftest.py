@@ -1,0 +1,75 @@
+"""Fixtures: tokenizers, tiny models made on the spot, and one real training run that several tests look at."""
+
+import os
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from homework.base_llm import BUNDLED
+from homework.cli import run
+from homework.sft import train_model
+
+# The folder of SmolLM2-360M-Instruct's tokenizer; .ci/run sets it where there is one.
+SMOLLM2_VARIABLE = "SMOLLM2_TOKENIZER"
+
+
+@pytest.fixture(scope="session")
+def bundled_tokenizer():
+    return AutoTokenizer.from_pretrained(BUNDLED)
+
+
+@pytest.fixture(scope="session", params=["bundled", "smollm2"])
+def real_tokenizer(request, bundled_tokenizer):
+    """The bundled tokenizer, and SmolLM2's where its folder is given."""
+    if request.param == "bundled":
+        return bundled_tokenizer
+    folder = os.environ.get(SMOLLM2_VARIABLE)
+    if not folder:
+        pytest.skip(f"{SMOLLM2_VARIABLE} does not name the folder of SmolLM2's tokenizer")
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory, bundled_tokenizer) -> Path:
+    """A one-layer Llama with random weights and the bundled tokenizer, complete on disk."""
+    folder = tmp_path_factory.mktemp("tiny") / "tiny-llama"
+    config = LlamaConfig(
+        vocab_size=len(bundled_tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    bundled_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """The adapter of the README's first command, trained for real (about ten seconds)."""
+    folder = tmp_path_factory.mktemp("trained") / "sft_model"
+    train_model(output_dir=str(folder), questions=1)
+    return folder
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command line in this process: `command({...}, "train --epohcs 10") -> (exit code, stdout, stderr)`."""
+
+    def call(commands, line: str):
+        try:
+            run(commands, "program", line.split())
+            code = 0
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return call
