@@ -156,6 +156,8 @@ def train_model(
     from homework.base_llm import BaseLLM
 
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rank": rank, "alpha": alpha}
+    if questions is not None and questions < 1:
+        raise HomeworkError(f"--questions must be at least 1, got {questions}")
     output = training.prepare_output(output_dir)
     train_rows, valid_rows = Dataset("train"), Dataset("valid")
     llm = BaseLLM(checkpoint)

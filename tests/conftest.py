@@ -1,7 +1,10 @@
 """Fixtures: tokenizers, tiny models made on the spot, and one real training run that several tests look at."""
 
+import contextlib
+import io
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -52,12 +55,20 @@ def tiny_checkpoint(tmp_path_factory, bundled_tokenizer) -> Path:
     return folder
 
 
+class TrainingRun(NamedTuple):
+    """What one run left behind: the adapter's folder and all that was printed."""
+
+    folder: Path
+    output: str
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory) -> Path:
-    """The adapter of the README's first command, trained for real (about ten seconds)."""
-    folder = tmp_path_factory.mktemp("trained") / "sft_model"
-    train_model(output_dir=str(folder), questions=1)
-    return folder
+def trained(tmp_path_factory) -> TrainingRun:
+    """The README's first command, run for real (about ten seconds)."""
+    folder, output = tmp_path_factory.mktemp("trained") / "sft_model", io.StringIO()
+    with contextlib.redirect_stdout(output):
+        train_model(output_dir=str(folder))
+    return TrainingRun(folder, output.getvalue())
 
 
 @pytest.fixture

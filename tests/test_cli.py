@@ -1,0 +1,120 @@
+"""The strict command line.
+
+python -m pytest tests/test_cli.py
+"""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from homework.base_llm import ROOT
+from homework.errors import HomeworkError
+
+
+def train(*, epochs: int = 1, rate: float | None = None, name: str = "x", quick: bool = False) -> None:
+    """Train something.
+
+    Args:
+        epochs: passes over the rows.
+    """
+    print(f"ran {epochs!r} {rate!r} {name!r} {quick!r}")
+
+
+def bundle(folder: str, student: str) -> None:
+    """Bundle something."""
+    print(f"bundled {folder!r} {student!r}")
+
+
+def fail_by_name() -> None:
+    """Fail."""
+    raise HomeworkError("row 3 is wrong: mend it")
+
+
+def fill_the_disk() -> None:
+    """Fail."""
+    raise OSError(28, "No space left on device", "runs/log.json")
+
+
+def press_ctrl_c() -> None:
+    """Fail."""
+    raise KeyboardInterrupt
+
+
+COMMANDS = {"train": train, "bundle": bundle, "fail": fail_by_name, "fill": fill_the_disk, "stop": press_ctrl_c}
+
+
+@pytest.mark.parametrize(
+    ("line", "printed"),
+    [
+        ("train", "ran 1 None 'x' False"),
+        ("train --epochs 3 --rate=1e-3 --quick", "ran 3 0.001 'x' True"),
+        ("train --name 1e5 --quick=no", "ran 1 None '1e5' False"),
+        ("train --name=[1] --rate -2", "ran 1 -2.0 '[1]' False"),
+        ("bundle homework 1e5", "bundled 'homework' '1e5'"),
+        ("bundle homework 007", "bundled 'homework' '007'"),
+    ],
+)
+def test_good_lines_run_with_the_types_of_the_signature(command, line, printed):
+    code, out, err = command(COMMANDS, line)
+    assert (code, out.strip(), err) == (0, printed, "")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train --epohcs 10", "unknown option --epohcs (did you mean epochs?)"),
+        ("train junk", "unexpected argument 'junk'"),
+        ("train --epochs ten", "--epochs takes int, not 'ten'"),
+        ("train --epochs 1.5", "--epochs takes int"),
+        ("train --rate nan", "--rate takes float, not 'nan'"),
+        ("train --quick=maybe", "--quick takes bool"),
+        ("train --epochs", "--epochs needs a value"),
+        ("train --epochs 1 --epochs 2", "--epochs is given twice"),
+        ("bundle homework", "missing argument STUDENT"),
+        ("bundle homework a b", "unexpected argument 'b'"),
+        ("trian", "there is no command 'trian' (did you mean train?)"),
+    ],
+)
+def test_bad_lines_stop_before_anything_runs(command, line, message):
+    code, out, err = command(COMMANDS, line)
+    assert code == 2 and message in err and "--help" in err and "ran" not in out
+    assert "Traceback" not in err and len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("fail", 1, "error: row 3 is wrong: mend it"),
+        ("fill", 1, "error: No space left on device: runs/log.json"),
+        ("stop", 130, "error: stopped by Ctrl-C"),
+    ],
+)
+def test_failures_are_one_line_and_a_code(command, line, code, message):
+    assert command(COMMANDS, line)[0] == code
+    err = command(COMMANDS, line)[2]
+    assert err.startswith(message) and len(err.splitlines()) == 1
+
+
+def test_help_names_the_options_that_exist(command):
+    code, out, _ = command(COMMANDS, "train --help")
+    assert code == 0 and "--epochs=EPOCHS" in out and "passes over the rows" in out and "-e," not in out
+
+
+def test_no_command_lists_them(command):
+    code, out, _ = command(COMMANDS, "")
+    assert code == 2 and "bundle" in out and "Train something." in out
+
+
+@pytest.mark.parametrize("module", ["homework.sft train", "homework.base_llm test"])
+def test_help_takes_less_than_a_second(module):
+    def seconds() -> float:
+        started = time.perf_counter()
+        out = subprocess.run(
+            [sys.executable, "-m", *module.split(), "--help"], cwd=ROOT, capture_output=True, text=True
+        )
+        assert out.returncode == 0 and "FLAGS" in out.stdout
+        return time.perf_counter() - started
+
+    assert min(seconds() for _ in range(3)) < 1

@@ -1,0 +1,280 @@
+"""The training run: its loss, its adapter, its accuracy, and what stops it.
+
+python -m pytest tests/test_training.py
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import homework
+from grader.world import draw_questions
+from homework import sft, training
+from homework.base_llm import BUNDLED, ROOT, BaseLLM
+from homework.data import BenchmarkResult, Dataset
+from homework.errors import HomeworkError
+from homework.sft import TokenizedDataset, format_example, load, train_model
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def rows(bundled_tokenizer):
+    return TokenizedDataset(bundled_tokenizer, [Dataset("train")[index] for index in range(64)], format_example)
+
+
+@pytest.fixture
+def lora_model():
+    """The bundled model with LoRA whose B is not zero, so that every adapter weight has a gradient."""
+    model = training.add_lora(BaseLLM().model, "base", training.DEFAULT_RECIPE, seed=0)
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.train()
+
+
+def gradients(model) -> torch.Tensor:
+    flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
+    model.zero_grad()
+    return flat
+
+
+# --- the loss ---
+
+
+def test_supervised_logits_give_the_dense_loss_and_gradients(lora_model, rows):
+    batch = training.Collator(pad_id=2)(rows[:32])
+    assert next(iter(batch)) == "input_ids" and batch["labels"].shape == batch["input_ids"].shape
+    assert batch["logits_to_keep"].shape == batch["shift_labels"].shape
+    lean = lora_model(**batch)
+    lean.loss.backward()
+    lean_gradients = gradients(lora_model)
+    dense = lora_model(**{name: batch[name] for name in ("input_ids", "attention_mask", "labels")})
+    dense.loss.backward()
+    assert lean.logits.shape[1] < dense.logits.shape[1] / 2
+    assert lean.loss.item() == pytest.approx(dense.loss.item(), rel=1e-6)
+    torch.testing.assert_close(lean_gradients, gradients(lora_model), rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_is_the_mean_negative_log_probability_of_the_labels(lora_model, rows):
+    row = rows[0]
+    batch = training.Collator(pad_id=2)([row])
+    logits = lora_model(input_ids=torch.tensor([row["input_ids"]])).logits.log_softmax(-1)[0]
+    by_hand = [-logits[t - 1, label].item() for t, label in enumerate(row["labels"]) if label != -100]
+    assert lora_model(**batch).loss.item() == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-5)
+
+
+def test_padding_changes_nothing_and_keeps_the_learned_eos(rows):
+    batch = training.Collator(pad_id=2)(rows[:8])
+    for index, row in enumerate(rows[:8]):
+        length = len(row["labels"])
+        assert batch["labels"][index].tolist() == row["labels"] + [-100] * (batch["labels"].shape[1] - length)
+        assert batch["attention_mask"][index].sum() == length
+        assert batch["labels"][index, length - 1] == 2  # EOS, though it is the pad id too
+
+
+def test_a_wrong_collator_would_be_noticed(lora_model, rows):
+    """The negative control of the equality above: positions that are off by one give another loss."""
+    batch = training.Collator(pad_id=2)(rows[:32])
+    right = lora_model(**batch).loss.item()
+    batch["logits_to_keep"] = (batch["logits_to_keep"] + 1).clamp(max=batch["input_ids"].shape[1] - 1)
+    assert abs(lora_model(**batch).loss.item() - right) > 0.1
+
+
+# --- the run ---
+
+
+def quick(folder, **arguments) -> dict[str, torch.Tensor]:
+    train_model(output_dir=str(folder), questions=1, **({"max_steps": 3} | arguments))
+    return load_file(folder / WEIGHTS)
+
+
+def test_the_same_seed_gives_the_same_adapter(tmp_path):
+    quick(tmp_path / "a", seed=7)
+    quick(tmp_path / "b", seed=7)
+    quick(tmp_path / "c", seed=8)
+    first, again, other = ((tmp_path / name / WEIGHTS).read_bytes() for name in "abc")
+    assert first == again != other
+
+
+def test_micro_batches_give_the_adapter_of_the_whole_batch(tmp_path):
+    whole, parts = quick(tmp_path / "a"), quick(tmp_path / "b", micro_batch_size=8)
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-2, atol=2e-4)
+
+
+def test_gradient_checkpointing_still_moves_every_lora_b(tmp_path):
+    weights = quick(tmp_path / "a", gradient_checkpointing=True, max_steps=1)
+    assert all(tensor.any() for name, tensor in weights.items() if "lora_B" in name)
+
+
+def test_flags_reach_the_run(tmp_path, capsys):
+    quick(tmp_path / "a", rank=4, alpha=8, max_steps=2)
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (4, 8)
+    assert "step    2/2" in capsys.readouterr().out
+
+
+def test_one_device_even_where_two_are_seen(tmp_path):
+    arguments = training.OneDeviceArguments(output_dir=str(tmp_path))
+    arguments._n_gpu = 2
+    assert arguments.n_gpu == 1 and arguments.train_batch_size == arguments.per_device_train_batch_size
+
+
+def test_the_output_shows_what_a_healthy_run_shows(trained):
+    first, last, share = map(float, re.search(r"loss ([\d.]+) -> ([\d.]+) \(([\d.]+) of", trained.output).groups())
+    assert first > 1 and 0 < last < first / 10 and share < 0.1
+    assert "gradient norm finite in 128 of 128 steps" in trained.output
+    shortest, longest = map(int, re.search(r"; (\d+) to (\d+) of them supervised", trained.output).groups())
+    assert 8 <= shortest <= longest <= 25
+    assert "label length = input length in 1000 of 1000 rows" in trained.output
+    assert "on 1000 held-out questions of valid" in trained.output
+
+
+# --- the accuracy ---
+
+
+def accuracy(llm: BaseLLM, rows: list[tuple[str, float]]) -> float:
+    return BenchmarkResult.from_answers(rows, llm.answer(*(question for question, _ in rows))).accuracy
+
+
+def test_accuracy_holds_where_nobody_tuned(trained):
+    llm, seed = load(trained.folder), secrets.token_hex(8)
+    drawn = {
+        name: [(question.text, question.fact.answer) for question in draw_questions(name, 1000, seed)]
+        for name in ("hidden", "novel")
+    }
+    valid = accuracy(llm, Dataset("valid").rows)
+    assert valid >= 0.92
+    assert abs(accuracy(llm, drawn["hidden"]) - valid) <= 0.04, f"seed {seed}"
+    assert accuracy(llm, drawn["novel"]) >= 0.60, f"seed {seed}"
+    foreign = json.loads((ROOT / "tests" / "foreign_questions.json").read_text(encoding="utf-8"))
+    assert accuracy(llm, [tuple(row) for row in foreign]) >= 0.75
+
+
+# --- the adapter ---
+
+
+def test_stock_peft_loads_the_adapter(trained):
+    stock = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(BUNDLED, dtype=torch.float32), trained.folder
+    )
+    ids = torch.tensor([[300, 301, 302, 303]])
+    ours = load(trained.folder).model
+    torch.testing.assert_close(stock(input_ids=ids).logits, ours(input_ids=ids).logits)
+    with stock.disable_adapter():
+        assert not torch.allclose(stock(input_ids=ids).logits, ours(input_ids=ids).logits, atol=0.1)
+
+
+def test_the_adapter_is_two_files_that_name_no_path(trained):
+    assert sorted(path.name for path in trained.folder.iterdir()) == ["adapter_config.json", WEIGHTS]
+    config = json.loads((trained.folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "data/base_model"
+    for path in trained.folder.iterdir():
+        assert str(ROOT).encode() not in path.read_bytes()
+
+
+def test_the_contract_names_work_from_another_folder(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    llm = homework.load_sft(trained.folder)
+    assert llm.answer("How many g are in 6 kg?") == [6000.0]
+    assert isinstance(llm, homework.BaseLLM) and llm.tokenizer and llm.model and llm.device
+    result = homework.benchmark(llm, homework.Dataset("valid"), 50)
+    assert result.accuracy > 0.8 and result.answer_rate > 0.9
+    with pytest.raises(AttributeError, match="has no attribute 'load_rft': it has BaseLLM"):
+        homework.load_rft  # noqa: B018
+
+
+def test_the_test_and_load_commands_score_the_adapter(trained, capsys):
+    sft.test_model(output_dir=str(trained.folder), questions=50)
+    sft.load_model(output_dir=str(trained.folder))
+    out = capsys.readouterr().out
+    assert "on 50 held-out questions of valid" in out and "(correct " in out
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", WEIGHTS])
+def test_a_missing_adapter_is_refused_with_the_command_that_makes_it(trained, tmp_path, name):
+    shutil.copytree(trained.folder, tmp_path / "copy")
+    (tmp_path / "copy" / name).unlink()
+    with pytest.raises(HomeworkError, match=rf"{name} is missing; make it with python -m homework.sft train"):
+        load(tmp_path / "copy")
+    assert not (tmp_path / "copy" / name).exists()
+
+
+def test_an_adapter_of_another_base_is_refused(trained, tiny_checkpoint):
+    with pytest.raises(HomeworkError, match="was trained on data/base_model, but the base model is tiny-llama"):
+        load(trained.folder, str(tiny_checkpoint))
+
+
+@pytest.mark.parametrize("how", ["half", "garbage", "config"])
+def test_a_damaged_adapter_is_refused(trained, tmp_path, how):
+    shutil.copytree(trained.folder, tmp_path / "copy")
+    content = (tmp_path / "copy" / WEIGHTS).read_bytes()
+    if how == "config":
+        (tmp_path / "copy" / "adapter_config.json").write_text("{")
+    else:
+        (tmp_path / "copy" / WEIGHTS).write_bytes(content[: len(content) // 2] if how == "half" else b"x" * 100)
+    with pytest.raises(HomeworkError, match="train again"):
+        load(tmp_path / "copy")
+
+
+# --- what stops a run before it wastes time ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "--epochs must be positive"),
+        ({"learning_rate": -1.0}, "--learning-rate must be positive"),
+        ({"rank": 0}, "--rank must be positive"),
+        ({"micro_batch_size": 5}, "--micro-batch-size must divide the batch size 32"),
+        ({"max_steps": 0}, "--max-steps must be at least 1"),
+        ({"questions": 0}, "--questions must be at least 1"),
+        ({"checkpoint": "/no/such"}, "there is no checkpoint folder"),
+    ],
+)
+def test_senseless_arguments_are_refused(tmp_path, arguments, message):
+    with pytest.raises(HomeworkError, match=message):
+        train_model(output_dir=str(tmp_path / "a"), **arguments)
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_output_that_cannot_be_written_stops_the_run_first(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", "/proc/adapter"):
+        with pytest.raises(HomeworkError, match=r"can't write to .*: choose another --output-dir"):
+            train_model(output_dir=str(folder))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write to a read-only folder")
+def test_a_read_only_folder_stops_the_run_first(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(HomeworkError, match="Permission denied"):
+        train_model(output_dir=str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
+def test_a_full_disk_is_named_and_leaves_the_former_adapter(trained, tmp_path, monkeypatch, error):
+    shutil.copytree(trained.folder, tmp_path / "a")
+    before = (tmp_path / "a" / WEIGHTS).read_bytes()
+
+    def fill(self, folder, **_):
+        with open(f"{folder}/{WEIGHTS}", "wb") as half:
+            half.write(b"half")
+        raise error
+
+    monkeypatch.setattr(PeftModel, "save_pretrained", fill)
+    with pytest.raises(HomeworkError, match=r"can't write the adapter .*No space left on device.*free space"):
+        quick(tmp_path / "a", max_steps=1)
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]

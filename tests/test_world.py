@@ -1,0 +1,156 @@
+"""The tables of units against pint, and the slices.
+
+python -m pytest tests/test_world.py
+"""
+
+import itertools
+import json
+import random
+import re
+from collections import Counter
+
+import pint
+import pytest
+
+from grader import world
+from grader.world import QUANTITIES, Fact, draw_fact, draw_questions, format_number, slice_of
+from homework.base_llm import ROOT
+
+# Names that pint reads otherwise, or not at all, and what they mean here; grader/world.py says why.
+PINT_NAMES = {
+    "ton": "tonne",
+    "tons": "tonne",
+    "metric tons": "metric_ton",
+    "decade": "10 * year",
+    "decades": "10 * year",
+    "kB": "kilobyte",
+    "KB": "kilobyte",
+    "mph": "mile / hour",
+    "mi/h": "mile / hour",
+    "kmh": "kilometer / hour",
+    "km/h": "kilometer / hour",
+    "km/hr": "kilometer / hour",
+    "in": "inch",
+    "in/s": "inch / second",
+    "fl oz": "fluid_ounce",
+    "pt": "pint",
+    "wk": "week",
+    "wks": "week",
+    "yr": "year",
+    "yrs": "year",
+    "hrs": "hour",
+    "secs": "second",
+    "mins": "minute",
+    "yds": "yard",
+    "lbs": "pound",
+    "kilo": "kilogram",
+    "kilos": "kilogram",
+    "gramme": "gram",
+    "grammes": "gram",
+    "kilogramme": "kilogram",
+    "kilogrammes": "kilogram",
+    "h": "hour",
+    "min": "minute",
+}
+BASES = {"length": "m", "mass": "kg", "time": "s", "volume": "litre", "speed": "m/s", "storage": "byte"}
+UNITS = [(quantity, unit) for quantity, units in QUANTITIES.items() for unit in units]
+
+
+def names_of(unit: world.Unit) -> list[str]:
+    words = [name for pair in unit.words for name in pair.split("/") if pair]
+    return words + list(unit.symbols)
+
+
+def to_pint(name: str) -> str:
+    if name in PINT_NAMES:
+        return PINT_NAMES[name]
+    name = re.sub(r"^cubic (\w+)$", r"\1 ** 3", name)
+    return name.replace(" per ", " / ").replace("^", "**").replace("fluid ", "fluid_").replace("metric ", "metric_")
+
+
+@pytest.mark.parametrize(("quantity", "unit"), UNITS, ids=lambda value: getattr(value, "name", value))
+def test_every_name_of_a_unit_has_its_factor_in_pint(quantity, unit):
+    registry = pint.UnitRegistry()
+    for name in names_of(unit):
+        if "foot" in name or "feet" in name:
+            name = name.replace("feet", "foot")
+        measured = (1 * registry.parse_expression(to_pint(name))).to(BASES[quantity]).magnitude
+        assert measured == pytest.approx(unit.factor, rel=1e-9), name
+
+
+def test_no_name_means_two_units_of_a_quantity():
+    for units in QUANTITIES.values():
+        names = [name for unit in units for name in names_of(unit)]
+        assert len(names) == len(set(names))
+
+
+def test_phrasings_are_many_and_a_fifth_is_held_out():
+    known = [p for group in world.PHRASINGS.values() for p in group]
+    held_out = [p for group in world.HELD_OUT_PHRASINGS.values() for p in group]
+    assert len(set(known + held_out)) >= 60 and not set(known) & set(held_out)
+    assert len(held_out) >= 0.2 * len(known + held_out)
+    assert all(p.count("{x}") == 1 and p.count("{t}") >= 1 for p in known + held_out)
+
+
+def test_held_out_wording_is_never_in_train_and_often_in_valid():
+    patterns = [
+        re.compile(re.escape(p).replace(r"\{x\}", ".+").replace(r"\{t\}", ".+"))
+        for group in world.HELD_OUT_PHRASINGS.values()
+        for p in group
+    ]
+    share = {
+        split: sum(
+            any(p.search(row[0]) for p in patterns) for row in json.loads((ROOT / f"data/{split}.json").read_text())
+        )
+        for split in ("train", "valid")
+    }
+    assert share["train"] == 0 and share["valid"] > 100
+
+
+def test_slices_have_their_shares():
+    rng = random.Random(0)
+    counts = Counter(slice_of(draw_fact(rng)._replace(value=rng.randint(2, 10**6) / 7)) for _ in range(20_000))
+    for name, share in world.SLICE_SHARES.items():
+        assert counts[name] / 20_000 == pytest.approx(share / 100, abs=0.01)
+
+
+def test_a_slice_depends_on_the_canonical_fact_only():
+    units = {unit.name: unit for unit in QUANTITIES["volume"]}
+    assert {"ml", "cc", "cm^3"} <= set(units["millilitre"].symbols)
+    fact = Fact("volume", units["millilitre"], units["litre"], 6)
+    assert fact.key == "volume:millilitre>litre:6" == fact._replace(value=6.0).key
+    # Pinned: a change would move published facts between slices.
+    assert [slice_of(fact._replace(value=value)) for value in range(2, 12)] == [
+        "hidden",
+        "hidden",
+        "hidden",
+        "novel",
+        "valid",
+        "train",
+        "train",
+        "train",
+        "hidden",
+        "valid",
+    ]
+
+
+def test_a_definition_is_never_novel():
+    for quantity, units in QUANTITIES.items():
+        for source, target in itertools.permutations(units, 2):
+            assert slice_of(Fact(quantity, source, target, 1.0)) != "novel"
+
+
+def test_drawing_is_a_function_of_slice_and_seed():
+    assert draw_questions("hidden", 50, "key") == draw_questions("hidden", 50, "key")
+    assert draw_questions("hidden", 50, "key") != draw_questions("hidden", 50, "another")
+    assert {slice_of(question.fact) for question in draw_questions("novel", 50, 1)} == {"novel"}
+    with pytest.raises(ValueError, match="unknown slice 'secret'"):
+        draw_questions("secret", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(6000.0, "6000"), (2.1336, "2.13"), (24e12, "2.4e13"), (0, "0"), (999_999, "1e6"), (0.00012, "0.00012")],
+)
+def test_numbers_have_three_digits(number, text):
+    assert format_number(number) == text
