@@ -244,5 +244,7 @@ def load_model(*, output_dir: str = str(ADAPTER_FOLDER), checkpoint: str | None 
     print(f"{question} {load(output_dir, checkpoint).answer(question)[0]:g} (correct {correct:g})")
 
 
+COMMANDS = {"train": train_model, "test": test_model, "load": load_model}
+
 if __name__ == "__main__":
-    run({"train": train_model, "test": test_model, "load": load_model}, "python -m homework.sft")
+    run(COMMANDS, "python -m homework.sft")

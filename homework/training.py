@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from homework.base_llm import BUNDLED_NAME
+from homework.checkpoint import BUNDLED_NAME
 from homework.data import IGNORE_INDEX, Row
 from homework.errors import HomeworkError
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from homework.base_llm import BUNDLED
+from homework.checkpoint import BUNDLED
 from homework.cli import run
 from homework.sft import train_model
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import homework
 from homework import base_llm
-from homework.base_llm import BUNDLED, BaseLLM, pick_device, plan_batches
+from homework.base_llm import BaseLLM, plan_batches
+from homework.checkpoint import BUNDLED, pick_device
 from homework.data import Dataset
 from homework.errors import HomeworkError
 

@@ -44,7 +44,7 @@ def test_values_are_as_people_ask():
 
 
 def test_an_unknown_split_is_named():
-    with pytest.raises(HomeworkError, match="unknown split 'tset'.*train, valid"):
+    with pytest.raises(HomeworkError, match=r"unknown split 'tset'.*train, valid"):
         Dataset("tset")
 
 

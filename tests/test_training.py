@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM
 import homework
 from grader.world import draw_questions
 from homework import sft, training
-from homework.base_llm import BUNDLED, ROOT, BaseLLM
+from homework.base_llm import BaseLLM
+from homework.checkpoint import BUNDLED, ROOT
 from homework.data import BenchmarkResult, Dataset
 from homework.errors import HomeworkError
 from homework.sft import TokenizedDataset, format_example, load, train_model

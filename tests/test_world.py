@@ -14,7 +14,7 @@ import pytest
 
 from grader import world
 from grader.world import QUANTITIES, Fact, draw_fact, draw_questions, format_number, slice_of
-from homework.base_llm import ROOT
+from homework.checkpoint import ROOT
 
 # Names that pint reads otherwise, or not at all, and what they mean here; grader/world.py says why.
 PINT_NAMES = {
@@ -72,9 +72,8 @@ def to_pint(name: str) -> str:
 def test_every_name_of_a_unit_has_its_factor_in_pint(quantity, unit):
     registry = pint.UnitRegistry()
     for name in names_of(unit):
-        if "foot" in name or "feet" in name:
-            name = name.replace("feet", "foot")
-        measured = (1 * registry.parse_expression(to_pint(name))).to(BASES[quantity]).magnitude
+        expression = to_pint(name).replace("feet", "foot")
+        measured = (1 * registry.parse_expression(expression)).to(BASES[quantity]).magnitude
         assert measured == pytest.approx(unit.factor, rel=1e-9), name
 
 

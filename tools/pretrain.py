@@ -34,6 +34,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 VOCABULARY, CONTEXT = 1024, 128
+CHECKPOINT_EVERY = 10  # log lines
 
 
 def train_tokenizer(seed: int, count: int = 60_000) -> PreTrainedTokenizerFast:
@@ -216,7 +217,7 @@ def main(
             sample = held_out_loss(model, held_out)
             speed = (step + 1 - first) * rows * CONTEXT / (time.perf_counter() - started)
             print(f"step {step + 1}  loss {loss:.4f}  held-out {sample:.4f}  {speed:,.0f} tokens/s", flush=True)
-        if (step + 1) % (10 * every) == 0:
+        if (step + 1) % (CHECKPOINT_EVERY * every) == 0:
             save_checkpoint(folder / "checkpoint.pt", model, optimizers, step + 1, settings)
     model.float().save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")

@@ -1,0 +1,138 @@
+"""Which base model, on which device, and whether it is whole: a checkpoint is loaded completely or refused by name.
+
+    python -m homework.base_llm test --checkpoint HuggingFaceTB/SmolLM2-360M-Instruct
+
+torch and transformers are imported where they are used: they take seconds, and ``--help`` should not.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homework.errors import HomeworkError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLED = ROOT / "data" / "base_model"
+BUNDLED_NAME = "data/base_model"  # what an adapter calls the bundled model: the same on every machine
+
+
+def resolve_checkpoint(checkpoint: str | Path | None) -> tuple[str, str]:
+    """The checkpoint to load and who chose it: the argument, else HOMEWORK_CHECKPOINT, else the bundled model."""
+    if checkpoint:
+        return str(checkpoint), "given"
+    if chosen := os.environ.get("HOMEWORK_CHECKPOINT"):
+        return chosen, "from HOMEWORK_CHECKPOINT"
+    return str(BUNDLED), "bundled"
+
+
+def stable_name(checkpoint: str) -> str:
+    """The checkpoint's name, the same on every machine: a folder's own name, never its path."""
+    if not Path(checkpoint).is_dir():
+        return checkpoint
+    folder = Path(checkpoint).resolve()
+    return BUNDLED_NAME if folder == BUNDLED else folder.name
+
+
+def pick_device() -> "tuple[str, torch.dtype, str]":
+    """Device, dtype, and the reason for the dtype. Never float16: its range overflows, and the loss becomes NaN."""
+    import torch
+
+    if torch.cuda.is_available():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "cuda", torch.bfloat16, "this GPU computes bfloat16, which has float32's range"
+        return "cuda", torch.float32, "this GPU has no bfloat16, and float16 overflows to NaN"
+    if torch.backends.mps.is_available():
+        return "mps", torch.float32, "half precision is not reliable on MPS"
+    return "cpu", torch.float32, "half precision is slower on a CPU"
+
+
+def load_tokenizer(checkpoint: str, local_files_only: bool = False) -> "PreTrainedTokenizerBase":
+    """The checkpoint's tokenizer.
+
+    Raises:
+        HomeworkError: if it can't be loaded or has no EOS, without which an answer never ends.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=local_files_only)
+    except Exception as error:  # transformers raises almost any type here; all of them mean the same to a student
+        raise HomeworkError(f"can't read the tokenizer of {checkpoint}: {one_line(error)}: fetch it again") from error
+    if tokenizer.eos_token_id is None:
+        raise HomeworkError(f"the tokenizer of {checkpoint} has no EOS token: choose another checkpoint")
+    return tokenizer
+
+
+def load_model(checkpoint: str, dtype: "torch.dtype", local_files_only: bool = False) -> "PreTrainedModel":
+    """The checkpoint's causal language model in `dtype`, from safetensors only, with every weight present.
+
+    Raises:
+        HomeworkError: if it can't be loaded, or a weight is missing (transformers would make it up at random).
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # it flashes for every load, on files too
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            checkpoint,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            local_files_only=local_files_only,
+        )
+    except Exception as error:  # as above
+        raise HomeworkError(f"can't read the weights of {checkpoint}: {one_line(error)}: fetch it again") from error
+    broken = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
+    if broken:
+        raise HomeworkError(f"{checkpoint} lacks {len(broken)} weights, first {broken[0]}: fetch the checkpoint again")
+    return model
+
+
+def check_checkpoint(checkpoint: str) -> bool:
+    """Whether the checkpoint has to come from what was downloaded before, because the hub can't be reached.
+
+    Raises:
+        HomeworkError: if there is neither a folder with a model's files, nor such a name on the hub or in the cache.
+    """
+    folder = Path(checkpoint)
+    if folder.is_dir():
+        missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+        if missing:
+            raise HomeworkError(f"the checkpoint {folder} has no {missing[0]}: fetch it again, or name another one")
+        return False
+    if folder.exists() or folder.is_absolute() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", checkpoint):
+        raise HomeworkError(
+            f"there is no checkpoint folder {checkpoint}: give a folder, or a hub name like owner/model"
+        )
+    return check_hub(checkpoint)
+
+
+def check_hub(name: str) -> bool:
+    """As `check_checkpoint`, for a hub name: asks once, where a download would retry for a minute first."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(name, timeout=10)
+        return False
+    except RepositoryNotFoundError as error:
+        raise HomeworkError(f"the model hub has no {name}, or it is private: check the name") from error
+    except Exception as error:  # whatever the connection, a proxy or the offline switch raise
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            print(f"the model hub can't be reached: using the {name} that was downloaded before")
+            return True
+        raise HomeworkError(
+            f"can't reach the model hub for {name} ({one_line(error)}): check the connection, or leave --checkpoint "
+            "and HOMEWORK_CHECKPOINT out for the bundled model"
+        ) from error
+
+
+def one_line(error: Exception) -> str:
+    """The first words of an error's message.  Example: ValueError('bad\\n  header') -> 'bad header'"""
+    return f"{' '.join(str(error).split()):.160}" or type(error).__name__

@@ -1,0 +1,80 @@
+"""Pre-training, small: it resumes to the same weights, and its tokenizer has the traps of SmolLM2's.
+
+python -m pytest tests/test_pretrain.py
+"""
+
+import hashlib
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from homework.checkpoint import BUNDLED
+from tools import pretrain
+
+
+def test_the_bundled_tokenizer_has_the_traps(bundled_tokenizer):
+    tokens = bundled_tokenizer.tokenize("How many min are in 120 h? <answer>7200</answer>")
+    assert tokens[tokens.index("?") + 1] == "Ġ<" and {"1", "2", "0", "7"} <= set(tokens)
+    assert bundled_tokenizer.pad_token_id == bundled_tokenizer.eos_token_id == 2
+    assert bundled_tokenizer.eos_token == "<|im_end|>" and bundled_tokenizer.bos_token_id == 1
+    chat = bundled_tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    assert chat == "<|im_start|>user\nhi<|im_end|>\n"
+
+
+def test_the_bundled_model_is_the_one_of_its_card():
+    card = (BUNDLED / "README.md").read_text()
+    assert hashlib.sha256((BUNDLED / "model.safetensors").read_bytes()).hexdigest() in card
+    assert 4e6 < sum(path.stat().st_size for path in BUNDLED.iterdir()) < 12e6
+    assert json.loads((BUNDLED / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+
+
+def run_small(out, **arguments) -> None:
+    pretrain.main(str(out), **({"steps": 4, "rows": 2, "compile": False, "every": 1} | arguments))
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, capsys):
+    run_small(tmp_path / "whole")
+    take_step, calls = pretrain.take_step, []
+
+    def stop_at_the_third(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return take_step(*arguments)
+
+    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(pretrain, "take_step", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run_small(tmp_path / "parts")
+    run_small(tmp_path / "parts")
+    assert "steps 2 to 4" in capsys.readouterr().out
+    whole, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    with pytest.raises(ValueError, match="is of a run with"):
+        run_small(tmp_path / "parts", seed=1)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(bundled_tokenizer):
+    model = pretrain.build_model(bundled_tokenizer, seed=0)
+    optimizers = pretrain.make_optimizers(model)
+    with torch.no_grad():
+        model.model.norm.weight[0] = math.nan
+    before = model.model.embed_tokens.weight.clone()
+    with pytest.raises(FloatingPointError, match="the loss is nan"):
+        pretrain.take_step(model, optimizers, pretrain.make_batch(bundled_tokenizer, 0, 0, 2), [1e-3, 1e-3])
+    assert torch.equal(model.model.embed_tokens.weight, before)
+
+
+def test_the_schedule_warms_up_and_ends_near_zero():
+    rates = [pretrain.learning_rate(step, 1000, 1.0) for step in range(1000)]
+    assert rates[0] == 0.05 and rates[300] == 1.0 and 0 < rates[-1] < 0.01
+
+
+def test_rows_begin_with_a_document_and_have_one_length(bundled_tokenizer):
+    rows = pretrain.make_batch(bundled_tokenizer, 0, 5, 3)
+    assert rows.shape == (3, pretrain.CONTEXT)
+    assert torch.equal(rows, pretrain.make_batch(bundled_tokenizer, 0, 5, 3))
+    assert not torch.equal(rows, pretrain.make_batch(bundled_tokenizer, 0, 6, 3))

@@ -1,0 +1,140 @@
+"""The handout against the code: tree, commands, recipes, requirements, and what must not be in the project.
+
+python -m pytest tests/test_repository.py
+"""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from homework.checkpoint import ROOT
+from homework.cli import UsageError, parse_arguments
+from homework.training import DEFAULT_RECIPE, RECIPES
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULES = ("homework.sft", "homework.base_llm")
+
+
+def tracked_files() -> list[str]:
+    """Tracked and new files, as git lists them."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    lines = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in lines if (ROOT / line).is_file()]
+
+
+def tree_paths() -> set[str]:
+    """The paths of the README's tree."""
+    block = README.split("## Where things stand")[1].split("```")[1]
+    paths, folder = set(), ""
+    for line in block.splitlines()[1:]:
+        name = line.split()[0]
+        folder = folder if line.startswith(" ") else name if name.endswith("/") else ""
+        paths.add(folder + name if line.startswith(" ") else name)
+    return paths
+
+
+def test_the_tree_is_the_tree():
+    paths = tree_paths()
+    for path in paths:
+        assert (ROOT / path).exists(), f"README names {path}"
+    for path in tracked_files():
+        top = path.split("/")[0]
+        if path.endswith("__init__.py") and not (ROOT / path).read_text():
+            continue
+        if top in ("homework", "grader", "tools"):
+            assert path in paths, f"README's tree lacks {path}"
+        elif not top.startswith("."):
+            assert path in paths or f"{top}/" in paths, f"README's tree lacks {path}"
+
+
+def commands() -> list[tuple[str, str, list[str]]]:
+    """Every command of the handout: module, subcommand, arguments."""
+    lines = re.findall(r"python -m (homework\.\w+) (\w+)([^`\n|&]*)", README)
+    return [(module, name, shlex.split(rest)) for module, name, rest in lines]
+
+
+def test_every_command_of_the_handout_parses():
+    assert len(commands()) >= 10
+    for module, name, arguments in commands():
+        parse_arguments(import_module(module).COMMANDS[name], arguments)
+
+
+def test_a_drifted_command_would_be_noticed():
+    with pytest.raises(UsageError):
+        parse_arguments(import_module("homework.sft").COMMANDS["train"], ["--learning-rates", "1"])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_flag_is_explained(module):
+    for command in import_module(module).COMMANDS.values():
+        for name in command.__kwdefaults__ or {}:
+            assert re.search(rf"^ +{name}: ", command.__doc__, re.MULTILINE), f"{module} {name}"
+
+
+def test_the_recipes_are_the_table():
+    for label, recipe in (("bundled", *RECIPES.values()), ("any other", DEFAULT_RECIPE)):
+        row = re.search(rf"\| {label} \|(.*)\|", README)[1]
+        values = [float(cell) for cell in row.split("|")]
+        assert values == [recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.rank, recipe.alpha]
+
+
+def test_ci_runs_the_two_lines():
+    blocks = re.findall(r"```bash\n(.*?)\n```", README, re.DOTALL)
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert blocks[0] in script and blocks[1] in script
+
+
+def imported_packages() -> set[str]:
+    packages = set()
+    for path in tracked_files():
+        if path.endswith(".py"):
+            for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    packages |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    packages.add(node.module.split(".")[0])
+    return packages - set(sys.stdlib_module_names) - {"homework", "grader", "tools", "tests"}
+
+
+def test_requirements_list_what_is_imported_with_a_reason():
+    lines = (ROOT / "requirements.txt").read_text() + (ROOT / "requirements-dev.txt").read_text()
+    required = [line for line in lines.splitlines() if line and not line.startswith(("#", "-r"))]
+    assert all("#" in line for line in required)
+    names = {re.split(r"[=<>]", line)[0] for line in required}
+    assert imported_packages() <= names
+    # accelerate is imported by transformers' Trainer, ruff is run by a test.
+    assert names - imported_packages() == {"accelerate", "ruff"}
+
+
+def test_the_parts_point_one_way():
+    for path in tracked_files():
+        text = (ROOT / path).read_text(encoding="utf-8") if path.endswith(".py") else ""
+        if path.startswith("grader/"):
+            assert not re.search(r"^\s*(from|import) (homework|tools)", text, re.MULTILINE), path
+        if path.startswith("homework/"):
+            assert not re.search(r"^\s*(from|import) (grader|tools)", text, re.MULTILINE), path
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_ruff_is_clean(command):
+    line = [sys.executable, "-m", "ruff", *command, "."]
+    result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_every_module_says_what_it_does_and_how_to_run_it():
+    for path in tracked_files():
+        if path.endswith(".py") and (text := (ROOT / path).read_text(encoding="utf-8")):
+            assert ast.get_docstring(ast.parse(text)), path
+            assert text.count("\n") <= 300, f"{path} holds two ideas"
+
+
+def test_no_large_file_but_the_base_model():
+    for path in tracked_files():
+        if path != "data/base_model/model.safetensors":
+            assert (ROOT / path).stat().st_size < 200_000, path
