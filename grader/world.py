@@ -265,14 +265,18 @@ def draw_questions(slice_name: str, count: int, seed: int | str) -> list[Questio
     """`count` questions of one slice about as many different facts: the same seed gives the same questions.
 
     Raises:
-        ValueError: for a slice that does not exist.
+        ValueError: for a slice that does not exist, or more questions than it has facts.
     """
     if slice_name not in SLICE_SHARES:
         raise ValueError(f"unknown slice {slice_name!r}: choose one of {', '.join(SLICE_SHARES)}")
     rng = random.Random(f"{slice_name}:{seed}")
     facts: dict[str, Fact] = {}
-    while len(facts) < count:
+    for _ in range(1000 * (count + 1)):
+        if len(facts) == count:
+            break
         fact = draw_fact(rng)
         if slice_of(fact) == slice_name:
             facts.setdefault(fact.key, fact)
+    if not 0 < len(facts) == count:
+        raise ValueError(f"can't draw {count} questions of {slice_name}: found {len(facts)}")
     return [ask(fact, rng) for fact in facts.values()]

@@ -55,12 +55,19 @@ class BaseLLM:
         print(f"base model: {self.name} ({chosen_by}) on {self.device} in {str(dtype).split('.')[-1]}: {reason}")
         downloaded = check_checkpoint(self.checkpoint)
         self.tokenizer = load_tokenizer(self.checkpoint, downloaded)
-        self.model = load_model(self.checkpoint, dtype, downloaded).to(self.device).eval()
+        self.reload_model = lambda: load_model(self.checkpoint, dtype, downloaded).to(self.device).eval()
+        self.model = self.reload_model()
 
     @property
     def name(self) -> str:
         """The checkpoint's name, the same on every machine: never a path of this one."""
         return stable_name(self.checkpoint)
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills a batch. It is always masked by length, so any id serves, even EOS."""
+        pad_id = self.tokenizer.pad_token_id
+        return self.tokenizer.eos_token_id if pad_id is None else pad_id
 
     def format_prompt(self, question: str) -> str:
         """The prompt of a question: the raw question, exactly as in training."""
@@ -108,8 +115,10 @@ class BaseLLM:
         """One completion for each prompt, in their order; batches of similar length run under a token budget."""
         from tqdm import tqdm
 
-        if temperature < 0 or not math.isfinite(temperature):
-            raise HomeworkError(f"temperature must be 0 or more, got {temperature}")
+        if isinstance(prompts, str):
+            raise HomeworkError("the prompts must be a list of texts, not one text: use generate for one")
+        if not (temperature == 0 or 0.01 <= temperature <= 100):
+            raise HomeworkError(f"temperature must be 0 or within 0.01 to 100, got {temperature}")
         rows = [self.encode_prompt(prompt) for prompt in prompts]
         cap = len(self.tokenizer(LONGEST_ANSWER, add_special_tokens=False)["input_ids"]) + 1  # and EOS
         done: dict[int, Completion] = {}
@@ -127,6 +136,8 @@ class BaseLLM:
         Raises:
             HomeworkError: for an empty prompt, or one that the model can't read whole.
         """
+        if not isinstance(prompt, str):
+            raise HomeworkError(f"a prompt must be a text, got {prompt!r:.80}")
         ids = self.tokenizer(prompt)["input_ids"]
         limit = getattr(self.model.config, "max_position_embeddings", math.inf)
         if not ids or len(ids) >= limit:
@@ -142,7 +153,9 @@ class BaseLLM:
         width = max(map(len, rows))
         input_ids = torch.tensor([[eos] * (width - len(row)) + row for row in rows], device=self.device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.device)
-        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+        sampling = (
+            {"do_sample": True, "temperature": float(temperature), "top_k": 0} if temperature else {"do_sample": False}
+        )
         config = GenerationConfig(max_new_tokens=cap, eos_token_id=eos, pad_token_id=eos, **sampling)
         with torch.inference_mode():
             output = self.model.generate(input_ids=input_ids, attention_mask=mask, generation_config=config)
@@ -182,10 +195,9 @@ def test_model(*, checkpoint: str | None = None, questions: int = 20) -> None:
         checkpoint: folder or hub name of the base model.
         questions: how many questions to ask.
     """
-    from homework.data import BenchmarkResult, Dataset
+    from homework.data import BenchmarkResult, Dataset, take_rows
 
-    dataset = Dataset("valid")
-    rows = [dataset[index] for index in range(min(questions, len(dataset)))]
+    rows = take_rows(Dataset("valid"), questions)
     llm = BaseLLM(checkpoint)
     completions = llm.complete([llm.format_prompt(question) for question, _ in rows])
     for (question, correct), completion in zip(rows[:5], completions, strict=False):

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "data" / "base_model"
 BUNDLED_NAME = "data/base_model"  # what an adapter calls the bundled model: the same on every machine
+VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 
 
 def resolve_checkpoint(checkpoint: str | Path | None) -> tuple[str, str]:
     """The checkpoint to load and who chose it: the argument, else HOMEWORK_CHECKPOINT, else the bundled model."""
+    if str(checkpoint or "") == BUNDLED_NAME:
+        return str(BUNDLED), "given"  # also from another folder
     if checkpoint:
         return str(checkpoint), "given"
     if chosen := os.environ.get("HOMEWORK_CHECKPOINT"):
@@ -74,7 +77,7 @@ def load_model(checkpoint: str, dtype: "torch.dtype", local_files_only: bool = F
     Raises:
         HomeworkError: if it can't be loaded, or a weight is missing (transformers would make it up at random).
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # it flashes for every load, on files too
@@ -91,6 +94,8 @@ def load_model(checkpoint: str, dtype: "torch.dtype", local_files_only: bool = F
     broken = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
     if broken:
         raise HomeworkError(f"{checkpoint} lacks {len(broken)} weights, first {broken[0]}: fetch the checkpoint again")
+    # A checkpoint's own decoding (a repetition penalty, say) would mix with what BaseLLM asks for.
+    model.generation_config = GenerationConfig()
     return model
 
 
@@ -102,9 +107,9 @@ def check_checkpoint(checkpoint: str) -> bool:
     """
     folder = Path(checkpoint)
     if folder.is_dir():
-        missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
-        if missing:
-            raise HomeworkError(f"the checkpoint {folder} has no {missing[0]}: fetch it again, or name another one")
+        for part, names in (("config", ("config.json",)), ("tokenizer", VOCABULARY_FILES)):
+            if not any((folder / name).is_file() for name in names):
+                raise HomeworkError(f"the checkpoint {folder} has no {part}: fetch it again, or name another one")
         return False
     if folder.exists() or folder.is_absolute() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", checkpoint):
         raise HomeworkError(

@@ -50,8 +50,8 @@ def read_list(path: Path) -> list:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise HomeworkError(f"{path} is not JSON ({error}): restore it with git checkout {path.name}") from error
+    except (ValueError, RecursionError) as error:
+        raise HomeworkError(f"{path} is not JSON ({error}): restore it with git checkout data/{path.name}") from error
     if not isinstance(content, list) or not content:
         raise HomeworkError(f"{path} must be a list of [question, answer] with at least one row")
     return content
@@ -69,6 +69,8 @@ def check_row(row: object, where: str) -> tuple[str, float]:
     if not isinstance(question, str) or not question.strip():
         raise HomeworkError(f"{where}: the question must be a text, got {question!r:.80}")
     # An integer may be too large for a float, and JSON's NaN reads as a float.
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in question):
+        raise HomeworkError(f"{where}: the question holds half a character (a lone surrogate): {question!r:.80}")
     if isinstance(answer, bool) or not isinstance(answer, int | float) or not abs(answer) < 1e308:
         raise HomeworkError(f"{where}: the answer must be a finite number, got {answer!r:.80}")
     return question, float(answer)
@@ -81,7 +83,11 @@ def is_answer_valid(answer: float, correct: float, relative_tolerance: float = 0
     (True, False, False)
     """
     # A hair of slack, so that 2.1 against 2.0 is not lost to binary rounding.
-    return math.isfinite(answer) and abs(answer - correct) <= relative_tolerance * abs(correct) * (1 + 1e-9)
+    return (
+        math.isfinite(answer)
+        and math.isfinite(correct)
+        and abs(answer - correct) <= relative_tolerance * abs(correct) * (1 + 1e-9)
+    )
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ class BenchmarkResult:
             HomeworkError: if there is nothing to score or the numbers differ: an empty set has no accuracy.
         """
         if not rows or len(rows) != len(answers):
-            raise HomeworkError(f"cannot score {len(answers)} answers to {len(rows)} questions")
+            raise HomeworkError(f"cannot score {len(answers)} answers to {len(rows)} questions: ask at least one")
         samples = [
             Sample(question, answer, correct, is_answer_valid(answer, correct))
             for (question, correct), answer in zip(rows, answers, strict=True)
@@ -124,9 +130,19 @@ class BenchmarkResult:
 
 def benchmark(llm: "BaseLLM", dataset: Dataset, max_question: int | None = None) -> BenchmarkResult:
     """Ask `llm` the first `max_question` questions of `dataset` (all by default) and score its answers."""
-    count = len(dataset) if max_question is None else min(len(dataset), max_question)
-    rows = [dataset[index] for index in range(count)]
+    rows = take_rows(dataset, max_question)
     return BenchmarkResult.from_answers(rows, llm.answer(*(question for question, _ in rows)))
+
+
+def take_rows(dataset: Dataset, count: int | None) -> list[tuple[str, float]]:
+    """The first `count` rows of a dataset; all if None, or if it has fewer.
+
+    Raises:
+        HomeworkError: if `count` is not positive: an empty set has no accuracy.
+    """
+    if count is not None and count < 1:
+        raise HomeworkError(f"the number of questions must be at least 1, got {count}")
+    return [dataset[index] for index in range(len(dataset) if count is None else min(len(dataset), count))]
 
 
 def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:

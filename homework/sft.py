@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homework.cli import run
-from homework.data import IGNORE_INDEX, BenchmarkResult, Dataset, Row, wilson_interval
+from homework.data import IGNORE_INDEX, BenchmarkResult, Dataset, Row, take_rows, wilson_interval
 from homework.errors import HomeworkError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def format_example(question: str, answer: float | str) -> dict[str, str]:
     """
     try:
         number = float(answer)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise HomeworkError(f"the answer to {question!r:.80} must be a number, got {answer!r:.80}") from None
     if not math.isfinite(number):
         raise HomeworkError(f"the answer to {question!r:.80} must be finite, got {number}")
@@ -71,7 +71,9 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", question: str, answer: str) -
     if len(ids) > tokenizer.model_max_length:
         raise HomeworkError(f"{len(ids)} tokens, but the model reads {tokenizer.model_max_length}: {question!r:.80}")
     if ids[: len(prompt)] != prompt:
-        raise HomeworkError(f"tokenizer {name}: the ids of {question!r:.80} do not begin the ids of its row")
+        raise HomeworkError(
+            f"tokenizer {name}: the ids of {question!r:.80} do not begin the ids of its row (does it append EOS?)"
+        )
     span = ids[len(prompt) :]
     check_round_trip(tokenizer, name, f"{question} {answer}", ids[:-1], skip_special_tokens=True)
     check_round_trip(tokenizer, name, f" {answer}", span[:-1], skip_special_tokens=False)
@@ -108,7 +110,7 @@ class TokenizedDataset:
         for index, row in enumerate(data[i] for i in range(len(data))):
             try:
                 self.rows.append(tokenize(tokenizer, **format_fn(*row)))
-            except HomeworkError as error:
+            except (HomeworkError, TypeError) as error:
                 raise HomeworkError(f"row {index}: {error}") from error
 
     def __len__(self) -> int:
@@ -152,23 +154,25 @@ def train_model(
         questions: how many questions of valid to answer at the end; all, or 100 with max_steps.
     """
     started = time.perf_counter()
-    from homework import training
+    from homework import adapter, training
     from homework.base_llm import BaseLLM
 
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rank": rank, "alpha": alpha}
-    if questions is not None and questions < 1:
-        raise HomeworkError(f"--questions must be at least 1, got {questions}")
-    output = training.prepare_output(output_dir)
+    training.check_values(**given, max_steps=max_steps, micro_batch_size=micro_batch_size, questions=questions)
+    if not 0 <= seed < 2**32:
+        raise HomeworkError(f"--seed must be within 0 to 4294967295, got {seed}")
+    output = adapter.prepare_output(output_dir)
     train_rows, valid_rows = Dataset("train"), Dataset("valid")
     llm = BaseLLM(checkpoint)
     recipe = training.choose_recipe(llm.name, given)
     rows = TokenizedDataset(llm.tokenizer, train_rows, format_example)
     report_rows(rows)
     model = training.add_lora(llm.model, llm.name, recipe, seed)
-    training.fit(model, rows, recipe, seed, max_steps, micro_batch_size, gradient_checkpointing)
-    training.save_adapter(model, output)
+    training.fit(model, rows, recipe, llm.pad_id, seed, max_steps, micro_batch_size, gradient_checkpointing)
+    probe = training.Collator(llm.pad_id)([rows[i] for i in range(min(4, len(rows)))])
+    adapter.save_adapter(model, output, llm.reload_model, probe)
     print(f"adapter saved in {output} after {time.perf_counter() - started:.0f} s")
-    count = questions or (100 if max_steps else len(valid_rows))
+    count = questions if questions or not max_steps else 100
     report_accuracy(load(output, checkpoint), valid_rows, count)
     print(f"done in {time.perf_counter() - started:.0f} s")
 
@@ -185,9 +189,9 @@ def report_rows(rows: TokenizedDataset) -> None:
     )
 
 
-def report_accuracy(llm: "BaseLLM", dataset: Dataset, count: int) -> None:
+def report_accuracy(llm: "BaseLLM", dataset: Dataset, count: int | None) -> None:
     """Print accuracy with its interval, answer rate, share ended by EOS, and ten mistakes."""
-    rows = [dataset[index] for index in range(min(count, len(dataset)))]
+    rows = take_rows(dataset, count)
     completions = llm.complete([llm.format_prompt(question) for question, _ in rows])
     result = BenchmarkResult.from_answers(rows, [llm.parse_answer(completion.text) for completion in completions])
     wrong = [
@@ -209,13 +213,13 @@ def load(folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None) -> 
     Raises:
         HomeworkError: if the adapter is missing or was trained on another base; nothing is made up instead.
     """
-    from homework import training
+    from homework import adapter
     from homework.base_llm import BaseLLM
 
-    config = training.read_adapter_config(Path(folder))
+    config = adapter.read_adapter_config(Path(folder))
     llm = BaseLLM(checkpoint)
-    training.check_base(config, llm.name)
-    llm.model = training.attach_adapter(llm.model, Path(folder)).eval()
+    adapter.check_base(config, llm.name)
+    llm.model = adapter.attach_adapter(llm.model, Path(folder)).eval()
     return llm
 
 
@@ -229,8 +233,7 @@ def test_model(
         checkpoint: the base model that the adapter was trained on.
         questions: how many questions to answer; all by default.
     """
-    dataset = Dataset("valid")
-    report_accuracy(load(output_dir, checkpoint), dataset, questions or len(dataset))
+    report_accuracy(load(output_dir, checkpoint), Dataset("valid"), questions)
 
 
 def load_model(*, output_dir: str = str(ADAPTER_FOLDER), checkpoint: str | None = None) -> None:

@@ -1,28 +1,23 @@
-"""The machinery under `homework.sft.train_model`: recipes, LoRA, batches, the Trainer, and the adapter's files.
+"""The machinery under `homework.sft.train_model`: recipes, LoRA, batches and the Trainer.
 
 python -m homework.sft train          # runs it
 """
 
-import errno
-import json
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from homework.checkpoint import BUNDLED_NAME
 from homework.data import IGNORE_INDEX, Row
 from homework.errors import HomeworkError
-
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+from homework.watchdog import WatchedTrainer
 
 
 @dataclass(frozen=True)
@@ -43,20 +38,20 @@ DEFAULT_RECIPE = Recipe(epochs=5, batch_size=32, learning_rate=8e-4, rank=8, alp
 
 
 def choose_recipe(name: str, given: dict[str, Any]) -> Recipe:
-    """The recipe of a base model with the values that the user gave; printed.
-
-    Raises:
-        HomeworkError: for a value that is not positive and finite.
-    """
+    """The recipe of a base model with the values that the user gave; printed."""
     recipe = replace(
         RECIPES.get(name, DEFAULT_RECIPE), **{key: value for key, value in given.items() if value is not None}
     )
     values = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
-    for key, value in values.items():
-        if not 0 < value < float("inf"):
-            raise HomeworkError(f"--{key.replace('_', '-')} must be positive, got {value}")
     print("recipe: " + ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in values.items()))
     return recipe
+
+
+def check_values(**values: float | None) -> None:
+    """Raise HomeworkError unless each value that is given is positive and finite."""
+    for key, value in values.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise HomeworkError(f"--{key.replace('_', '-')} must be positive, got {value}")
 
 
 def add_lora(model: PreTrainedModel, name: str, recipe: Recipe, seed: int) -> PeftModel:
@@ -101,7 +96,7 @@ class Collator:
 def pad(rows: Sequence[list[int]], value: int) -> torch.Tensor:
     """Rows of different length as one tensor, filled on the right.  Example: [[1, 2], [3]], 0 -> [[1, 2], [3, 0]]"""
     width = max(map(len, rows))
-    return torch.tensor([row + [value] * (width - len(row)) for row in rows])
+    return torch.tensor([row + [value] * (width - len(row)) for row in rows], dtype=torch.long)
 
 
 class OneDeviceArguments(TrainingArguments):
@@ -135,6 +130,7 @@ def fit(
     model: PeftModel,
     rows: Sequence[Row],
     recipe: Recipe,
+    pad_id: int,
     seed: int,
     max_steps: int | None,
     micro_batch_size: int | None,
@@ -144,8 +140,8 @@ def fit(
     micro = micro_batch_size or recipe.batch_size
     if micro < 1 or recipe.batch_size % micro:
         raise HomeworkError(f"--micro-batch-size must divide the batch size {recipe.batch_size}, got {micro}")
-    if max_steps is not None and max_steps < 1:
-        raise HomeworkError(f"--max-steps must be at least 1, got {max_steps}")
+    if recipe.batch_size > len(rows):
+        raise HomeworkError(f"--batch-size {recipe.batch_size} is more than the {len(rows)} training rows")
     with tempfile.TemporaryDirectory() as scratch:
         arguments = OneDeviceArguments(
             output_dir=scratch,
@@ -168,10 +164,14 @@ def fit(
             disable_tqdm=True,
             dataloader_pin_memory=torch.cuda.is_available(),
         )
-        pad_id = model.config.pad_token_id if model.config.pad_token_id is not None else 0
-        trainer = Trainer(model, arguments, Collator(pad_id), rows, callbacks=[Progress()])
+        trainer = WatchedTrainer(model, arguments, Collator(pad_id), rows, callbacks=[Progress()])
         trainer.remove_callback(PrinterCallback)  # ours replaces it
-        trainer.train()
+        try:
+            trainer.train()
+        except torch.OutOfMemoryError as error:
+            raise HomeworkError(
+                f"out of memory: halve the rows at once with --micro-batch-size {micro // 2}"
+            ) from error
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     report_log(log)
     return log
@@ -186,77 +186,3 @@ def report_log(log: list[dict]) -> None:
         f"loss {first:.3f} -> {last:.3f} ({last / first:.3f} of the first); "
         f"gradient norm finite in {finite} of {len(log)} steps, {norms.min():.3f} to {norms.max():.3f}"
     )
-
-
-def prepare_output(output_dir: str | Path) -> Path:
-    """The adapter's folder, proved writable before any training.
-
-    Raises:
-        HomeworkError: if it can't be made or written.
-    """
-    folder = Path(output_dir)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "it is a file", str(folder))
-        with tempfile.TemporaryFile(dir=folder if folder.exists() else folder.parent):
-            return folder
-    except OSError as error:
-        raise HomeworkError(f"can't write to {folder} ({error.strerror}): choose another --output-dir") from error
-
-
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write the two files of a PEFT adapter. The former adapter stays until the new one is whole.
-
-    Raises:
-        HomeworkError: if the disk is full or the folder can't be written.
-    """
-    try:
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".adapter-") as scratch:
-            # "auto" would look for the base model's config, on the hub if it is not below the working folder.
-            model.save_pretrained(scratch, save_embedding_layers=False)
-            folder.mkdir(exist_ok=True)
-            for name in ADAPTER_FILES:
-                Path(scratch, name).replace(folder / name)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise HomeworkError(f"can't write the adapter to {folder} ({reason}): free space, then train again") from error
-
-
-def read_adapter_config(folder: Path) -> dict:
-    """The adapter's configuration.
-
-    Raises:
-        HomeworkError: if one of the two files is missing, or the configuration is not JSON.
-    """
-    for name in ADAPTER_FILES:
-        if not (folder / name).is_file():
-            raise HomeworkError(
-                f"no trained adapter: {folder / name} is missing; make it with python -m homework.sft train"
-            )
-    try:
-        return json.loads((folder / ADAPTER_FILES[0]).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise HomeworkError(f"{folder / ADAPTER_FILES[0]} is not JSON ({error}): train again") from error
-
-
-def check_base(config: dict, name: str) -> None:
-    """Raise HomeworkError unless the adapter was trained on the base model `name`."""
-    trained_on = config.get("base_model_name_or_path")
-    if trained_on != name:
-        raise HomeworkError(
-            f"the adapter was trained on {trained_on}, but the base model is {name}: "
-            "give the right one by --checkpoint or HOMEWORK_CHECKPOINT, or train again"
-        )
-
-
-def attach_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """The base model with the adapter in `folder`.
-
-    Raises:
-        HomeworkError: if the weights can't be read or do not fit the base model.
-    """
-    try:
-        return PeftModel.from_pretrained(model, str(folder))
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        raise HomeworkError(f"the adapter in {folder} can't be loaded ({error!s:.200}): train again") from error

@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+# Before torch is imported: see homework/cli.py.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 

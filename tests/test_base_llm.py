@@ -138,6 +138,13 @@ def test_senseless_sampling_is_refused(llm, arguments):
         llm.batched_generate(["How many?"], **arguments)
 
 
+def test_what_is_no_list_of_texts_is_refused(llm):
+    with pytest.raises(HomeworkError, match="must be a list of texts"):
+        llm.batched_generate("How many g are in 6 kg?")
+    with pytest.raises(HomeworkError, match="a prompt must be a text"):
+        llm.answer(["How many g are in 6 kg?"])
+
+
 def test_the_base_alone_answers_nothing(llm):
     result = homework.benchmark(llm, Dataset("valid"), 100)
     assert result.accuracy < 0.02 and len(result.samples) == 100
@@ -149,6 +156,11 @@ def test_batches_hold_every_row_once_within_the_budget(lengths, cap, budget):
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * (max(lengths[i] for i in batch) + cap) <= budget
+
+
+def test_sampled_sequences_stay_with_their_prompt(llm, monkeypatch):
+    monkeypatch.setattr(llm, "complete", lambda prompts, _: [base_llm.Completion(prompt, True) for prompt in prompts])
+    assert llm.batched_generate(["a", "b"], 2, temperature=1) == [["a", "a"], ["b", "b"]]
 
 
 # --- checkpoints ---
@@ -168,6 +180,8 @@ def test_the_choice_is_argument_then_variable_then_bundled(tiny_checkpoint, monk
 def damage(folder, how: str) -> None:
     if how == "no weights":
         (folder / "model.safetensors").unlink()
+    elif how == "only a pickle":
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     elif how == "half the weights":
         content = (folder / "model.safetensors").read_bytes()
         (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -187,9 +201,10 @@ def damage(folder, how: str) -> None:
     ("how", "message"),
     [
         ("no weights", "can't read the weights of .*fetch it again"),
+        ("only a pickle", "can't read the weights of"),
         ("half the weights", "can't read the weights of .*fetch it again"),
         ("a weight missing", "lacks 1 weights, first model.norm.weight"),
-        ("no tokenizer", "has no tokenizer.json"),
+        ("no tokenizer", "has no tokenizer"),
         ("unknown model type", "can't read the (tokenizer|weights) of"),
     ],
 )

@@ -61,6 +61,8 @@ def test_a_split_is_a_name_and_not_a_path(split):
         ("{}", "must be a list"),
         ("[[", "is not JSON"),
         ('[["q", 1], ["q"]]', r"row 1: expected \[question, answer\]"),
+        ('[["\\ud800", 1]]', "row 0: the question holds half a character"),
+        ("[" * 100_000, "is not JSON"),
         ('[["", 1]]', "row 0: the question must be a text"),
         ("[[3, 1]]", "row 0: the question must be a text"),
         ('[["q", NaN]]', "row 0: the answer must be a finite number, got nan"),

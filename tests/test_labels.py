@@ -216,6 +216,7 @@ def test_every_row_is_right_or_refused(name, question, number, bundled_tokenizer
     try:
         row = tokenize(tokenizer, question, answer)
     except HomeworkError:
+        assert name != "bundled" or len(question) > 100 or "<|" in question
         return
     assert broken_property(tokenizer, question, answer, row) is None
 

@@ -145,6 +145,8 @@ def test_drawing_is_a_function_of_slice_and_seed():
     assert {slice_of(question.fact) for question in draw_questions("novel", 50, 1)} == {"novel"}
     with pytest.raises(ValueError, match="unknown slice 'secret'"):
         draw_questions("secret", 1, 1)
+    with pytest.raises(ValueError, match="can't draw 0 questions"):
+        draw_questions("novel", 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,139 @@
+"""The adapter: stock, portable, proved before it is saved, refused when it is not the trained one.
+
+python -m pytest tests/test_adapter.py
+"""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+import homework
+from homework import sft, training
+from homework.checkpoint import BUNDLED, ROOT
+from homework.errors import HomeworkError
+from homework.sft import load, train_model
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def test_stock_peft_loads_the_adapter(trained):
+    stock = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(BUNDLED, dtype=torch.float32), trained.folder
+    )
+    ids = torch.tensor([[300, 301, 302, 303]])
+    ours = load(trained.folder).model
+    torch.testing.assert_close(stock(input_ids=ids).logits, ours(input_ids=ids).logits)
+    with stock.disable_adapter():
+        assert not torch.allclose(stock(input_ids=ids).logits, ours(input_ids=ids).logits, atol=0.1)
+
+
+def test_the_adapter_is_two_files_that_name_no_path(trained):
+    assert sorted(path.name for path in trained.folder.iterdir()) == ["adapter_config.json", WEIGHTS]
+    config = json.loads((trained.folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "data/base_model"
+    for path in trained.folder.iterdir():
+        assert str(ROOT).encode() not in path.read_bytes()
+
+
+def test_the_contract_names_work_from_another_folder(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    llm = homework.load_sft(trained.folder)
+    assert llm.answer("How many g are in 6 kg?") == [6000.0]
+    assert isinstance(llm, homework.BaseLLM) and llm.tokenizer and llm.model and llm.device
+    result = homework.benchmark(llm, homework.Dataset("valid"), 50)
+    assert result.accuracy > 0.8 and result.answer_rate > 0.9
+    with pytest.raises(AttributeError, match="has no attribute 'load_rft': it has BaseLLM"):
+        homework.load_rft  # noqa: B018
+
+
+def test_the_test_and_load_commands_score_the_adapter(trained, capsys):
+    sft.test_model(output_dir=str(trained.folder), questions=50)
+    sft.load_model(output_dir=str(trained.folder))
+    out = capsys.readouterr().out
+    assert "on 50 held-out questions of valid" in out and "(correct " in out
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", WEIGHTS])
+def test_a_missing_adapter_is_refused_with_the_command_that_makes_it(trained, tmp_path, name):
+    shutil.copytree(trained.folder, tmp_path / "copy")
+    (tmp_path / "copy" / name).unlink()
+    with pytest.raises(HomeworkError, match=rf"{name} is missing; make it with python -m homework.sft train"):
+        load(tmp_path / "copy")
+    assert not (tmp_path / "copy" / name).exists()
+
+
+def test_an_adapter_of_another_base_is_refused(trained, tiny_checkpoint):
+    with pytest.raises(HomeworkError, match="was trained on data/base_model, but the base model is tiny-llama"):
+        load(trained.folder, str(tiny_checkpoint))
+
+
+@pytest.mark.parametrize("how", ["half", "garbage", "{", "[]", '{"base_model_name_or_path": "data/base_model"}'])
+def test_a_damaged_adapter_is_refused(trained, tmp_path, how):
+    shutil.copytree(trained.folder, tmp_path / "copy")
+    content = (tmp_path / "copy" / WEIGHTS).read_bytes()
+    if how in ("half", "garbage"):
+        (tmp_path / "copy" / WEIGHTS).write_bytes(content[: len(content) // 2] if how == "half" else b"x" * 100)
+    else:
+        (tmp_path / "copy" / "adapter_config.json").write_text(how)
+    with pytest.raises(HomeworkError, match="train again"):
+        load(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: {name: tensor * 0 for name, tensor in weights.items()}, "is untrained"),
+        (lambda weights: {name: tensor * math.nan for name, tensor in weights.items()}, "holds NaN or infinity"),
+        (lambda weights: dict(list(weights.items())[:4]), "lacks base_model"),
+        (lambda weights: {**weights, "extra.lora_B": torch.ones(2)}, "has the unknown extra.lora_B"),
+        (lambda weights: {name: torch.ones(3, 3) for name in weights}, "can't be loaded"),
+    ],
+)
+def test_an_adapter_that_is_not_the_trained_one_is_refused(trained, tmp_path, change, message):
+    shutil.copytree(trained.folder, tmp_path / "copy")
+    save_file(change(load_file(trained.folder / WEIGHTS)), tmp_path / "copy" / WEIGHTS)
+    with pytest.raises(HomeworkError, match=message):
+        load(tmp_path / "copy")
+
+
+def test_training_outside_the_adapter_is_noticed_before_saving(tmp_path, monkeypatch):
+    fit = training.fit
+
+    def fit_and_touch_the_base(model, *arguments):
+        fit(model, *arguments)
+        with torch.no_grad():
+            model.get_input_embeddings().weight.mul_(1.1)
+
+    monkeypatch.setattr(training, "fit", fit_and_touch_the_base)
+    with pytest.raises(HomeworkError, match="gives other logits than the model in memory"):
+        train_model(output_dir=str(tmp_path / "a"), max_steps=1)
+    assert not list((tmp_path / "a").iterdir())
+
+
+def test_the_weights_can_be_read_by_others(trained):
+    modes = {path.stat().st_mode for path in trained.folder.iterdir()}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
+def test_a_full_disk_is_named_and_leaves_the_former_adapter(trained, tmp_path, monkeypatch, error):
+    shutil.copytree(trained.folder, tmp_path / "a")
+    before = (tmp_path / "a" / WEIGHTS).read_bytes()
+
+    def fill(self, folder, **_):
+        with open(f"{folder}/{WEIGHTS}", "wb") as half:
+            half.write(b"half")
+        raise error
+
+    monkeypatch.setattr(PeftModel, "save_pretrained", fill)
+    with pytest.raises(HomeworkError, match=r"can't write the adapter .*No space left on device.*free space"):
+        train_model(output_dir=str(tmp_path / "a"), max_steps=1)
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
