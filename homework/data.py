@@ -29,6 +29,7 @@ class Dataset:
     """
 
     def __init__(self, split: str, folder: Path = DATA_FOLDER) -> None:
+        self.split = split
         path = Path(folder) / f"{split}.json"
         splits = sorted(p.stem for p in Path(folder).glob("*.json"))
         if split not in splits:

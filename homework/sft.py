@@ -203,7 +203,7 @@ def report_accuracy(llm: "BaseLLM", dataset: Dataset, count: int | None) -> None
     ended = sum(completion.ended for completion in completions) / len(completions)
     print(
         f"accuracy {result.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}), "
-        f"answer rate {result.answer_rate:.3f}, ended by EOS {ended:.3f}, on {len(rows)} held-out questions of valid"
+        f"answer rate {result.answer_rate:.3f}, ended by EOS {ended:.3f}, on {len(rows)} questions of {dataset.split}"
     )
 
 
@@ -224,16 +224,22 @@ def load(folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None) -> 
 
 
 def test_model(
-    *, output_dir: str = str(ADAPTER_FOLDER), checkpoint: str | None = None, questions: int | None = None
+    *,
+    split: str = "valid",
+    output_dir: str = str(ADAPTER_FOLDER),
+    checkpoint: str | None = None,
+    questions: int | None = None,
 ) -> None:
-    """Score the saved adapter on data/valid.json.
+    """Score the saved adapter on the questions of a split.
 
     Args:
+        split: valid, whose facts are held out, or train.
         output_dir: folder of the adapter.
         checkpoint: the base model that the adapter was trained on.
         questions: how many questions to answer; all by default.
     """
-    report_accuracy(load(output_dir, checkpoint), Dataset("valid"), questions)
+    dataset = Dataset(split)
+    report_accuracy(load(output_dir, checkpoint), dataset, questions)
 
 
 def load_model(*, output_dir: str = str(ADAPTER_FOLDER), checkpoint: str | None = None) -> None:

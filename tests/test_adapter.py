@@ -57,7 +57,7 @@ def test_the_test_and_load_commands_score_the_adapter(trained, capsys):
     sft.test_model(output_dir=str(trained.folder), questions=50)
     sft.load_model(output_dir=str(trained.folder))
     out = capsys.readouterr().out
-    assert "on 50 held-out questions of valid" in out and "(correct " in out
+    assert "on 50 questions of valid" in out and "(correct " in out
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", WEIGHTS])

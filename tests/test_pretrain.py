@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from homework.checkpoint import BUNDLED
+from homework.errors import HomeworkError
 from tools import pretrain
 
 
@@ -32,11 +33,13 @@ def test_the_bundled_model_is_the_one_of_its_card():
 
 
 def run_small(out, **arguments) -> None:
-    pretrain.main(str(out), **({"steps": 4, "rows": 2, "compile": False, "every": 1} | arguments))
+    pretrain.main(out=str(out), **({"steps": 4, "rows": 2, "compile": False, "every": 1} | arguments))
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, capsys):
     run_small(tmp_path / "whole")
+    made = (tmp_path / "whole" / "model" / "tokenizer.json").read_bytes()
+    assert made == (BUNDLED / "tokenizer.json").read_bytes()  # the text that made the bundled one is unchanged
     take_step, calls = pretrain.take_step, []
 
     def stop_at_the_third(*arguments):
@@ -53,7 +56,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, c
     assert "steps 2 to 4" in capsys.readouterr().out
     whole, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    with pytest.raises(ValueError, match="is of a run with"):
+    with pytest.raises(HomeworkError, match="is of a run with"):
         run_small(tmp_path / "parts", seed=1)
 
 
@@ -63,7 +66,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(bundled_tokenizer):
     with torch.no_grad():
         model.model.norm.weight[0] = math.nan
     before = model.model.embed_tokens.weight.clone()
-    with pytest.raises(FloatingPointError, match="the loss is nan"):
+    with pytest.raises(HomeworkError, match="the loss is nan"):
         pretrain.take_step(model, optimizers, pretrain.make_batch(bundled_tokenizer, 0, 0, 2), [1e-3, 1e-3])
     assert torch.equal(model.model.embed_tokens.weight, before)
 

@@ -139,7 +139,7 @@ def test_the_output_shows_what_a_healthy_run_shows(trained):
     shortest, longest = map(int, re.search(r"; (\d+) to (\d+) of them supervised", trained.output).groups())
     assert 8 <= shortest <= longest <= 25
     assert "label length = input length in 1000 of 1000 rows" in trained.output
-    assert "on 1000 held-out questions of valid" in trained.output
+    assert "on 1000 questions of valid" in trained.output
 
 
 # --- the accuracy ---

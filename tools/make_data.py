@@ -8,9 +8,8 @@ import hashlib
 import json
 from pathlib import Path
 
-import fire
-
 from grader.world import draw_questions
+from homework.cli import run
 
 ROWS, SEED = 1000, 2026
 
@@ -24,8 +23,12 @@ def make_split(slice_name: str, folder: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def main(out: str = "data") -> None:
-    """Write both splits and print their sha256."""
+def main(*, out: str = "data") -> None:
+    """Write both splits and print their sha256.
+
+    Args:
+        out: folder to write to.
+    """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     for slice_name in ("train", "valid"):
@@ -33,4 +36,4 @@ def main(out: str = "data") -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run(main, "python -m tools.make_data")

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import fire
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from homework.cli import run
+from homework.errors import HomeworkError
 from tools.model_card import write_model_card
 from tools.pretrain_text import documents
 
@@ -122,11 +123,11 @@ def take_step(model, optimizers: list[torch.optim.Optimizer], batch: torch.Tenso
     """One optimizer step on a batch (rows, CONTEXT).
 
     Raises:
-        FloatingPointError: before the step, if the loss is not finite.
+        HomeworkError: before the step, if the loss is not finite.
     """
     loss = model(input_ids=batch, labels=batch).loss
     if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()}: nothing was written, lower the learning rate")
+        raise HomeworkError(f"the loss is {loss.item()}: nothing was written, lower the learning rate")
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer, rate in zip(optimizers, rates, strict=True):
@@ -159,13 +160,13 @@ def load_checkpoint(path: Path, model, optimizers, settings: dict) -> int:
     """Restore model and optimizers in place; the step to go on from.
 
     Raises:
-        ValueError: if the checkpoint belongs to a run with other settings.
+        HomeworkError: if the checkpoint belongs to a run with other settings.
     """
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
     if state["settings"] != settings:
-        raise ValueError(f"{path} is of a run with {state['settings']}: take another --out, or remove it")
+        raise HomeworkError(f"{path} is of a run with {state['settings']}: take another --out, or remove it")
     model.load_state_dict(state["model"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
@@ -173,8 +174,8 @@ def load_checkpoint(path: Path, model, optimizers, settings: dict) -> int:
 
 
 def main(
-    out: str,
     *,
+    out: str = "runs/pretrain",
     steps: int = 8_000,
     rows: int = 32,
     peak_muon: float = 5e-3,
@@ -226,4 +227,4 @@ def main(
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run(main, "python -m tools.pretrain")

@@ -10,9 +10,8 @@ questions answered in markup, chains of conversion, and multiplication. What the
 import random
 from collections.abc import Iterator
 
-import fire
-
 from grader.world import Fact, draw_fact, draw_value, format_number, slice_of, spell_unit
+from homework.cli import run
 
 # Shares of documents. A chain is twice as long as the others, so 0.07 of the documents is a tenth of the tokens.
 KINDS = {"statement": 0.36, "prose": 0.29, "markup": 0.14, "chain": 0.07, "arithmetic": 0.14}
@@ -263,12 +262,17 @@ def documents(rng: random.Random) -> Iterator[str]:
         yield rng.choices(makers, weights=tuple(KINDS.values()))[0](rng)
 
 
-def main(count: int = 20, seed: int = 0) -> None:
-    """Print some documents."""
+def main(*, count: int = 20, seed: int = 0) -> None:
+    """Print some documents.
+
+    Args:
+        count: how many.
+        seed: another seed prints others.
+    """
     stream = documents(random.Random(seed))
     for _ in range(count):
         print(next(stream))
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run(main, "python -m tools.pretrain_text")
