@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from homework.errors import HomeworkError
+from homework.errors import HomeworkError, one_line
 
 ADAPTER_FILES = CONFIG, WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
 SCRATCH = ".adapter-"  # a half-written adapter, left behind only if the process was killed
@@ -121,13 +121,10 @@ def attach_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     """
     try:
         weights = load_file(folder / WEIGHTS)
-        check_weights(weights, folder)
         adapted = PeftModel.from_pretrained(model, str(folder))
-    except HomeworkError:
-        raise
     except Exception as error:  # peft raises almost any type for a config or a shape that does not fit
-        reason = " ".join(str(error).split())
-        raise HomeworkError(f"the adapter in {folder} can't be loaded ({reason:.200}): train again") from error
+        raise HomeworkError(f"the adapter in {folder} can't be loaded ({one_line(error)}): train again") from error
+    check_weights(weights, folder)
     # peft only warns of these, and goes on with zeros or without.
     expected = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     for problem, names in (("lacks", expected - set(weights)), ("has the unknown", set(weights) - expected)):

@@ -195,14 +195,13 @@ def test_model(*, checkpoint: str | None = None, questions: int = 20) -> None:
         checkpoint: folder or hub name of the base model.
         questions: how many questions to ask.
     """
-    from homework.data import BenchmarkResult, Dataset, take_rows
+    from homework.data import Dataset, score, take_rows
 
     rows = take_rows(Dataset("valid"), questions)
     llm = BaseLLM(checkpoint)
-    completions = llm.complete([llm.format_prompt(question) for question, _ in rows])
+    result, completions = score(llm, rows)
     for (question, correct), completion in zip(rows[:5], completions, strict=False):
         print(f"  {question}\n    correct {correct:g}, model wrote {completion.text!r}")
-    result = BenchmarkResult.from_answers(rows, [llm.parse_answer(completion.text) for completion in completions])
     print(f"accuracy {result.accuracy:.3f}, answer rate {result.answer_rate:.3f} on {len(rows)} questions of valid")
 
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homework.errors import HomeworkError
+from homework.errors import HomeworkError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -136,8 +136,3 @@ def check_hub(name: str) -> bool:
             f"can't reach the model hub for {name} ({one_line(error)}): check the connection, or leave --checkpoint "
             "and HOMEWORK_CHECKPOINT out for the bundled model"
         ) from error
-
-
-def one_line(error: Exception) -> str:
-    """The first words of an error's message.  Example: ValueError('bad\\n  header') -> 'bad header'"""
-    return f"{' '.join(str(error).split()):.160}" or type(error).__name__

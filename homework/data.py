@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from homework.errors import HomeworkError
 
 if TYPE_CHECKING:
-    from homework.base_llm import BaseLLM
+    from homework.base_llm import BaseLLM, Completion
 
 IGNORE_INDEX = -100  # the label that the loss skips, in torch and transformers alike
 Row = dict[str, list[int]]  # a tokenized row: input_ids, attention_mask and labels
@@ -133,6 +133,12 @@ def benchmark(llm: "BaseLLM", dataset: Dataset, max_question: int | None = None)
     """Ask `llm` the first `max_question` questions of `dataset` (all by default) and score its answers."""
     rows = take_rows(dataset, max_question)
     return BenchmarkResult.from_answers(rows, llm.answer(*(question for question, _ in rows)))
+
+
+def score(llm: "BaseLLM", rows: Sequence[tuple[str, float]]) -> "tuple[BenchmarkResult, list[Completion]]":
+    """As `benchmark`, with the text behind each answer and whether it ended by itself."""
+    completions = llm.complete([llm.format_prompt(question) for question, _ in rows])
+    return BenchmarkResult.from_answers(rows, [llm.parse_answer(text) for text, _ in completions]), completions
 
 
 def take_rows(dataset: Dataset, count: int | None) -> list[tuple[str, float]]:

@@ -3,3 +3,8 @@
 
 class HomeworkError(ValueError):
     """Raised by homework/ for bad input, data, checkpoints and adapters; printed in one line by `homework.cli`."""
+
+
+def one_line(error: Exception) -> str:
+    """The first words of an error's message.  Example: ValueError('bad\\n  header') -> 'bad header'"""
+    return f"{' '.join(str(error).split()):.160}" or type(error).__name__

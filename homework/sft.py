@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homework.cli import run
-from homework.data import IGNORE_INDEX, BenchmarkResult, Dataset, Row, take_rows, wilson_interval
+from homework.data import IGNORE_INDEX, Dataset, Row, score, take_rows, wilson_interval
 from homework.errors import HomeworkError
 
 if TYPE_CHECKING:
@@ -192,8 +192,7 @@ def report_rows(rows: TokenizedDataset) -> None:
 def report_accuracy(llm: "BaseLLM", dataset: Dataset, count: int | None) -> None:
     """Print accuracy with its interval, answer rate, share ended by EOS, and ten mistakes."""
     rows = take_rows(dataset, count)
-    completions = llm.complete([llm.format_prompt(question) for question, _ in rows])
-    result = BenchmarkResult.from_answers(rows, [llm.parse_answer(completion.text) for completion in completions])
+    result, completions = score(llm, rows)
     wrong = [
         (sample, text) for sample, (text, _) in zip(result.samples, completions, strict=True) if not sample.is_correct
     ]

@@ -169,9 +169,8 @@ def fit(
         try:
             trainer.train()
         except torch.OutOfMemoryError as error:
-            raise HomeworkError(
-                f"out of memory: halve the rows at once with --micro-batch-size {micro // 2}"
-            ) from error
+            way_out = f"--micro-batch-size {micro // 2}" if micro > 1 else "--gradient-checkpointing"
+            raise HomeworkError(f"out of memory with {micro} rows at once: try {way_out}") from error
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     report_log(log)
     return log

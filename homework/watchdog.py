@@ -64,8 +64,9 @@ class GradientWatch(TrainerCallback):
             raise HomeworkError(f"stopped before step {state.global_step + 1}: {complaint}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
-        parameters = dict(model.named_parameters())
-        still = [name for name, old in self.before.items() if torch.equal(parameters[name], old)]
+        if not self.before:
+            return
+        still = [name for name, old in self.before.items() if torch.equal(model.get_parameter(name), old)]
         self.before = {}  # once: later steps may be small
         if still:
             raise HomeworkError(

@@ -199,3 +199,13 @@ def test_a_read_only_folder_stops_the_run_first(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(HomeworkError, match="Permission denied"):
         train_model(output_dir=str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize(("micro", "way_out"), [(8, "--micro-batch-size 4"), (1, "--gradient-checkpointing")])
+def test_running_out_of_memory_names_the_way_out(tmp_path, monkeypatch, micro, way_out):
+    def run_out(self):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training.WatchedTrainer, "train", run_out)
+    with pytest.raises(HomeworkError, match=f"out of memory with {micro} rows at once: try {way_out}"):
+        train_model(output_dir=str(tmp_path / "a"), micro_batch_size=micro)
