@@ -38,6 +38,21 @@ class Completion(NamedTuple):
     ended: bool
 
 
+def parse_answer(text: str) -> float:
+    """The number in exactly one `<answer>…</answer>` pair, else NaN: a missing answer is never a number.
+
+    Example: '<answer>1,234.5</answer>' -> 1234.5, 'about 5' -> nan, '<answer>inf</answer>' -> nan
+    """
+    found = ANSWER.findall(text)
+    if len(found) != 1 or text.count("<answer>") != 1 or text.count("</answer>") != 1:
+        return math.nan
+    body = found[0].strip()
+    if not NUMBER.fullmatch(body) or not re.match(r"[+-]?[.\d]", body):
+        return math.nan
+    number = float(body.replace(",", ""))
+    return number if math.isfinite(number) else math.nan
+
+
 class BaseLLM:
     """A tokenizer and a model on one device.
 
@@ -74,18 +89,8 @@ class BaseLLM:
         return question
 
     def parse_answer(self, text: str) -> float:
-        """The number in exactly one `<answer>…</answer>` pair, else NaN: a missing answer is never a number.
-
-        Example: '<answer>1,234.5</answer>' -> 1234.5, 'about 5' -> nan, '<answer>inf</answer>' -> nan
-        """
-        found = ANSWER.findall(text)
-        if len(found) != 1 or text.count("<answer>") != 1 or text.count("</answer>") != 1:
-            return math.nan
-        body = found[0].strip()
-        if not NUMBER.fullmatch(body) or not re.match(r"[+-]?[.\d]", body):
-            return math.nan
-        number = float(body.replace(",", ""))
-        return number if math.isfinite(number) else math.nan
+        """As the function `parse_answer`: the number between the tags, else NaN."""
+        return parse_answer(text)
 
     def generate(self, prompt: str) -> str:
         """What the model writes after one prompt, without the prompt."""

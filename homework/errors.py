@@ -1,5 +1,8 @@
 """The one error that a student can mend: its message says what is wrong, where, and what to do."""
 
+import traceback
+from pathlib import Path
+
 
 class HomeworkError(ValueError):
     """Raised by homework/ for bad input, data, checkpoints and adapters; printed in one line by `homework.cli`."""
@@ -8,3 +11,13 @@ class HomeworkError(ValueError):
 def one_line(error: Exception) -> str:
     """The first words of an error's message.  Example: ValueError('bad\\n  header') -> 'bad header'"""
     return f"{' '.join(str(error).split()):.160}" or type(error).__name__
+
+
+def explain_error(error: Exception) -> str:
+    """The message of an error; of one that is not ours also its type and the line of the code that raised it."""
+    if isinstance(error, HomeworkError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in frames if Path(frame.filename).parent.name == "homework"] or frames
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {one_line(error)}{where}"

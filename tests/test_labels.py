@@ -7,14 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from homework.data import IGNORE_INDEX, Dataset, is_answer_valid
 from homework.errors import HomeworkError
+from homework.labels import diagnose_row, prove_rows
 from homework.sft import TokenizedDataset, format_example, tokenize
-from tests.label_property import broken_property
+from tests.wrong_spans import WRONG_SPANS, ids_of, pads_supervised
 
-QUESTION, ANSWER = "How many min are in 2 hours?", "<answer>120</answer>"
+QUESTION, ANSWER, CORRECT = "How many min are in 2 hours?", "<answer>120</answer>", 120.0
+
+
+def diagnose(tokenizer, row, question: str = QUESTION, answer: str = ANSWER, correct: float = CORRECT) -> str | None:
+    return diagnose_row(tokenizer, {"question": question, "answer": answer}, correct, row)
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
@@ -24,9 +29,8 @@ def test_property_holds_on_every_row(real_tokenizer, split):
     assert len(rows) == 1000
     for index, row in enumerate(rows):
         question, answer = dataset[index]
-        text = format_example(question, answer)["answer"]
-        assert broken_property(real_tokenizer, question, text, row) is None
-        assert is_answer_valid(float(text.removeprefix("<answer>").removesuffix("</answer>")), answer)
+        example = format_example(question, answer)
+        assert diagnose_row(real_tokenizer, example, answer, row) is None
         assert 8 <= sum(label != IGNORE_INDEX for label in row["labels"]) <= 25
 
 
@@ -36,98 +40,39 @@ def test_the_space_belongs_to_the_answer(real_tokenizer):
     assert real_tokenizer.convert_ids_to_tokens(span)[0] == "Ġ<"
 
 
-# --- the wrong spans of real submissions, each written as its author would ---
-
-
-def make_row(ids: list[int], labels: list[int]) -> dict[str, list[int]]:
-    return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
-
-
-def ids_of(tokenizer, text: str) -> list[int]:
-    return list(tokenizer(text)["input_ids"])
-
-
-def mask_first(ids: list[int], count: int) -> list[int]:
-    return [IGNORE_INDEX] * count + ids[count:]
-
-
-def a1_trailing_space(tokenizer, question, answer):
-    ids = [*ids_of(tokenizer, f"{question} {answer}"), tokenizer.eos_token_id]
-    return make_row(ids, mask_first(ids, len(ids_of(tokenizer, question + " "))))
-
-
-def a2_no_space_join(tokenizer, question, answer):
-    ids = [*ids_of(tokenizer, f"{question}{answer}"), tokenizer.eos_token_id]
-    return make_row(ids, mask_first(ids, len(ids_of(tokenizer, question))))
-
-
-def a3_tag_as_one_token(tokenizer, question, answer):
-    ids = [*ids_of(tokenizer, f"{question} {answer}"), tokenizer.eos_token_id]
-    tag = tokenizer.convert_tokens_to_ids("<answer>")
-    return make_row(ids, mask_first(ids, ids.index(tag) if tag in ids else len(ids)))
-
-
-def a4_tag_search_falls_back(tokenizer, question, answer):
-    ids = [*ids_of(tokenizer, f"{question} {answer}"), tokenizer.eos_token_id]
-    tag = ids_of(tokenizer, "<answer>")
-    starts = [i for i in range(len(ids)) if ids[i : i + len(tag)] == tag]
-    return make_row(ids, mask_first(ids, starts[0] if starts else len(ids) - 5))
-
-
-def a5_tag_in_the_prompt(tokenizer, question, answer):
-    ids = [*ids_of(tokenizer, f"Reply as <answer>number</answer>. {question} {answer}"), tokenizer.eos_token_id]
-    return make_row(ids, mask_first(ids, ids.index(ids_of(tokenizer, " <")[0])))
-
-
-def a6_no_mask(tokenizer, question, answer):
-    ids = [*ids_of(tokenizer, f"{question} {answer}"), tokenizer.eos_token_id]
-    return make_row(ids, list(ids))
-
-
-def a7_collator_rebuilds(tokenizer, question, answer):
-    row = tokenize(tokenizer, question, answer)
-    batch = DataCollatorForLanguageModeling(tokenizer, mlm=False)([row])
-    return {name: batch[name][0].tolist() for name in row}
-
-
-def a8_no_eos(tokenizer, question, answer):
-    row = tokenize(tokenizer, question, answer)
-    row["labels"] = [IGNORE_INDEX if i == tokenizer.pad_token_id else i for i in row["labels"]]
-    return row
-
-
-def a9_padded_on_the_left(tokenizer, question, answer):
-    ids = [*ids_of(tokenizer, f"{question} {answer}"), tokenizer.eos_token_id]
-    ids = [tokenizer.pad_token_id] * (64 - len(ids)) + ids
-    return make_row(ids, mask_first(ids, len(ids_of(tokenizer, question))))
-
-
-def a10_two_eos(tokenizer, question, answer):
-    row = tokenize(tokenizer, question, answer)
-    return {
-        name: [*row[name], 1 if name == "attention_mask" else tokenizer.eos_token_id]
-        for name in ("input_ids", "attention_mask", "labels")
-    }
-
-
-WRONG_SPANS = {
-    a1_trailing_space: "the supervised text is 'answer>120</answer>'",
-    a2_no_space_join: ("the prompt's ids are no prefix", "the row's text is 'How many min are in 2 hours?<answer>"),
-    a3_tag_as_one_token: "nothing is supervised",
-    a4_tag_search_falls_back: "the supervised text is ",
-    a5_tag_in_the_prompt: "the prompt's ids are no prefix",
-    a6_no_mask: "the supervised text is 'How many",
-    a7_collator_rebuilds: "the labels are not the end of the ids",
-    a8_no_eos: "the labels are not the end of the ids",
-    a9_padded_on_the_left: "the prompt's ids are no prefix",
-    a10_two_eos: "not exactly one EOS at the end",
-}
-
-
 @pytest.mark.parametrize("plant", WRONG_SPANS, ids=lambda plant: plant.__name__)
-def test_property_notices_the_wrong_span(real_tokenizer, plant):
-    complaint = broken_property(real_tokenizer, QUESTION, ANSWER, plant(real_tokenizer, QUESTION, ANSWER))
-    assert complaint is not None and complaint.startswith(WRONG_SPANS[plant])
+def test_each_wrong_span_is_named(real_tokenizer, plant):
+    complaint = diagnose(real_tokenizer, plant(real_tokenizer, QUESTION, ANSWER))
+    assert complaint is not None and WRONG_SPANS[plant] in complaint
+
+
+def test_padding_on_the_right_is_allowed(real_tokenizer):
+    row = pads_supervised(real_tokenizer, QUESTION, ANSWER)
+    length = sum(row["attention_mask"])
+    row["labels"] = row["labels"][:length] + [IGNORE_INDEX] * (len(row["labels"]) - length)
+    assert diagnose(real_tokenizer, row) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("120.0", "parse_answer finds no number in the answer '120.0'"),
+        ("<answer>100</answer>", "is not within 5 % of 120: format_example rounds too much"),
+    ],
+)
+def test_the_text_of_the_answer_is_proved_too(bundled_tokenizer, answer, message):
+    assert message in diagnose(bundled_tokenizer, tokenize(bundled_tokenizer, QUESTION, answer), answer=answer)
+
+
+def test_prove_rows_counts_and_names_the_row(bundled_tokenizer):
+    data = [Dataset("train")[index] for index in range(5)]
+    rows = TokenizedDataset(bundled_tokenizer, data, format_example)
+    prove_rows(bundled_tokenizer, data, format_example, rows)
+    with pytest.raises(HomeworkError, match="4 tokenized rows for 5 rows of data"):
+        prove_rows(bundled_tokenizer, data, format_example, rows.rows[:4])
+    rows[3]["labels"][-1] = IGNORE_INDEX
+    with pytest.raises(HomeworkError, match="row 3: EOS is masked"):
+        prove_rows(bundled_tokenizer, data, format_example, rows)
 
 
 # --- other tokenizer families ---
@@ -195,40 +140,48 @@ FAMILIES = {
 
 @pytest.mark.parametrize("name", ["metaspace", "metaspace-bos", "unigram-bos", "bytelevel-bos", "bytelevel-prefix"])
 def test_families_are_right_on_an_ordinary_row(name):
-    assert broken_property(FAMILIES[name], QUESTION, ANSWER, tokenize(FAMILIES[name], QUESTION, ANSWER)) is None
+    assert diagnose(FAMILIES[name], tokenize(FAMILIES[name], QUESTION, ANSWER)) is None
 
 
 @pytest.mark.parametrize("name", ["wordpiece", "lowercase"])
 def test_families_that_lose_text_are_refused_by_name(name):
-    with pytest.raises(HomeworkError, match=f"tokenizer {name} turns .* choose another checkpoint"):
-        tokenize(FAMILIES[name], "How many MB are in 2 GB?", ANSWER)
+    question = "How many MB are in 2 GB?"
+    complaint = diagnose(FAMILIES[name], tokenize(FAMILIES[name], question, ANSWER), question)
+    assert complaint.startswith(f"tokenizer {name} turns ") and complaint.endswith("choose another checkpoint")
 
 
 @settings(max_examples=300, deadline=None)
 @given(
     name=st.sampled_from([*FAMILIES, "bundled"]),
     question=st.text(min_size=1, max_size=40) | st.text("How many km²?< >\n", min_size=1, max_size=20),
-    number=st.floats(allow_nan=False, allow_infinity=False),
+    number=st.floats(-1e308, 1e308),  # the data's own bound
 )
-def test_every_row_is_right_or_refused(name, question, number, bundled_tokenizer):
+def test_every_row_is_right_or_named(name, question, number, bundled_tokenizer):
+    """The independent half: what the proof passes has the property, recomputed here without the proof's code."""
     tokenizer = FAMILIES.get(name, bundled_tokenizer)
-    answer = format_example(question, number)["answer"]
+    example = format_example(question, number)
     try:
-        row = tokenize(tokenizer, question, answer)
+        row = tokenize(tokenizer, **example)
     except HomeworkError:
-        assert name != "bundled" or len(question) > 100 or "<|" in question
+        assert len(question) > 100 or name == "bundled"
         return
-    assert broken_property(tokenizer, question, answer, row) is None
+    complaint = diagnose_row(tokenizer, example, number, row)
+    if complaint is None:
+        span = [label for label in row["labels"] if label != IGNORE_INDEX]
+        assert row["input_ids"] == ids_of(tokenizer, question) + span
+        assert span.index(tokenizer.eos_token_id) == len(span) - 1
+        assert tokenizer.decode(span[:-1]).removeprefix(" ") == example["answer"]
+    elif name == "bundled":
+        assert "<|" in question, complaint
 
 
-def test_a_prompt_that_is_no_prefix_is_refused():
-    """A tokenizer that puts EOS after every text makes the prompt end where the row goes on."""
+def test_a_tokenizer_that_appends_eos_is_refused():
     tokenizer = make_family("bytelevel-prefix")
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", tokenizer.eos_token_id)]
     )
-    with pytest.raises(HomeworkError, match="do not begin the ids of its row"):
-        tokenize(tokenizer, QUESTION, ANSWER)
+    complaint = diagnose(tokenizer, tokenize(tokenizer, QUESTION, ANSWER))
+    assert complaint.startswith("the tokenizer appends EOS to every text")
 
 
 # --- rows that must stop the run, and the text of the answer ---
@@ -241,8 +194,9 @@ def test_a_row_too_long_is_named(bundled_tokenizer):
 
 
 def test_a_question_that_holds_eos_is_refused(bundled_tokenizer):
-    with pytest.raises(HomeworkError):
-        tokenize(bundled_tokenizer, "How many g <|im_end|> in 6 kg?", ANSWER)
+    question = "How many g <|im_end|> in 6 kg?"
+    complaint = diagnose(bundled_tokenizer, tokenize(bundled_tokenizer, question, ANSWER), question)
+    assert complaint.startswith("the question holds the EOS token")
 
 
 def test_labels_do_not_depend_on_the_padding_side(bundled_tokenizer):
