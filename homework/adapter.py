@@ -3,26 +3,34 @@
 python -m homework.sft load           # loads it as a grader would
 """
 
+import contextlib
 import errno
+import hashlib
 import json
+import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from homework.errors import HomeworkError, one_line
 
 ADAPTER_FILES = CONFIG, WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
 SCRATCH = ".adapter-"  # a half-written adapter, left behind only if the process was killed
+READY = ".adapter-ready"  # a whole and proved one, about to take its place
+BASE_KEY = "base_weights"  # where the header of the weights names the base
+ZIP_LIMIT = 50_000_000  # bytes
 
 
 def prepare_output(output_dir: str | Path) -> Path:
-    """The adapter's folder, proved writable before any training.
+    """The adapter's folder, proved writable before any training; a save that was interrupted is finished.
 
     Raises:
         HomeworkError: if it can't be made or written.
@@ -36,15 +44,42 @@ def prepare_output(output_dir: str | Path) -> Path:
         if any(not name.startswith(SCRATCH) for name in foreign):
             raise FileExistsError(errno.EEXIST, f"it holds {foreign[0]}, which is no part of an adapter", str(folder))
         with tempfile.TemporaryFile(dir=folder):
+            finish_swap(folder)
+            remove_scratch(folder)
             return folder
     except OSError as error:
         raise HomeworkError(f"can't write to {folder} ({error.strerror}): choose another --output-dir") from error
 
 
+def foresee(model: PeftModel, output: Path, checkpoints: Path, code: Path) -> None:
+    """Print how large adapter and zip will be, and make sure that there is room for them before any training.
+
+    Args:
+        model: base and LoRA.
+        output: the adapter's folder.
+        checkpoints: the run's folder; a checkpoint holds the adapter and the optimizer's two moments of it.
+        code: the student's package, whose Python files go into the zip as well.
+
+    Raises:
+        HomeworkError: if the zip would be too large or a disk too full.
+    """
+    adapter = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    archive = adapter + sum(path.stat().st_size for path in code.glob("*.py"))
+    print(f"adapter {adapter / 1e6:.1f} MB, zip at most {archive / 1e6:.1f} of {ZIP_LIMIT / 1e6:.0f} MB")
+    if archive > ZIP_LIMIT:
+        raise HomeworkError(f"the zip would hold {archive / 1e6:.0f} MB, more than {ZIP_LIMIT / 1e6:.0f}: lower --rank")
+    # Two checkpoints are kept while a third is written, and the former adapter while the new one is.
+    for folder, needed in ((output, 2 * adapter), (checkpoints, 9 * adapter)):
+        if (free := shutil.disk_usage(folder).free) < needed:
+            raise HomeworkError(
+                f"{folder} has {free / 1e6:.0f} MB free, but the training needs {needed / 1e6:.0f} there: free space"
+            )
+
+
 def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTrainedModel], probe: dict) -> None:
     """Write the two files of a PEFT adapter, prove them by reloading, and only then put them into `folder`.
 
-    The former adapter stays until then.
+    The former adapter stays until then, whole: what is killed half-way is finished or forgotten by the next command.
 
     Args:
         model: the trained model.
@@ -57,29 +92,77 @@ def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTra
     """
     try:
         # Inside the folder, which may be a mount of its own: a file can't be renamed across file systems.
-        with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
+        scratch = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
+        try:
             # "auto" would look for the base model's config, on the hub if it is not below the working folder.
-            model.save_pretrained(scratch, save_embedding_layers=False)
-            prove_reload(model, attach_adapter(fresh_base(), Path(scratch)), probe)
+            model.save_pretrained(str(scratch), save_embedding_layers=False)
+            base = fresh_base()
+            sign_weights(scratch / WEIGHTS, fingerprint_base(base))
+            prove_same(model, attach_adapter(base, scratch), probe, "the adapter on disk")
             # safetensors writes for the owner alone; a grader may be somebody else.
-            Path(scratch, WEIGHTS).chmod(Path(scratch, CONFIG).stat().st_mode)
+            (scratch / WEIGHTS).chmod((scratch / CONFIG).stat().st_mode)
             for name in ADAPTER_FILES:
-                Path(scratch, name).replace(folder / name)
+                flush(scratch / name)
+            scratch.rename(folder / READY)  # from here on the new adapter counts
+            finish_swap(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise HomeworkError(f"can't write the adapter to {folder} ({reason}): free space, then train again") from error
+        raise HomeworkError(
+            f"can't write the adapter to {folder} ({reason}), the former one is unchanged: free space, then the same "
+            "command goes on from the last checkpoint"
+        ) from error
+
+
+def finish_swap(folder: Path) -> None:
+    """Move a proved adapter to its place. Safe to repeat: who was killed in the middle goes on where it stopped."""
+    ready = folder / READY
+    if ready.is_dir():
+        for name in ADAPTER_FILES:
+            with contextlib.suppress(FileNotFoundError):  # moved already
+                (ready / name).replace(folder / name)
+        shutil.rmtree(ready, ignore_errors=True)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove what a killed process left half-written; an hour old, so that it is nobody's who writes now."""
+    for path in folder.glob(f"{SCRATCH}*"):
+        if time.time() - path.stat().st_mtime > 3600:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk, so that a power cut after the rename finds it whole."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sign_weights(path: Path, base: str) -> None:
+    """Write into the header of an adapter's weights which base model they were trained on."""
+    # One entry only: safetensors writes several in random order, and the same seed would give other bytes.
+    save_file(load_file(path), path, metadata={BASE_KEY: base})
+
+
+def fingerprint_base(model: PreTrainedModel) -> str:
+    """A hash of the base's weights: the first 1024 values of each, in bfloat16, whatever dtype they were loaded in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.flatten()[:1024].to("cpu", torch.bfloat16).view(torch.int16)
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + values.numpy().tobytes())
+    return digest.hexdigest()[:32]
 
 
 @torch.inference_mode()
-def prove_reload(trained: PeftModel, reloaded: PeftModel, probe: dict) -> None:
-    """Raise HomeworkError unless both models give the same logits (B, T, V), but for rounding."""
+def prove_same(trained: PeftModel, other: PreTrainedModel | PeftModel, probe: dict, name: str) -> None:
+    """Raise HomeworkError unless the model `name` gives the logits (B, T, V) of the trained one, but for rounding."""
     inputs = {name: probe[name].to(trained.device) for name in ("input_ids", "attention_mask")}
-    ours, theirs = (model.eval()(**inputs).logits.float() for model in (trained, reloaded))
+    ours, theirs = (model.eval()(**inputs).logits.float() for model in (trained, other))
     gap, scale = (ours - theirs).abs().max().item(), ours.abs().max().item()
     if not gap <= 1e-4 * scale:  # written so that NaN fails
         raise HomeworkError(
-            f"the adapter on disk gives other logits than the model in memory (off by {gap:.3g} of {scale:.3g}): "
-            "something outside the adapter was trained; nothing was saved"
+            f"{name} gives other logits than the model in memory (off by {gap:.3g} of {scale:.3g}): train, save and "
+            "load one and the same model, and nothing but its adapter"
         )
 
 
@@ -89,10 +172,15 @@ def read_adapter_config(folder: Path) -> dict:
     Raises:
         HomeworkError: if one of the two files is missing, or the configuration is not JSON.
     """
+    try:
+        finish_swap(folder)
+    except OSError as error:
+        raise HomeworkError(f"the save of {folder} was interrupted and can't be finished ({error.strerror})") from error
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
+            elsewhere = f" (there is one in {found}: move it)" if (found := find_adapter(folder)) else ""
             raise HomeworkError(
-                f"no trained adapter: {folder / name} is missing; make it with python -m homework.sft train"
+                f"no trained adapter: {folder / name} is missing{elsewhere}; make it with python -m homework.sft train"
             )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -101,6 +189,14 @@ def read_adapter_config(folder: Path) -> dict:
     if not isinstance(config, dict):
         raise HomeworkError(f"{folder / CONFIG} is no adapter configuration: train again")
     return config
+
+
+def find_adapter(folder: Path) -> Path | None:
+    """An adapter that landed elsewhere: in a checkpoint, or a folder named by a slip of the command line."""
+    near = (folder.parent, folder.parent.parent, Path.cwd())
+    places = [path for base in near for path in (base / "sft_model", base / f"output_dir={folder.name}")]
+    places += [*folder.glob("checkpoint-*"), *folder.parent.glob("*/checkpoint-*")]
+    return next((path for path in places if path != folder and (path / WEIGHTS).is_file()), None)
 
 
 def check_base(config: dict, name: str) -> None:
@@ -121,6 +217,10 @@ def attach_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     """
     try:
         weights = load_file(folder / WEIGHTS)
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            trained_on = (file.metadata() or {}).get(BASE_KEY)
+        if trained_on not in (None, fingerprint_base(model)):
+            raise HomeworkError("its base model has this one's name, but other weights")
         adapted = PeftModel.from_pretrained(model, str(folder))
     except Exception as error:  # peft raises almost any type for a config or a shape that does not fit
         raise HomeworkError(f"the adapter in {folder} can't be loaded ({one_line(error)}): train again") from error

@@ -51,8 +51,8 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
         fail(str(error), 1)
     except OSError as error:
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
-    except KeyboardInterrupt:
-        fail("stopped by Ctrl-C; a former adapter is unchanged", 130)
+    except KeyboardInterrupt as stop:
+        fail(str(stop) or "stopped by Ctrl-C; a former adapter is unchanged", 130)
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -89,6 +89,10 @@ def parse_arguments(command: Command, words: list[str]) -> dict[str, Any]:
         UsageError: for an unknown, repeated or missing argument, or a value of the wrong type.
     """
     parameters = inspect.signature(command).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        raise TypeError(
+            f"{command.__name__} takes **{list(parameters)[-1]}, which would swallow misspelt flags: name each"
+        )
     ordered = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     flags = {name.replace("_", "-"): name for name in parameters if name not in ordered}
     types, values, queue = get_type_hints(command), {}, list(words)

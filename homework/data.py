@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 IGNORE_INDEX = -100  # the label that the loss skips, in torch and transformers alike
 Row = dict[str, list[int]]  # a tokenized row: input_ids, attention_mask and labels
+PROBE = 50  # rows of each split that show the accuracy during training; those of valid are in no reported accuracy
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
 
 
@@ -150,6 +151,16 @@ def take_rows(dataset: Dataset, count: int | None) -> list[tuple[str, float]]:
     if count is not None and count < 1:
         raise HomeworkError(f"the number of questions must be at least 1, got {count}")
     return [dataset[index] for index in range(len(dataset) if count is None else min(len(dataset), count))]
+
+
+def take_probes(train: Dataset, valid: Dataset) -> dict[str, list[tuple[str, float]]]:
+    """The last `PROBE` rows of each split, by the split's name."""
+    return {dataset.split: take_rows(dataset, None)[-PROBE:] for dataset in (train, valid)}
+
+
+def take_reported(valid: Dataset, count: int | None) -> list[tuple[str, float]]:
+    """The first `count` rows of valid without the probes, which a student has watched while choosing."""
+    return take_rows(valid, count)[: max(1, len(valid) - PROBE)]
 
 
 def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:

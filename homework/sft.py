@@ -11,21 +11,26 @@ torch, transformers and peft are imported where they are used: they take seconds
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homework.cli import run
-from homework.data import IGNORE_INDEX, Dataset, Row, score, take_rows, wilson_interval
+from homework.data import IGNORE_INDEX, PROBE, Dataset, Row, take_probes, take_reported, take_rows
 from homework.errors import HomeworkError, explain_error
 from homework.labels import prove_rows
+from homework.rehearsal import rehearse
+from homework.report import describe_rows, report_accuracy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from homework.base_llm import BaseLLM
+    from homework.runs import Run
 
-ADAPTER_FOLDER = Path(__file__).resolve().parent / "sft_model"
+CODE = Path(__file__).resolve().parent
+ADAPTER_FOLDER = CODE / "sft_model"
 
 
 def format_example(question: str, answer: float | str) -> dict[str, str]:
@@ -116,10 +121,14 @@ def train_model(
     seed: int = 0,
     gradient_checkpointing: bool = False,
     questions: int | None = None,
+    run_dir: str | None = None,
+    restart: bool = False,
+    report_to: str = "none",
 ) -> None:
     """Fine-tune the base model with LoRA on data/train.json, save the adapter, and measure it on data/valid.json.
 
-    What is left out comes from the recipe of the base model (homework/training.py).
+    What is left out comes from the recipe of the base model (homework/training.py). After an interruption, the same
+    command continues at the last checkpoint.
 
     Args:
         output_dir: folder of the adapter; the zip takes it from homework/sft_model.
@@ -134,9 +143,12 @@ def train_model(
         seed: of weights and order; the same seed gives the same adapter on a CPU.
         gradient_checkpointing: trade time for memory; off unless the GPU is too small.
         questions: how many questions of valid to answer at the end; all, or 100 with max_steps.
+        run_dir: folder of checkpoints, log.json and curve.png; a folder of its own under runs/ if left out.
+        restart: begin anew, even if there is a checkpoint or a finished run of the same settings.
+        report_to: a tracker to log to as well, tensorboard for one; it has to be installed.
     """
     started = time.perf_counter()
-    from homework import adapter, training
+    from homework import adapter, runs, training
     from homework.base_llm import BaseLLM
 
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rank": rank, "alpha": alpha}
@@ -147,46 +159,67 @@ def train_model(
     train_rows, valid_rows = Dataset("train"), Dataset("valid")
     llm = BaseLLM(checkpoint)
     recipe = training.choose_recipe(llm.name, given)
-    rows = TokenizedDataset(llm.tokenizer, train_rows, format_example)
-    prove_rows(llm.tokenizer, train_rows, format_example, rows)
-    report_rows(rows)
-    model = training.add_lora(llm.model, llm.name, recipe, seed)
-    training.fit(model, rows, recipe, llm.pad_id, seed, max_steps, micro_batch_size, gradient_checkpointing)
-    probe = training.Collator(llm.pad_id)([rows[i] for i in range(min(4, len(rows)))])
-    adapter.save_adapter(model, output, llm.reload_model, probe)
-    print(f"adapter saved in {output} after {time.perf_counter() - started:.0f} s")
-    count = questions if questions or not max_steps else 100
-    report_accuracy(load(output, checkpoint), valid_rows, count)
+    rows = prepare_rows(llm, train_rows, recipe.batch_size)
+    options = {"max_steps": max_steps, "micro_batch_size": micro_batch_size, "seed": seed}
+    options["activation_checkpointing"] = gradient_checkpointing
+    base = {"base_model": llm.name, "base_weights": adapter.fingerprint_base(llm.model), "device": llm.device}
+    settings = runs.describe(CODE, rows, **asdict(recipe), **options, **base, output_dir=str(output))
+    with runs.open_run(settings, run_dir) as run:
+        if restart:
+            run.restart()
+        if report_finished(run, output):
+            return
+        model = training.add_lora(llm.model, llm.name, recipe, seed)
+        adapter.foresee(model, output, run.folder, CODE)
+        runs.announce_others(run)
+        curve = training.Curve(llm, take_probes(train_rows, valid_rows))
+        log = training.fit(model, rows, recipe, llm.pad_id, run=run, callbacks=[curve], report_to=report_to, **options)
+        training.report_log(log)
+        probe = training.Collator(llm.pad_id)([rows[i] for i in range(min(4, len(rows)))])
+        adapter.save_adapter(model, output, llm.reload_model, probe)
+        print(f"adapter saved in {output} after {time.perf_counter() - started:.0f} s")
+        final = load(output, checkpoint)
+        adapter.prove_same(model, final.model, probe, "load()")
+        count = questions if questions or not max_steps else 100
+        finish(run, log, report_accuracy(final, take_reported(valid_rows, count), "valid"), output)
     print(f"done in {time.perf_counter() - started:.0f} s")
 
 
-def report_rows(rows: TokenizedDataset) -> None:
-    """Print the lengths of the rows and of their label spans."""
-    lengths = [len(row["input_ids"]) for row in rows]
-    spans = [sum(label != IGNORE_INDEX for label in row["labels"]) for row in rows]
-    equal = sum(len(row["labels"]) == len(row["input_ids"]) for row in rows)
-    print(
-        f"training rows: {len(rows)} of {min(lengths)} to {max(lengths)} tokens; "
-        f"{min(spans)} to {max(spans)} of them supervised (mean {sum(spans) / len(spans):.1f}); "
-        f"label length = input length in {equal} of {len(rows)} rows"
-    )
+def prepare_rows(llm: "BaseLLM", data: Dataset, batch_size: int) -> TokenizedDataset:
+    """The tokenized rows of `data`, with proved labels and a rehearsed prompt; printed."""
+    rows = TokenizedDataset(llm.tokenizer, data, format_example)
+    prove_rows(llm.tokenizer, data, format_example, rows)
+    rehearse(llm, data, rows)
+    print(describe_rows(rows, batch_size))
+    return rows
 
 
-def report_accuracy(llm: "BaseLLM", dataset: Dataset, count: int | None) -> None:
-    """Print accuracy with its interval, answer rate, share ended by EOS, and ten mistakes."""
-    rows = take_rows(dataset, count)
-    result, completions = score(llm, rows)
-    wrong = [
-        (sample, text) for sample, (text, _) in zip(result.samples, completions, strict=True) if not sample.is_correct
-    ]
-    for sample, text in wrong[:10]:
-        print(f"  wrong: {sample.question}  correct {sample.correct_answer:.3g}, model wrote {text.strip()!r}")
-    low, high = wilson_interval(result.accuracy, len(rows))
-    ended = sum(completion.ended for completion in completions) / len(completions)
+def report_finished(run: "Run", output: Path) -> bool:
+    """Whether this very run is finished and its adapter still in place; said, with its accuracy."""
+    from homework import adapter, runs
+
+    result = run.result
+    if result is None:
+        return False
+    weights = output / adapter.WEIGHTS
+    if not weights.is_file() or runs.fingerprint_file(weights) != result["adapter_sha256"]:
+        print(f"this run is finished, but {output} no longer holds its adapter: training again")
+        run.restart()
+        return False
     print(
-        f"accuracy {result.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}), "
-        f"answer rate {result.answer_rate:.3f}, ended by EOS {ended:.3f}, on {len(rows)} questions of {dataset.split}"
+        f"this run is finished: accuracy {result['accuracy']:.3f} on {result['questions']} questions of valid, adapter "
+        f"in {output}, picture and log in {run.folder}; to train again, add --restart or change a flag"
     )
+    return True
+
+
+def finish(run: "Run", log: list[dict], result: dict[str, Any], output: Path) -> None:
+    """Keep the result and the picture of a run."""
+    from homework import adapter, curve, runs
+
+    curve.draw_run(log, PROBE, run.folder / "curve.png")
+    run.finish({**result, "adapter_sha256": runs.fingerprint_file(output / adapter.WEIGHTS), "finished": runs.now()})
+    print(f"picture, log and mistakes in {run.folder}: curve.png, log.json, result.json")
 
 
 def load(folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None) -> "BaseLLM":
@@ -221,7 +254,8 @@ def test_model(
         questions: how many questions to answer; all by default.
     """
     dataset = Dataset(split)
-    report_accuracy(load(output_dir, checkpoint), dataset, questions)
+    rows = take_reported(dataset, questions) if split == "valid" else take_rows(dataset, questions)
+    report_accuracy(load(output_dir, checkpoint), rows, split)
 
 
 def load_model(*, output_dir: str = str(ADAPTER_FOLDER), checkpoint: str | None = None) -> None:

@@ -3,20 +3,28 @@
 python -m homework.sft train          # runs it
 """
 
-import tempfile
-import time
+import contextlib
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
+from homework.callbacks import Curve as Curve
+from homework.callbacks import Interrupted, Keeper, Progress, Stopper, prove_resume
 from homework.checkpoint import BUNDLED_NAME
 from homework.data import IGNORE_INDEX, Row
-from homework.errors import HomeworkError
+from homework.errors import HomeworkError, one_line
+from homework.first_step import StepCount, check_trainable
+from homework.runs import LOG, Run, now, step_of, write_json
 from homework.watchdog import WatchedTrainer
 
 
@@ -65,7 +73,7 @@ def add_lora(model: PreTrainedModel, name: str, recipe: Recipe, seed: int) -> Pe
     # Without a gradient at the inputs, checkpointing would cut the adapters off. Harmless elsewhere, so always on.
     adapted.enable_input_require_grads()
     trainable, total = adapted.get_nb_trainable_parameters()
-    print(f"LoRA: {trainable:,} trainable of {total:,} parameters")
+    print(f"LoRA: {trainable:,} trainable of {total:,} parameters, the base is frozen")
     return adapted
 
 
@@ -107,81 +115,146 @@ class OneDeviceArguments(TrainingArguments):
         return min(1, super().n_gpu)
 
 
-class Progress(TrainerCallback):
-    """Prints loss, gradient norm and learning rate about 20 times a run."""
-
-    def __init__(self) -> None:
-        self.started = time.perf_counter()
-
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        if "loss" not in logs:
-            return
-        step, last = state.global_step, state.max_steps
-        if step == 1 or step == last or step % max(1, last // 20) == 0:
-            seconds = time.perf_counter() - self.started
-            print(
-                f"step {step:>4}/{last}  loss {logs['loss']:.4f}  grad norm {logs['grad_norm']:.3f}  "
-                f"lr {logs['learning_rate']:.2e}  {seconds:.0f} s, {seconds / step * (last - step):.0f} s to go",
-                flush=True,
-            )
-
-
 def fit(
     model: PeftModel,
     rows: Sequence[Row],
     recipe: Recipe,
     pad_id: int,
-    seed: int,
-    max_steps: int | None,
-    micro_batch_size: int | None,
-    gradient_checkpointing: bool,
+    *,
+    run: Run,
+    callbacks: Sequence[TrainerCallback] = (),
+    trainer_class: type[Trainer] = WatchedTrainer,
+    max_steps: int | None = None,
+    micro_batch_size: int | None = None,
+    report_to: str = "none",
+    **options: Any,
 ) -> list[dict]:
-    """Train the adapter in place and return the log, one entry for each optimizer step."""
+    """Train the adapter in place, going on from the newest whole checkpoint of `run`.
+
+    Args:
+        model: base and LoRA.
+        rows: the tokenized training rows.
+        recipe: the hyper-parameters.
+        pad_id: fills the batches.
+        run: where checkpoints and log go.
+        callbacks: called beside those of this module.
+        trainer_class: ResumableTrainer to go without the watchdog, as the benchmarks do.
+        max_steps: stop after so many steps.
+        micro_batch_size: rows on the device at once.
+        report_to: a tracker that transformers knows, tensorboard for one.
+        options: more fields of transformers' TrainingArguments.
+
+    Returns:
+        The log: an entry for each optimizer step, and one for each measured accuracy.
+
+    Raises:
+        HomeworkError: if the watchdog stops the run, memory or disk is full, or a value does not fit.
+        Interrupted: after Ctrl-C, with a checkpoint kept.
+    """
     micro = micro_batch_size or recipe.batch_size
     if micro < 1 or recipe.batch_size % micro:
         raise HomeworkError(f"--micro-batch-size must divide the batch size {recipe.batch_size}, got {micro}")
+    check_trainable(model, recipe.rank)
     if recipe.batch_size > len(rows):
         raise HomeworkError(f"--batch-size {recipe.batch_size} is more than the {len(rows)} training rows")
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = OneDeviceArguments(
-            output_dir=scratch,
-            seed=seed,
-            num_train_epochs=recipe.epochs,
-            max_steps=max_steps or -1,
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=recipe.batch_size // micro,
-            learning_rate=recipe.learning_rate,
-            lr_scheduler_type="linear",
-            optim="adamw_torch_fused",
-            train_sampling_strategy="group_by_length",
-            activation_checkpointing=gradient_checkpointing,
-            remove_unused_columns=False,  # the collator needs every field
-            label_names=["labels"],
-            logging_steps=1,
-            logging_nan_inf_filter=False,  # it would print a NaN loss as 0.0
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=torch.cuda.is_available(),
-        )
-        trainer = WatchedTrainer(model, arguments, Collator(pad_id), rows, callbacks=[Progress()])
+    checkpoint = run.newest_checkpoint()
+    arguments = make_arguments(recipe, run.folder, micro, max_steps, report_to, **options)
+    with Stopper() as stopper:
+        steps = StepCount(len(rows), recipe.batch_size, recipe.epochs, max_steps)
+        if checkpoint and step_of(checkpoint) == steps.expected:
+            return restore(model, checkpoint)
+        beside = [steps, Progress(), *callbacks, Keeper(run, checkpoint), stopper]
+        trainer = trainer_class(model, arguments, Collator(pad_id), rows, callbacks=beside)
         trainer.remove_callback(PrinterCallback)  # ours replaces it
         try:
-            trainer.train()
-        except torch.OutOfMemoryError as error:
-            way_out = f"--micro-batch-size {micro // 2}" if micro > 1 else "--gradient-checkpointing"
-            raise HomeworkError(f"out of memory with {micro} rows at once: try {way_out}") from error
-    log = [entry for entry in trainer.state.log_history if "loss" in entry]
-    report_log(log)
-    return log
+            train(trainer, checkpoint, micro)
+        finally:
+            write_log(run, trainer.state.log_history)
+    step, last = trainer.state.global_step, trainer.state.max_steps
+    if step < last:
+        raise Interrupted(
+            f"stopped after step {step} of {last}, the former adapter is unchanged; the same command goes on from here"
+        )
+    return trainer.state.log_history
+
+
+def restore(model: PeftModel, checkpoint: Path) -> list[dict]:
+    """Take the weights and the log of a run's last checkpoint; the Trainer would go one step beyond the end."""
+    print(f"all {step_of(checkpoint)} steps are in {checkpoint}: nothing is left but to save")
+    set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+    prove_resume(model, checkpoint)
+    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).log_history
+
+
+def make_arguments(
+    recipe: Recipe, folder: Path, micro: int, max_steps: int | None, report_to: str, **options: Any
+) -> "OneDeviceArguments":
+    """The Trainer's arguments for a recipe.
+
+    Raises:
+        HomeworkError: if the tracker `report_to` is unknown or not installed.
+    """
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")  # transformers takes it from nowhere else
+    return OneDeviceArguments(
+        output_dir=str(folder),
+        num_train_epochs=recipe.epochs,
+        max_steps=max_steps or -1,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=recipe.batch_size // micro,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="linear",
+        optim="adamw_torch_fused",
+        remove_unused_columns=False,  # the collator needs every field
+        label_names=["labels"],
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # it would print a NaN loss as 0.0
+        include_num_input_tokens_seen="non_padding",
+        save_strategy="no",  # the callbacks say when
+        report_to=report_to,
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        **options,
+    )
+
+
+def train(trainer: Trainer, checkpoint: Path | None, micro: int) -> None:
+    """Run the trainer.
+
+    Raises:
+        HomeworkError: if the memory, or the disk of the checkpoints, is full, or a checkpoint can't be continued.
+    """
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        way_out = f"--micro-batch-size {micro // 2}" if micro > 1 else "--gradient-checkpointing"
+        raise HomeworkError(f"out of memory with {micro} rows at once: try {way_out}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise HomeworkError(
+            f"can't write a checkpoint to {trainer.args.output_dir} ({reason}): free space, then the same command goes "
+            "on from the last whole one"
+        ) from error
+
+
+def write_log(run: Run, history: list[dict]) -> None:
+    """Write settings and log of a run as JSON, whatever ended it. A number that is not finite is written as text."""
+    log = [{key: value if math.isfinite(value) else str(value) for key, value in entry.items()} for entry in history]
+    with contextlib.suppress(OSError):  # a full disk has been reported; it must not hide what ended the run
+        write_json(run.folder / LOG, {"written": now(), "settings": run.settings, "log": log})
+
+
+def steps_of(log: Sequence[dict]) -> list[dict]:
+    """The entries of optimizer steps: loss, grad_norm, learning_rate."""
+    return [entry for entry in log if "loss" in entry]
 
 
 def report_log(log: list[dict]) -> None:
     """Print how the loss went and whether every gradient norm was finite."""
-    first, last = log[0]["loss"], log[-1]["loss"]
-    norms = torch.tensor([entry["grad_norm"] for entry in log])
+    steps = steps_of(log)
+    first, last = steps[0]["loss"], steps[-1]["loss"]
+    norms = torch.tensor([entry["grad_norm"] for entry in steps])
     finite = int(torch.isfinite(norms).sum())
     print(
         f"loss {first:.3f} -> {last:.3f} ({last / first:.3f} of the first); "
-        f"gradient norm finite in {finite} of {len(log)} steps, {norms.min():.3f} to {norms.max():.3f}"
+        f"gradient norm finite in {finite} of {len(steps)} steps, {norms.min():.3f} to {norms.max():.3f}"
     )

@@ -5,36 +5,43 @@
 A log callback is too late: when a NaN is printed, the adapter is NaN already. With the Trainer's NaN filter on it is
 not even printed: a run without a single label then shows loss 0.0 and ends as a success.
 
-| loss | gradient norm | supervised | cause                                                             |
-|------|---------------|------------|-------------------------------------------------------------------|
-| nan  | 0.0           | none       | every label is -100                                               |
-| nan  | nan           | some       | the forward pass is not finite: float16, or a broken weight       |
-| any  | 0.0           | some       | the loss does not depend on the adapter: a constant, or frozen    |
+| loss     | gradient norm | supervised | cause                                                         |
+|----------|---------------|------------|---------------------------------------------------------------|
+| nan      | 0.0           | none       | every label is -100                                           |
+| nan      | nan           | some       | the forward pass is not finite: float16, or a broken weight   |
+| any      | 0.0           | some       | the loss does not depend on the adapter: a constant, or frozen|
+| jumps    | nan           | some       | a float16 scaler skips the steps: the learning rate stays     |
 """
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from homework.data import IGNORE_INDEX
 from homework.errors import HomeworkError
+from homework.first_step import diagnose_batch, diagnose_loss_by_hand
+from homework.sampling import ResumableTrainer
 
 
-class WatchedTrainer(Trainer):
+class WatchedTrainer(ResumableTrainer):
     """A Trainer that looks at every loss and every gradient before the optimizer does."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.first_batch = True
         self.add_callback(GradientWatch())
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch, as the Trainer does it.
 
         Raises:
-            HomeworkError: naming the cause, if no label is left, or the loss is not finite or exactly zero.
+            HomeworkError: naming the cause, if no label is left, the batch is not made of the proved rows, no gradient
+                reaches the adapter, or the loss is not finite, exactly zero, or not that of the labels.
         """
         where = f"stopped before step {self.state.global_step + 1}"
         supervised = int((inputs["labels"] != IGNORE_INDEX).sum())
@@ -42,14 +49,28 @@ class WatchedTrainer(Trainer):
             raise HomeworkError(
                 f"{where}: every label of the batch is -100, so nothing is learned: mend tokenize's span"
             )
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.first_batch and (complaint := self.diagnose_first(model, inputs)):
+            raise HomeworkError(f"{where}: {complaint}")
+        self.first_batch = False
+        try:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            raise HomeworkError(f"{where}: {NO_GRADIENT}") from error
         if complaint := diagnose_loss(loss.item(), supervised, model):
             raise HomeworkError(f"{where}: {complaint}")
         return loss
 
+    def diagnose_first(self, model: nn.Module, inputs: dict[str, Any]) -> str | None:
+        """What is wrong with the first batch or its loss, or None."""
+        return diagnose_batch(inputs, self.train_dataset) or diagnose_loss_by_hand(
+            model, self._prepare_inputs(inputs), self.compute_loss
+        )
+
 
 class GradientWatch(TrainerCallback):
-    """Checks the gradient before each optimizer step, and after the first one that every lora_B has moved."""
+    """Checks the gradient before each optimizer step, after the first one that every lora_B has moved, then the log."""
 
     def __init__(self) -> None:
         self.before: dict[str, torch.Tensor] = {}
@@ -74,6 +95,17 @@ class GradientWatch(TrainerCallback):
                 "the optimizer does not have them, or no gradient reaches them"
             )
 
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if complaint := diagnose_log(state.log_history[-3:]):
+            raise HomeworkError(f"stopped after step {state.global_step}: {complaint}")
+
+
+KEYS = ("step", "loss", "grad_norm", "learning_rate")
+NO_GRADIENT = (
+    "no gradient reaches the adapter: checkpointing needs enable_input_require_grads(), and nothing may detach the "
+    "logits or set inference_mode"
+)
+
 
 def diagnose_loss(loss: float, supervised: int, model: nn.Module) -> str | None:
     """What is wrong with the loss of a batch with `supervised` labels, or None."""
@@ -90,7 +122,8 @@ def diagnose_gradient(norm: float, model: nn.Module) -> str | None:
         return f"the gradient norm is {norm}: {explain_overflow(model)}"
     if norm == 0:
         return (
-            "the gradient norm is exactly 0.0: the loss does not depend on the adapter (a constant, or a frozen model)"
+            "the gradient norm is exactly 0.0: the loss does not depend on the adapter (a constant in place of the "
+            "loss, gradients set to zero, or a frozen model)"
         )
     return None
 
@@ -104,4 +137,43 @@ def explain_overflow(model: nn.Module) -> str:
             )
     if any(parameter.dtype == torch.float16 for parameter in model.parameters()):
         return "the base model is in float16, whose range overflows: load it in float32 or bfloat16"
-    return "the forward or backward pass overflowed: lower --learning-rate"
+    return "the forward or backward pass overflowed: lower --learning-rate, and compute in float32 or bfloat16"
+
+
+def diagnose_log(log: Sequence[dict]) -> str | None:
+    """What is wrong with a log of `loss`, `grad_norm` and `learning_rate` at `step`, or None.
+
+    A gradient scaler skips a step, and with it the scheduler's, whenever a float16 gradient overflows. So a gradient
+    norm that is not finite, with the same learning rate and a finite loss at the next step, is a step not taken.
+    """
+    steps = [{key: float(entry[key]) for key in KEYS} for entry in log if "loss" in entry]
+    skipped = [
+        early
+        for early, late in pairwise(steps)
+        if not math.isfinite(early["grad_norm"])
+        and early["learning_rate"] == late["learning_rate"]
+        and math.isfinite(late["loss"])
+    ]
+    if skipped:
+        return (
+            f"{len(skipped)} of {len(steps)} steps were skipped by a float16 gradient scaler (the gradient norm is "
+            f"{skipped[0]['grad_norm']}, the learning rate stays at {skipped[0]['learning_rate']:.3g}): no fp16=True, "
+            "train in bfloat16 or float32"
+        )
+    for entry in steps:
+        for key in ("loss", "grad_norm"):
+            if not math.isfinite(entry[key]) or entry[key] == 0:
+                cause = explain_values(entry["loss"], entry["grad_norm"])
+                return f"{key} was {entry[key]} at step {entry['step']:.0f}: {cause}"
+    return None
+
+
+def explain_values(loss: float, norm: float) -> str:
+    """The cause that a logged pair of loss and gradient norm points to, where the model is gone."""
+    if norm == 0 and (loss == 0 or math.isnan(loss)):
+        return "every label was -100"
+    if norm == 0:
+        return "the loss was a constant, or the gradients were set to zero"
+    if not math.isfinite(norm):
+        return "the forward or backward pass was not finite, most likely in float16"
+    return "the loss was not that of the labels"

@@ -12,6 +12,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 import pytest
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from homework import runs
 from homework.checkpoint import BUNDLED
 from homework.cli import run
 from homework.sft import train_model
@@ -58,20 +59,28 @@ def tiny_checkpoint(tmp_path_factory, bundled_tokenizer) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def runs_folder(tmp_path, monkeypatch) -> Path:
+    """Runs of tests stay out of the project's runs/."""
+    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    return tmp_path / "runs"
+
+
 class TrainingRun(NamedTuple):
-    """What one run left behind: the adapter's folder and all that was printed."""
+    """What one run left behind: the adapter's folder, all that was printed, and the folder of the run."""
 
     folder: Path
     output: str
+    run: Path
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> TrainingRun:
     """The README's first command, run for real (about ten seconds)."""
-    folder, output = tmp_path_factory.mktemp("trained") / "sft_model", io.StringIO()
+    parent, output = tmp_path_factory.mktemp("trained"), io.StringIO()
     with contextlib.redirect_stdout(output):
-        train_model(output_dir=str(folder))
-    return TrainingRun(folder, output.getvalue())
+        train_model(output_dir=str(parent / "sft_model"), run_dir=str(parent / "run"))
+    return TrainingRun(parent / "sft_model", output.getvalue(), parent / "run")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ python -m pytest tests/test_adapter.py
 
 import json
 import math
+import os
 import shutil
 
 import pytest
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import homework
-from homework import sft, training
+from homework import adapter, sft, training
 from homework.checkpoint import BUNDLED, ROOT
 from homework.errors import HomeworkError
 from homework.sft import load, train_model
@@ -106,10 +107,11 @@ def test_an_adapter_that_is_not_the_trained_one_is_refused(trained, tmp_path, ch
 def test_training_outside_the_adapter_is_noticed_before_saving(tmp_path, monkeypatch):
     fit = training.fit
 
-    def fit_and_touch_the_base(model, *arguments):
-        fit(model, *arguments)
+    def fit_and_touch_the_base(model, *arguments, **options):
+        log = fit(model, *arguments, **options)
         with torch.no_grad():
             model.get_input_embeddings().weight.mul_(1.1)
+        return log
 
     monkeypatch.setattr(training, "fit", fit_and_touch_the_base)
     with pytest.raises(HomeworkError, match="gives other logits than the model in memory"):
@@ -122,18 +124,96 @@ def test_the_weights_can_be_read_by_others(trained):
     assert len(modes) == 1
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
-def test_a_full_disk_is_named_and_leaves_the_former_adapter(trained, tmp_path, monkeypatch, error):
+FULL = [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
+
+
+@pytest.mark.parametrize("error", FULL)
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (".adapter-", r"can't write the adapter to .*No space left on device.*the former one is unchanged: free space"),
+        ("checkpoint-", r"can't write a checkpoint to .*No space left on device.*the same command goes on"),
+    ],
+)
+def test_a_full_disk_is_named_and_leaves_the_former_adapter(trained, tmp_path, monkeypatch, error, where, message):
     shutil.copytree(trained.folder, tmp_path / "a")
     before = (tmp_path / "a" / WEIGHTS).read_bytes()
+    save_pretrained = PeftModel.save_pretrained
 
-    def fill(self, folder, **_):
+    def fill(self, folder, **options):
+        if where not in str(folder):
+            return save_pretrained(self, folder, **options)
         with open(f"{folder}/{WEIGHTS}", "wb") as half:
             half.write(b"half")
         raise error
 
-    monkeypatch.setattr(PeftModel, "save_pretrained", fill)
-    with pytest.raises(HomeworkError, match=r"can't write the adapter .*No space left on device.*free space"):
-        train_model(output_dir=str(tmp_path / "a"), max_steps=1)
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(PeftModel, "save_pretrained", fill)
+        with pytest.raises(HomeworkError, match=message):
+            train_model(output_dir=str(tmp_path / "a"), max_steps=1)
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["adapter_config.json", WEIGHTS]
+    train_model(output_dir=str(tmp_path / "a"), max_steps=1, questions=1)
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() != before
+
+
+def test_too_little_space_is_said_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    with pytest.raises(HomeworkError, match=r"a has 1 MB free, but the training needs 2 there: free space"):
+        train_model(output_dir=str(tmp_path / "a"), max_steps=1)
+
+
+def test_a_zip_that_would_be_too_large_is_foreseen(tmp_path, monkeypatch):
+    monkeypatch.setattr(adapter, "ZIP_LIMIT", 500_000)
+    with pytest.raises(HomeworkError, match=r"the zip would hold 1 MB, more than 0: lower --rank"):
+        train_model(output_dir=str(tmp_path / "a"), max_steps=1)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_an_interrupted_swap_is_finished_by_the_next_command(trained, tmp_path, moved):
+    """Killed after `moved` of the two files: the new adapter counts, whole."""
+    folder, ready = tmp_path / "a", tmp_path / "a" / adapter.READY
+    ready.mkdir(parents=True)
+    for index, name in enumerate(adapter.ADAPTER_FILES):
+        shutil.copy(trained.folder / name, folder / name if index < moved else ready / name)
+        if index >= moved:
+            (folder / name).write_bytes(b"the former one")
+    assert load(folder).answer("How many g are in 6 kg?") == [6000.0]
+    assert not ready.exists()
+
+
+def test_what_a_killed_process_left_is_removed_after_an_hour(tmp_path):
+    old, new = tmp_path / ".adapter-old", tmp_path / ".adapter-new"
+    for path in (old, new):
+        path.mkdir()
+    os.utime(old, (0, 0))
+    adapter.prepare_output(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [new.name]
+
+
+def test_an_adapter_of_other_weights_under_the_same_name_is_refused(trained, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(BUNDLED, dtype=torch.float32)
+    with torch.no_grad():
+        model.model.norm.weight[0] += 1
+    with pytest.raises(HomeworkError, match="its base model has this one's name, but other weights"):
+        adapter.attach_adapter(model, trained.folder)
+
+
+def test_the_base_is_known_in_any_dtype():
+    prints = {
+        adapter.fingerprint_base(AutoModelForCausalLM.from_pretrained(BUNDLED, dtype=dtype))
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    assert len(prints) == 1
+
+
+def test_an_adapter_that_landed_elsewhere_is_found(trained, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "sft_model")
+    with pytest.raises(HomeworkError, match=r"is missing \(there is one in .*sft_model: move it\)"):
+        load(tmp_path / "homework" / "sft_model")
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        train_model(output_dir=str(tmp_path / name), max_steps=2, questions=1)
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()

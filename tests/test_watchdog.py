@@ -4,6 +4,8 @@ python -m pytest tests/test_watchdog.py
 """
 
 import math
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from homework import training, watchdog
 from homework.base_llm import BaseLLM
 from homework.data import IGNORE_INDEX, Dataset
 from homework.errors import HomeworkError
+from homework.runs import Run
 from homework.sft import TokenizedDataset, format_example
 
 
@@ -28,7 +31,8 @@ def rows(bundled_tokenizer):
 
 
 def fit(model, rows) -> list[dict]:
-    return training.fit(model, rows, training.DEFAULT_RECIPE, 2, 0, 2, None, False)
+    with tempfile.TemporaryDirectory() as folder, Run(Path(folder), {}) as run:
+        return training.fit(model, rows, training.DEFAULT_RECIPE, 2, run=run, max_steps=2)
 
 
 def adapter_of(model) -> list[torch.Tensor]:
@@ -44,7 +48,7 @@ def assert_stopped(model, rows, message: str) -> None:
 
 
 def test_a_healthy_run_is_left_alone(model, rows):
-    assert len(fit(model, rows)) == 2
+    assert len(training.steps_of(fit(model, rows))) == 2
 
 
 def test_every_label_masked(model, rows):
@@ -72,12 +76,15 @@ def test_a_half_precision_base_that_overflows(model, rows, monkeypatch):
 def test_a_constant_in_place_of_the_loss(model, rows, monkeypatch):
     constant = lambda *_, **__: torch.tensor(0.01, requires_grad=True)  # noqa: E731
     monkeypatch.setattr(watchdog.WatchedTrainer, "compute_loss", constant)
+    assert_stopped(model, rows, "the loss is 0.0100, but -log p of the supervised tokens is 5.")
+    monkeypatch.setattr(watchdog, "diagnose_loss_by_hand", lambda *_: None)  # as at a later step
     assert_stopped(model, rows, "the gradient norm is exactly 0.0: the loss does not depend on the adapter")
 
 
 def test_a_loss_of_exactly_zero(model, rows, monkeypatch):
     zero = lambda *_, **__: torch.tensor(0.0, requires_grad=True)  # noqa: E731
     monkeypatch.setattr(watchdog.WatchedTrainer, "compute_loss", zero)
+    monkeypatch.setattr(watchdog, "diagnose_loss_by_hand", lambda *_: None)  # as at a later step
     assert_stopped(model, rows, "the loss is exactly 0.0")
 
 

@@ -1,0 +1,62 @@
+"""What a student reads about rows and results: lengths and label spans before training, accuracy and mistakes after it.
+
+python -m homework.sft test           # prints the second half
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from homework.data import IGNORE_INDEX, Row, score, wilson_interval
+from homework.mistakes import count_mistakes, format_mistakes
+
+if TYPE_CHECKING:
+    from homework.base_llm import BaseLLM
+
+
+def describe_rows(rows: Sequence[Row], batch_size: int) -> str:
+    """Lengths, supervised share and padding waste of tokenized rows, as one or two lines.
+
+    The waste is what batches of rows sorted by length would pad, as the Trainer's sampler nearly sorts them.
+    """
+    lengths = sorted(sum(row["attention_mask"]) for row in rows)
+    spans = [sum(label != IGNORE_INDEX for label in row["labels"]) for row in rows]
+    equal = sum(len(row["labels"]) == len(row["input_ids"]) for row in rows)
+    batches = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
+    slots = sum(len(batch) * batch[-1] for batch in batches)
+    return (
+        f"training rows: {len(rows)} of {lengths[0]} to {lengths[-1]} tokens; "
+        f"{min(spans)} to {max(spans)} of them supervised (mean {sum(spans) / len(spans):.1f}, "
+        f"{sum(spans) / sum(lengths):.0%} of all); label length = input length in {equal} of {len(rows)} rows; "
+        f"padding {1 - sum(lengths) / slots:.1%} at best, {1 - sum(lengths) / len(rows) / lengths[-1]:.0%} if all rows "
+        "were padded to the longest"
+    )
+
+
+def report_accuracy(llm: "BaseLLM", rows: Sequence[tuple[str, float]], split: str) -> dict[str, Any]:
+    """Print ten mistakes, all mistakes by quantity and kind, and accuracy with its interval.
+
+    Returns:
+        The same figures: accuracy, interval, answer_rate, ended_by_eos, questions, split, mistakes.
+    """
+    result, completions = score(llm, rows)
+    answered = list(zip(result.samples, completions, strict=True))
+    for sample, (text, _) in [pair for pair in answered if not pair[0].is_correct][:10]:
+        print(f"  wrong: {sample.question}  correct {sample.correct_answer:.3g}, model wrote {text.strip()!r}")
+    counts = count_mistakes(result.samples)
+    if result.accuracy < 1:
+        print(format_mistakes(counts))
+    low, high = wilson_interval(result.accuracy, len(rows))
+    ended = sum(completion.ended for completion in completions) / len(completions)
+    print(
+        f"accuracy {result.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}), "
+        f"answer rate {result.answer_rate:.3f}, ended by EOS {ended:.3f}, on {len(rows)} questions of {split}"
+    )
+    return {
+        "accuracy": result.accuracy,
+        "interval": [low, high],
+        "answer_rate": result.answer_rate,
+        "ended_by_eos": ended,
+        "questions": len(rows),
+        "split": split,
+        "mistakes": {quantity: dict(count) for quantity, count in counts.items()},
+    }

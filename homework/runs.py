@@ -1,0 +1,192 @@
+"""The folder of a training run: its checkpoints, its log, and whether it may be continued.
+
+    python -m homework.sft train              # works in runs/sft-KEY; the same command continues there
+    python -m homework.sft train --restart    # begins anew
+
+KEY is a hash of all that decides the result: flags, data, labels, base model, code and versions. So a checkpoint is
+continued only by the run that it belongs to. Checkpoints stay outside homework/, because the zip is made of that.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from homework.checkpoint import ROOT
+from homework.data import Row
+from homework.errors import HomeworkError
+
+RUNS = ROOT / "runs"
+SETTINGS, RESULT, LOG, SEAL = "settings.json", "result.json", "log.json", "seal.json"
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors")
+
+
+class Run:
+    """One training run in its folder, for this process alone.
+
+    Args:
+        folder: of the run; made if need be.
+        settings: all that decides the result, as `describe` gives it.
+
+    Raises:
+        HomeworkError: if another process trains here, or the folder can't be written.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        from filelock import FileLock, Timeout
+
+        self.folder, self.settings = folder, settings
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.lock = FileLock(folder / ".lock", timeout=0)
+            self.lock.acquire()
+            write_json(folder / SETTINGS, settings)
+        except Timeout:
+            raise HomeworkError(f"the same training runs already, in {folder}: wait for it or stop it") from None
+        except OSError as error:
+            raise HomeworkError(
+                f"can't write to {folder} ({error.strerror}), where checkpoints and log go: choose another --run-dir"
+            ) from error
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What a finished run measured, else None."""
+        return read_json(self.folder / RESULT)
+
+    def checkpoints(self) -> list[Path]:
+        """The folders of checkpoints, whole or not, the newest first."""
+        found = [path for path in self.folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+        return sorted(found, key=step_of, reverse=True)
+
+    def newest_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint. Half-written ones are skipped, said and removed: a resume can't use them."""
+        whole = None
+        for path in self.checkpoints():
+            if not is_whole(path):
+                print(f"skipped {path.name}, which is half-written")
+                shutil.rmtree(path)
+            elif whole is None:
+                whole = path
+        return whole
+
+    def seal(self, checkpoint: Path) -> None:
+        """Mark a checkpoint as whole. Its seal is written last, so that what carries it was written to its end."""
+        write_json(checkpoint / SEAL, {path.name: fingerprint_file(path) for path in sorted(checkpoint.iterdir())})
+
+    def restart(self) -> None:
+        """Forget checkpoints and result."""
+        for path in self.checkpoints():
+            shutil.rmtree(path)
+        (self.folder / RESULT).unlink(missing_ok=True)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Keep the result; the checkpoints have done their work."""
+        write_json(self.folder / RESULT, result)
+        for path in self.checkpoints():
+            shutil.rmtree(path)
+
+
+def describe(code: Path, rows: Iterable[Row], **settings: Any) -> dict[str, Any]:
+    """All that decides the result of a run, as JSON: the settings, and hashes of rows, code and versions.
+
+    Args:
+        code: the folder of the student's package; its Python files count, comments included.
+        rows: the tokenized training rows; so data, format and labels count.
+        settings: flags and names, by name.
+    """
+    sources = b"".join(path.read_bytes() for path in sorted(code.glob("*.py")))
+    return {
+        **settings,
+        "code": hashlib.sha256(sources).hexdigest()[:16],
+        "training_rows": hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16],
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+
+
+def open_run(settings: dict[str, Any], run_dir: str | None = None) -> Run:
+    """The run of these settings, in `run_dir` or a folder of its own under runs/."""
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    folder = Path(run_dir).expanduser().resolve() if run_dir else RUNS / f"sft-{key}"
+    former = read_json(folder / SETTINGS)
+    run = Run(folder, settings)
+    if former not in (None, settings):  # a --run-dir that another run has used
+        print(f"{folder} holds another run ({explain_difference(former, settings)}): starting anew")
+        run.restart()
+    return run
+
+
+def announce_others(run: Run) -> None:
+    """Say which interrupted runs of the same adapter exist, and what is different now."""
+    for settings_file in sorted(run.folder.parent.glob(f"*/{SETTINGS}")):
+        settings, folder = read_json(settings_file) or {}, settings_file.parent
+        same_output = settings.get("output_dir") == run.settings["output_dir"]
+        steps = [step_of(path) for path in folder.glob("checkpoint-*") if is_whole(path)]
+        if folder != run.folder and same_output and steps:
+            print(
+                f"starting anew: {folder} stopped after step {max(steps)} with other settings "
+                f"({explain_difference(settings, run.settings)}); it stays, and its own command continues it"
+            )
+
+
+def explain_difference(former: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two settings.  Example: {'epochs': 4}, {'epochs': 6} -> 'epochs 4, now 6'"""
+    names = [name for name in now if former.get(name) != now[name]]
+    plain = [
+        f"{name} {former.get(name)}, now {now[name]}" for name in names if isinstance(now[name], int | float | None)
+    ]
+    return ", ".join(plain + [name for name in names if not isinstance(now[name], int | float | None)])
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step of a checkpoint.  Example: Path('checkpoint-64') -> 64"""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file is there as it was when the checkpoint was sealed."""
+    sealed = read_json(checkpoint / SEAL)
+    return bool(sealed) and all(
+        (checkpoint / name).is_file() and fingerprint_file(checkpoint / name) == digest
+        for name, digest in sealed.items()
+    )
+
+
+def fingerprint_file(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None if there is no whole one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write an object whole or not at all. NaN is refused: no other program reads it."""
+    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        scratch.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def now() -> str:
+    """The time in the form of ISO 8601, with the zone."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,47 @@
+"""The order of the training rows: shuffled, nearly sorted by length, and the same after an interruption.
+
+python -m homework.sft train          # trains in this order
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers import Trainer
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+
+class EpochSampler(Sampler[int]):
+    """Batches of rows of similar length, in an order that depends on seed and epoch alone.
+
+    transformers' own sampler draws from the global random state, which a resumed process does not have at the start of
+    an epoch: it would see some rows twice and others never.
+
+    Args:
+        lengths: of the rows, in tokens.
+        batch_size: of the groups.
+        seed: of the run.
+        epoch: tells the current epoch.
+    """
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1000 + self.epoch())
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+
+
+class ResumableTrainer(Trainer):
+    """A Trainer whose resumed run gives the weights of an uninterrupted one, bit for bit on a CPU."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        rows = self.train_dataset
+        lengths = [len(rows[index]["input_ids"]) for index in range(len(rows))]
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        # A resumed state stands inside its epoch, or exactly at the start of the next one.
+        return EpochSampler(lengths, size, self.args.seed, lambda: int(self.state.epoch or 0))
