@@ -20,13 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from homework.archive import ADAPTER_FILES, CONFIG, WEIGHTS, ZIP_LIMIT
 from homework.errors import HomeworkError, one_line
+from homework.runs import fingerprint_file
 
-ADAPTER_FILES = CONFIG, WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
 SCRATCH = ".adapter-"  # a half-written adapter, left behind only if the process was killed
 READY = ".adapter-ready"  # a whole and proved one, about to take its place
 BASE_KEY = "base_weights"  # where the header of the weights names the base
-ZIP_LIMIT = 50_000_000  # bytes
 
 
 def prepare_output(output_dir: str | Path) -> Path:
@@ -76,7 +76,7 @@ def foresee(model: PeftModel, output: Path, checkpoints: Path, code: Path) -> No
             )
 
 
-def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTrainedModel], probe: dict) -> None:
+def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTrainedModel], probe: dict) -> str:
     """Write the two files of a PEFT adapter, prove them by reloading, and only then put them into `folder`.
 
     The former adapter stays until then, whole: what is killed half-way is finished or forgotten by the next command.
@@ -87,9 +87,14 @@ def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTra
         fresh_base: loads the base model anew.
         probe: a batch with `input_ids` and `attention_mask` (B, T), on which both models must agree.
 
+    Returns:
+        The sha256 of the weights' file.
+
     Raises:
         HomeworkError: if the disk is full, the folder can't be written, or the files do not give the same model.
     """
+    if not any(p.any() for name, p in model.named_parameters() if "lora_B" in name):
+        raise HomeworkError("the model to save is untrained (every lora_B is zero): save the one that was trained")
     try:
         # Inside the folder, which may be a mount of its own: a file can't be renamed across file systems.
         scratch = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
@@ -103,8 +108,10 @@ def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTra
             (scratch / WEIGHTS).chmod((scratch / CONFIG).stat().st_mode)
             for name in ADAPTER_FILES:
                 flush(scratch / name)
+            digest = fingerprint_file(scratch / WEIGHTS)
             scratch.rename(folder / READY)  # from here on the new adapter counts
             finish_swap(folder)
+            return digest
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except (OSError, SafetensorError) as error:
@@ -160,10 +167,23 @@ def prove_same(trained: PeftModel, other: PreTrainedModel | PeftModel, probe: di
     ours, theirs = (model.eval()(**inputs).logits.float() for model in (trained, other))
     gap, scale = (ours - theirs).abs().max().item(), ours.abs().max().item()
     if not gap <= 1e-4 * scale:  # written so that NaN fails
+        with trained.disable_adapter():
+            base = trained(**inputs).logits.float()
+        if torch.allclose(base, theirs, rtol=1e-4):
+            name = f"{name} is the base model, without the adapter: it"
         raise HomeworkError(
             f"{name} gives other logits than the model in memory (off by {gap:.3g} of {scale:.3g}): train, save and "
             "load one and the same model, and nothing but its adapter"
         )
+
+
+def prove_load(trained: PeftModel, loaded: PreTrainedModel | PeftModel, probe: dict, folder: Path, saved: str) -> None:
+    """Raise HomeworkError unless load() gives the trained model and leaves the weights in `folder` alone."""
+    if fingerprint_file(folder / WEIGHTS) != saved:
+        raise HomeworkError(
+            f"load() has changed the adapter in {folder}: it must only read, never make one up; mend it and train again"
+        )
+    prove_same(trained, loaded, probe, "load()")
 
 
 def read_adapter_config(folder: Path) -> dict:

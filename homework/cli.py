@@ -17,9 +17,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, get_args, get_type_hints
 
-from homework.errors import HomeworkError
+from homework.errors import HomeworkError, explain_error
 
 Command = Callable[..., None]
+DEBUG = "HOMEWORK_DEBUG"
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
@@ -51,6 +52,10 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
         fail(str(error), 1)
     except OSError as error:
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    except Exception as error:  # a student's own code may raise anything
+        if os.environ.get(DEBUG):
+            raise
+        fail(f"{explain_error(error)}\n  with {DEBUG}=1 before the command, the whole traceback is shown", 1)
     except KeyboardInterrupt as stop:
         fail(str(stop) or "stopped by Ctrl-C; a former adapter is unchanged", 130)
 
@@ -90,7 +95,7 @@ def parse_arguments(command: Command, words: list[str]) -> dict[str, Any]:
     """
     parameters = inspect.signature(command).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        raise TypeError(
+        raise HomeworkError(
             f"{command.__name__} takes **{list(parameters)[-1]}, which would swallow misspelt flags: name each"
         )
     ordered = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]

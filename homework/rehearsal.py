@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # What parse_answer must make of a text. Anything but one well-formed pair of tags is no answer, never a number.
 PARSED = (
+    ("42", math.nan),
     ("<answer>42</answer>", 42.0),
     (" <answer>-1.5e3</answer>", -1500.0),
-    ("42", math.nan),
     ("about 6 kg", math.nan),
     ("<answer>42", math.nan),
     ("<answer></answer>", math.nan),
@@ -136,6 +136,11 @@ def diagnose_prompt(llm: "BaseLLM", question: str, context: list[int], longest: 
     actor, model = script(llm, encode(llm, " <answer>1</answer>"))
     actor.answer(question)
     given = model.asked[0]
+    if given != context and "<answer>" in llm.tokenizer.decode(given):
+        return (
+            "the prompt at inference holds '<answer>', which is in no training prompt and not in the text that the "
+            "model writes, so no answer can be read: leave the tag to the model"
+        )
     if given != context:
         decode, name = llm.tokenizer.decode, llm.tokenizer.convert_ids_to_tokens
         return (

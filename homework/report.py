@@ -4,13 +4,15 @@ python -m homework.sft test           # prints the second half
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from homework.data import IGNORE_INDEX, Row, score, wilson_interval
+from homework.data import IGNORE_INDEX, PROBE, Row, score, wilson_interval
 from homework.mistakes import count_mistakes, format_mistakes
 
 if TYPE_CHECKING:
     from homework.base_llm import BaseLLM
+    from homework.runs import Run
 
 
 def describe_rows(rows: Sequence[Row], batch_size: int) -> str:
@@ -60,3 +62,31 @@ def report_accuracy(llm: "BaseLLM", rows: Sequence[tuple[str, float]], split: st
         "split": split,
         "mistakes": {quantity: dict(count) for quantity, count in counts.items()},
     }
+
+
+def report_finished(run: "Run", output: Path) -> bool:
+    """Whether this very run is finished and its adapter still in place; said, with its accuracy."""
+    from homework import adapter, runs
+
+    result = run.result
+    if result is None:
+        return False
+    weights = output / adapter.WEIGHTS
+    if not weights.is_file() or runs.fingerprint_file(weights) != result["adapter_sha256"]:
+        print(f"this run is finished, but {output} no longer holds its adapter: training again")
+        run.restart()
+        return False
+    print(
+        f"this run is finished: accuracy {result['accuracy']:.3f} on {result['questions']} questions of valid, adapter "
+        f"in {output}, picture and log in {run.folder}; to train again, add --restart or change a flag"
+    )
+    return True
+
+
+def finish(run: "Run", log: list[dict], result: dict[str, Any], output: Path) -> None:
+    """Keep the result and the picture of a run."""
+    from homework import adapter, curve, runs
+
+    curve.draw_run(log, PROBE, run.folder / "curve.png")
+    run.finish({**result, "adapter_sha256": runs.fingerprint_file(output / adapter.WEIGHTS), "finished": runs.now()})
+    print(f"picture, log and mistakes in {run.folder}: curve.png, log.json, result.json")

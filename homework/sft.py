@@ -17,17 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homework.cli import run
-from homework.data import IGNORE_INDEX, PROBE, Dataset, Row, take_probes, take_reported, take_rows
+from homework.data import IGNORE_INDEX, Dataset, Row, take_probes, take_reported, take_rows
 from homework.errors import HomeworkError, explain_error
 from homework.labels import prove_rows
 from homework.rehearsal import rehearse
-from homework.report import describe_rows, report_accuracy
+from homework.report import describe_rows, finish, report_accuracy, report_finished
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from homework.base_llm import BaseLLM
-    from homework.runs import Run
 
 CODE = Path(__file__).resolve().parent
 ADAPTER_FOLDER = CODE / "sft_model"
@@ -173,13 +172,14 @@ def train_model(
         adapter.foresee(model, output, run.folder, CODE)
         runs.announce_others(run)
         curve = training.Curve(llm, take_probes(train_rows, valid_rows))
-        log = training.fit(model, rows, recipe, llm.pad_id, run=run, callbacks=[curve], report_to=report_to, **options)
+        collator = training.Collator(llm.pad_id)
+        log = training.fit(model, rows, recipe, collator, run=run, callbacks=[curve], report_to=report_to, **options)
         training.report_log(log)
-        probe = training.Collator(llm.pad_id)([rows[i] for i in range(min(4, len(rows)))])
-        adapter.save_adapter(model, output, llm.reload_model, probe)
+        probe = collator([rows[i] for i in range(min(4, len(rows)))])
+        saved = adapter.save_adapter(model, output, llm.reload_model, probe)
         print(f"adapter saved in {output} after {time.perf_counter() - started:.0f} s")
         final = load(output, checkpoint)
-        adapter.prove_same(model, final.model, probe, "load()")
+        adapter.prove_load(model, final.model, probe, output, saved)
         count = questions if questions or not max_steps else 100
         finish(run, log, report_accuracy(final, take_reported(valid_rows, count), "valid"), output)
     print(f"done in {time.perf_counter() - started:.0f} s")
@@ -192,34 +192,6 @@ def prepare_rows(llm: "BaseLLM", data: Dataset, batch_size: int) -> TokenizedDat
     rehearse(llm, data, rows)
     print(describe_rows(rows, batch_size))
     return rows
-
-
-def report_finished(run: "Run", output: Path) -> bool:
-    """Whether this very run is finished and its adapter still in place; said, with its accuracy."""
-    from homework import adapter, runs
-
-    result = run.result
-    if result is None:
-        return False
-    weights = output / adapter.WEIGHTS
-    if not weights.is_file() or runs.fingerprint_file(weights) != result["adapter_sha256"]:
-        print(f"this run is finished, but {output} no longer holds its adapter: training again")
-        run.restart()
-        return False
-    print(
-        f"this run is finished: accuracy {result['accuracy']:.3f} on {result['questions']} questions of valid, adapter "
-        f"in {output}, picture and log in {run.folder}; to train again, add --restart or change a flag"
-    )
-    return True
-
-
-def finish(run: "Run", log: list[dict], result: dict[str, Any], output: Path) -> None:
-    """Keep the result and the picture of a run."""
-    from homework import adapter, curve, runs
-
-    curve.draw_run(log, PROBE, run.folder / "curve.png")
-    run.finish({**result, "adapter_sha256": runs.fingerprint_file(output / adapter.WEIGHTS), "finished": runs.now()})
-    print(f"picture, log and mistakes in {run.folder}: curve.png, log.json, result.json")
 
 
 def load(folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None) -> "BaseLLM":
@@ -269,7 +241,24 @@ def load_model(*, output_dir: str = str(ADAPTER_FOLDER), checkpoint: str | None 
     print(f"{question} {load(output_dir, checkpoint).answer(question)[0]:g} (correct {correct:g})")
 
 
-COMMANDS = {"train": train_model, "test": test_model, "load": load_model}
+def show_labels(
+    *, split: str = "train", first: int = 0, rows: int = 3, checkpoint: str | None = None, html: str | None = None
+) -> None:
+    """Show tokens and labels of some rows as the loss sees them, in the terminal and as an HTML page.
+
+    Args:
+        split: train or valid.
+        first: index of the first row.
+        rows: how many rows.
+        checkpoint: the base model whose tokenizer is used.
+        html: file of the page; runs/labels.html if left out.
+    """
+    from homework.show import show_rows
+
+    show_rows(Dataset(split), range(first, first + rows), format_example, tokenize, checkpoint, html)
+
+
+COMMANDS = {"train": train_model, "test": test_model, "load": load_model, "show": show_labels}
 
 if __name__ == "__main__":
     run(COMMANDS, "python -m homework.sft")

@@ -119,7 +119,7 @@ def fit(
     model: PeftModel,
     rows: Sequence[Row],
     recipe: Recipe,
-    pad_id: int,
+    collator: Collator,
     *,
     run: Run,
     callbacks: Sequence[TrainerCallback] = (),
@@ -135,7 +135,7 @@ def fit(
         model: base and LoRA.
         rows: the tokenized training rows.
         recipe: the hyper-parameters.
-        pad_id: fills the batches.
+        collator: makes batches of rows.
         run: where checkpoints and log go.
         callbacks: called beside those of this module.
         trainer_class: ResumableTrainer to go without the watchdog, as the benchmarks do.
@@ -164,7 +164,7 @@ def fit(
         if checkpoint and step_of(checkpoint) == steps.expected:
             return restore(model, checkpoint)
         beside = [steps, Progress(), *callbacks, Keeper(run, checkpoint), stopper]
-        trainer = trainer_class(model, arguments, Collator(pad_id), rows, callbacks=beside)
+        trainer = trainer_class(model, arguments, collator, rows, callbacks=beside)
         trainer.remove_callback(PrinterCallback)  # ours replaces it
         try:
             train(trainer, checkpoint, micro)

@@ -32,7 +32,7 @@ def rows(bundled_tokenizer):
 
 def fit(model, rows) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder, Run(Path(folder), {}) as run:
-        return training.fit(model, rows, training.DEFAULT_RECIPE, 2, run=run, max_steps=2)
+        return training.fit(model, rows, training.DEFAULT_RECIPE, training.Collator(2), run=run, max_steps=2)
 
 
 def adapter_of(model) -> list[torch.Tensor]:

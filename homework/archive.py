@@ -1,0 +1,29 @@
+"""Which files of homework/ go into the zip: Python files and the adapter's two, by allow-list.
+
+python -m homework.check              # shows them with their sizes
+"""
+
+from pathlib import Path
+
+ZIP_LIMIT = 50_000_000  # bytes
+ADAPTER_FOLDER_NAME = "sft_model"
+ADAPTER_FILES = CONFIG, WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def list_files(code: Path) -> tuple[list[Path], list[Path]]:
+    """The files of a package that go into the zip, and those that are left out, each the largest first.
+
+    Args:
+        code: the folder `homework`.
+    """
+    files = [path for path in code.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    inside = [path for path in files if is_wanted(path.relative_to(code))]
+    left_out = [path for path in files if path not in inside]
+    return tuple(sorted(group, key=lambda path: -path.stat().st_size) for group in (inside, left_out))
+
+
+def is_wanted(path: Path) -> bool:
+    """Whether a file, relative to the package, is code or a part of the adapter. Links are never followed."""
+    if path.parts[0] == ADAPTER_FOLDER_NAME:
+        return len(path.parts) == 2 and path.name in ADAPTER_FILES
+    return path.suffix == ".py"

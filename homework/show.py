@@ -1,0 +1,177 @@
+"""The tokens of some rows as the loss sees them: what is read, what is predicted, what is ignored.
+
+    python -m homework.sft show                    # three rows in the terminal, and runs/labels.html
+    python -m homework.sft show --first 7 --rows 1
+
+The loss compares the output at position t with the label at t + 1, so each column shows a token and the one that
+follows it. Colour is never the only sign: a target stands in [brackets], context has a dot, padding a tilde.
+"""
+
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from homework import runs
+from homework.checkpoint import check_checkpoint, load_tokenizer, resolve_checkpoint, stable_name
+from homework.data import IGNORE_INDEX, Dataset, Row
+from homework.errors import HomeworkError, explain_error
+from homework.labels import diagnose_row
+
+MARKS = {"context": ".", "ignored": "~"}
+COLOURS = {"context": "\033[2m", "target": "\033[1;32m", "ignored": "\033[2;35m"}
+LEGEND = (
+    ("target", "[token] in the loss: the model must predict it from all that stands before"),
+    ("context", ".       not in the loss: the model only reads"),
+    ("ignored", "~       padding, or nothing follows"),
+)
+
+
+class Cell(NamedTuple):
+    """One position: the token that is read, the one that is predicted, and what the loss makes of it."""
+
+    token: str
+    target: str  # '' unless `kind` is target
+    kind: str  # context, target or ignored
+    is_eos: bool  # whether the target is EOS
+
+
+class Shown(NamedTuple):
+    """A row to look at: its texts, its cells, and what the label proof says (None: right)."""
+
+    index: int
+    question: str
+    answer: str
+    cells: list[Cell]
+    complaint: str | None
+
+
+def make_cells(tokenizer: Any, row: Row, width: int) -> list[Cell]:
+    """The cells of a row, padded on the right to `width` positions as in a batch.
+
+    Example: 'km' '?' 'Ġ<' EOS with labels -100 -100 'Ġ<' EOS -> km context, ? target Ġ<, Ġ< target EOS, EOS ignored
+    """
+    ids, labels = list(row["input_ids"]), list(row["labels"])
+    mask = list(row["attention_mask"]) + [0] * (width - len(ids))
+    ids += [tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id] * (width - len(ids))
+    # What follows position t; nothing does after the last one.
+    following = [*labels, *[IGNORE_INDEX] * (width - len(labels)), IGNORE_INDEX][1:]
+    names = tokenizer.convert_ids_to_tokens(ids)
+    cells = []
+    for t, label in enumerate(following):
+        name = "pad" if not mask[t] else str(names[t])
+        if label != IGNORE_INDEX:
+            target = str(tokenizer.convert_ids_to_tokens([label])[0])
+            cells.append(Cell(name, target, "target", label == tokenizer.eos_token_id))
+        else:
+            reads = mask[t] and t + 1 < width and mask[t + 1]
+            cells.append(Cell(name, "", "context" if reads else "ignored", False))
+    return cells
+
+
+def render_rows(rows: Sequence[Shown], columns: int, colour: bool) -> str:
+    """The rows as text for a terminal of so many columns."""
+    legend = [paint(text, kind, colour) for kind, text in LEGEND]
+    parts = wrap(
+        "reads: the token that the model gets (Ġ is a space); predicts: below it, the one that follows", columns
+    )
+    parts = [*parts, *(f"  {line}" for line in legend), ""]
+    for row in rows:
+        count = sum(cell.kind == "target" for cell in row.cells)
+        verdict = f"WRONG: {row.complaint}" if row.complaint else "right"
+        parts += wrap(f"row {row.index}: {row.question}  ->  {row.answer}", columns)
+        parts += [*wrap(f"{count} targets of {len(row.cells)} positions; the proof says: {verdict}", columns), ""]
+        parts += render_cells(row.cells, columns, colour)
+    return "\n".join(parts)
+
+
+def wrap(text: str, columns: int) -> list[str]:
+    """A line of prose as lines that fit."""
+    return textwrap.wrap(text, columns) or [""]
+
+
+def render_cells(cells: Sequence[Cell], columns: int, colour: bool) -> list[str]:
+    """The cells in two aligned lines, wrapped to the terminal."""
+    head = ("reads     ", "predicts  ")
+    lines, top, bottom, used = [], head[0], head[1], len(head[0])
+    for cell in cells:
+        below = f"[{cell.target}]" if cell.kind == "target" else MARKS[cell.kind]
+        width = max(len(cell.token), len(below)) + 1
+        if used + width > columns and used > len(head[0]):
+            lines += [top.rstrip(), bottom.rstrip(), ""]
+            top, bottom, used = head[0], head[1], len(head[0])
+        top += cell.token.ljust(width)
+        bottom += paint(below, cell.kind, colour) + " " * (width - len(below))
+        used += width
+    return [*lines, top.rstrip(), bottom.rstrip(), ""]
+
+
+def paint(text: str, kind: str, colour: bool) -> str:
+    """The text in the colour of a kind."""
+    return f"{COLOURS[kind]}{text}\033[0m" if colour else text
+
+
+def show_rows(
+    data: Dataset,
+    indices: Sequence[int],
+    format_fn: Callable[..., dict],
+    tokenize: Callable[..., Row],
+    checkpoint: str | None,
+    html: str | None,
+) -> None:
+    """Print the chosen rows and write their page.
+
+    Raises:
+        HomeworkError: if a row's labels are wrong, after it has been shown, or there is no such row.
+    """
+    from homework.show_page import write_page
+
+    if not indices or not 0 <= indices[0] < len(data):
+        raise HomeworkError(f"{data.split} has rows 0 to {len(data) - 1}: choose --first and --rows among them")
+    name, _ = resolve_checkpoint(checkpoint)
+    tokenizer = load_tokenizer(name, check_checkpoint(name))
+    chosen = indices[: len(data) - indices[0]]
+    rows = view_rows(tokenizer, [(index, *data[index]) for index in chosen], format_fn, tokenize)
+    print_rows(rows)
+    page = Path(html).expanduser() if html else runs.RUNS / "labels.html"
+    write_page(page, rows, stable_name(name))
+    print(f"the same as a page: {page}")
+    if wrong := [row for row in rows if row.complaint]:
+        raise HomeworkError(f"row {wrong[0].index}: {wrong[0].complaint}")
+
+
+def view_rows(
+    tokenizer: Any,
+    chosen: Sequence[tuple[int, str, float]],
+    format_fn: Callable[..., dict],
+    tokenize: Callable[..., Row],
+) -> list[Shown]:
+    """What to show of (index, question, correct) rows, padded to one width as in a batch.
+
+    Raises:
+        HomeworkError: naming the row that can't be tokenized at all.
+    """
+    made = []
+    for index, question, correct in chosen:
+        try:
+            example = format_fn(question, correct)
+            row = tokenize(tokenizer, **example)
+            made.append((index, example, row, diagnose_row(tokenizer, example, correct, row)))
+        except Exception as error:  # a student's tokenize may raise anything
+            raise HomeworkError(f"row {index}: {explain_error(error)}") from error
+    width = max(len(row["input_ids"]) for _, _, row, _ in made)
+    return [
+        Shown(index, example["question"], example["answer"], make_cells(tokenizer, row, width), complaint)
+        for index, example, row, complaint in made
+    ]
+
+
+def print_rows(rows: Sequence[Shown]) -> None:
+    """Print rows for this terminal: its width, its colours, its characters."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # 'Ġ' is in no Windows code page
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    print(render_rows(rows, shutil.get_terminal_size((80, 24)).columns, colour))
