@@ -1,5 +1,6 @@
 """The one error that a student can mend: its message says what is wrong, where, and what to do."""
 
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def explain_error(error: Exception) -> str:
     if isinstance(error, HomeworkError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in frames if Path(frame.filename).parent.name == "homework"] or frames
+    libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
+    frames = [frame for frame in frames if not frame.filename.startswith(libraries)] or frames
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {one_line(error)}{where}"

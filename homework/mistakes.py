@@ -87,10 +87,10 @@ def count_mistakes(samples: Iterable[Sample]) -> dict[str, Counter]:
 
 def format_mistakes(counts: dict[str, Counter]) -> str:
     """The counts as a table of text, the quantity with the largest share of mistakes first."""
-    lines = ["  quantity    asked  wrong     of these: no answer   inverse   power of ten   digits"]
+    lines = ["  quantity    asked  wrong   of these: no answer  inverse   power of ten  digits"]
     wrong = {quantity: sum(count[kind] for kind in KINDS) for quantity, count in counts.items()}
     for quantity in sorted(counts, key=lambda name: -wrong[name] / counts[name]["asked"]):
         count = counts[quantity]
-        cells = "".join(f"{count[kind]:>{width}}" for kind, width in zip(KINDS, (23, 10, 15, 9), strict=True))
+        cells = "".join(f"{count[kind]:>{width}}" for kind, width in zip(KINDS, (21, 9, 15, 8), strict=True))
         lines.append(f"  {quantity:<10}{count['asked']:>7}{wrong[quantity]:>7}{cells}")
     return "\n".join(lines)

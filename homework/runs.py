@@ -10,6 +10,7 @@ continued only by the run that it belongs to. Checkpoints stay outside homework/
 import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 from collections.abc import Iterable
@@ -110,7 +111,7 @@ def describe(code: Path, rows: Iterable[Row], **settings: Any) -> dict[str, Any]
         **settings,
         "code": hashlib.sha256(sources).hexdigest()[:16],
         "training_rows": hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16],
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
     }
 
 

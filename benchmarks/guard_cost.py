@@ -1,0 +1,65 @@
+"""What the watchdog costs: the same training with and without it, in turn, in one process.
+
+    python -m benchmarks.guard_cost           # three minutes on two cores; writes benchmarks/guard_cost.json
+
+Timings of one machine drift, so both kinds run in turn, in changing order, and the ratio is taken within each pair.
+"""
+
+import contextlib
+import io
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from homework.base_llm import BaseLLM
+from homework.cli import run
+from homework.data import Dataset
+from homework.runs import Run, write_json
+from homework.sampling import ResumableTrainer
+from homework.sft import TokenizedDataset, format_example
+from homework.training import Collator, add_lora, choose_recipe, fit
+from homework.watchdog import WatchedTrainer
+
+RESULTS = Path(__file__).with_suffix(".json")
+KINDS = {"with": WatchedTrainer, "without": ResumableTrainer}
+
+
+def measure(kind: str, steps: int) -> float:
+    """The seconds of a training of so many steps."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        tempfile.TemporaryDirectory() as folder,
+        Run(Path(folder), {}) as place,
+    ):
+        llm = BaseLLM("data/base_model")
+        recipe = choose_recipe(llm.name, {})
+        rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
+        model = add_lora(llm.model, llm.name, recipe, seed=0)
+        started = time.perf_counter()
+        fit(model, rows, recipe, Collator(llm.pad_id), run=place, trainer_class=KINDS[kind], max_steps=steps)
+        return time.perf_counter() - started
+
+
+def main(*, pairs: int = 9, steps: int = 100) -> None:
+    """Measure pairs of runs and print the ratio.
+
+    Args:
+        pairs: how many runs of each kind.
+        steps: optimizer steps of a run.
+    """
+    measure("with", steps)  # warms up caches and threads
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for pair in range(pairs):
+        for kind in random.Random(pair).sample(sorted(KINDS), 2):
+            seconds[kind].append(measure(kind, steps))
+        print(f"pair {pair}: with {seconds['with'][-1]:.2f} s, without {seconds['without'][-1]:.2f} s", flush=True)
+    ratios = sorted(guarded / plain for guarded, plain in zip(*seconds.values(), strict=True))
+    cost = statistics.median(ratios) - 1
+    write_json(RESULTS, {"steps": steps, "seconds": seconds, "median_cost": cost})
+    print(f"the watchdog costs {cost:+.1%} (median of {pairs} pairs; {ratios[0] - 1:+.1%} to {ratios[-1] - 1:+.1%})")
+
+
+if __name__ == "__main__":
+    run(main, "python -m benchmarks.guard_cost")
