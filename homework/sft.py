@@ -147,7 +147,7 @@ def train_model(
         report_to: a tracker to log to as well, tensorboard for one; it has to be installed.
     """
     started = time.perf_counter()
-    from homework import adapter, runs, training
+    from homework import adapter, runs, sampling, training
     from homework.base_llm import BaseLLM
 
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rank": rank, "alpha": alpha}
@@ -161,8 +161,13 @@ def train_model(
     rows = prepare_rows(llm, train_rows, recipe.batch_size)
     options = {"max_steps": max_steps, "micro_batch_size": micro_batch_size, "seed": seed}
     options["activation_checkpointing"] = gradient_checkpointing
-    base = {"base_model": llm.name, "base_weights": adapter.fingerprint_base(llm.model), "device": llm.device}
-    settings = runs.describe(CODE, rows, **asdict(recipe), **options, **base, output_dir=str(output))
+    base = {
+        "base_model": llm.name,
+        "base_weights": adapter.fingerprint_base(llm.model),
+        "device": f"{llm.device} {llm.model.dtype}",
+    }
+    code = (train_model, training, sampling)
+    settings = runs.describe(code, rows, **asdict(recipe), **options, **base, output_dir=str(output))
     with runs.open_run(settings, run_dir) as run:
         if restart:
             run.restart()

@@ -12,8 +12,10 @@ from importlib import import_module
 
 import pytest
 
+from benchmarks.span_cost import format_table
 from homework.checkpoint import ROOT
 from homework.cli import UsageError, parse_arguments
+from homework.runs import read_json
 from homework.training import DEFAULT_RECIPE, RECIPES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -98,7 +100,7 @@ def imported_packages() -> set[str]:
                     packages |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom):
                     packages.add(node.module.split(".")[0])
-    return packages - set(sys.stdlib_module_names) - {"homework", "grader", "tools", "tests"}
+    return packages - set(sys.stdlib_module_names) - {"homework", "grader", "tools", "tests", "benchmarks"}
 
 
 def test_requirements_list_what_is_imported_with_a_reason():
@@ -138,3 +140,14 @@ def test_no_large_file_but_the_base_model():
     for path in tracked_files():
         if path != "data/base_model/model.safetensors":
             assert (ROOT / path).stat().st_size < 200_000, path
+
+
+def test_the_table_of_spans_is_the_measured_one():
+    results = read_json(ROOT / "benchmarks" / "span_cost.json")
+    assert format_table(results) in README
+    assert all(len(seeds) == 5 for seeds in results.values())
+
+
+def test_the_cost_of_the_guards_is_the_measured_one():
+    cost = read_json(ROOT / "benchmarks" / "guard_cost.json")["median_cost"]
+    assert f"cost {cost:.1%} of its time".replace("%", " %") in README and cost < 0.05

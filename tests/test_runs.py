@@ -126,14 +126,13 @@ def test_a_run_dir_of_other_flags_begins_anew(tmp_path, capsys):
     assert "holds another run (seed 0, now 1): starting anew" in capsys.readouterr().out
 
 
-def test_what_decides_the_result_is_in_the_key(tmp_path):
-    (tmp_path / "sft.py").write_text("a = 1")
+def test_what_decides_the_result_is_in_the_key():
     row = {"input_ids": [1], "attention_mask": [1], "labels": [1]}
-    before = runs.describe(tmp_path, [row], seed=0)
-    assert runs.describe(tmp_path, [row], seed=0) == before
-    assert runs.describe(tmp_path, [{**row, "labels": [-100]}], seed=0) != before
-    (tmp_path / "sft.py").write_text("a = 2")
-    assert runs.describe(tmp_path, [row], seed=0) != before
+    before = runs.describe([training], [row], seed=0)
+    assert runs.describe([training], [row], seed=0) == before
+    assert runs.describe([training], [row], seed=1) != before
+    assert runs.describe([training], [{**row, "labels": [-100]}], seed=0) != before
+    assert runs.describe([training, runs], [row], seed=0) != before
     assert {"torch", "transformers", "peft", "python"} <= set(before["versions"])
 
 
