@@ -1,0 +1,104 @@
+"""The command line of the grader.
+
+python -m grader homework             # the folder, as it is
+python -m grader ID.zip               # the zip that will be handed in
+"""
+
+import os
+
+# Before torch is imported: GNU OpenMP's threads spin long while they wait, and slow each other down.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+import argparse
+import sys
+from pathlib import Path
+
+from grader import rubric
+from grader.course import KEY_VARIABLE, Course, official_seed, read_key
+from grader.engine import check_names
+from grader.errors import GraderFault
+from grader.grade import grade
+from grader.report import console, gradescope, html
+
+EXAMPLES = """
+examples:
+  python -m grader homework                        grade the folder as it is
+  python -m grader 123456.zip                      grade the very zip that you hand in
+  python -m grader 123456.zip --seed 7             other public questions, to see the noise
+  python -m grader 123456.zip --only sound         one check, and what it needs
+  python -m grader 123456.zip --json results.json --html report.html
+
+The weights are graded without running a line of the submission. The exit code is 0 when it was graded, whatever the
+score, and 2 when the submission was refused or the grader failed. For staff: the official questions come from the key
+in --key-file or GRADER_KEY_FILE.
+"""
+
+
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line; argparse refuses what it does not know before anything runs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m grader",
+        description="Grade the trained adapter of a homework.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("submission", type=Path, help="the folder homework, or a zip of it")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write results.json, as Gradescope reads it")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page that stands alone")
+    parser.add_argument("--only", default="", metavar="NAMES", help="run these checks only, separated by commas")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help=f"of the public questions; {rubric.PUBLIC_SEED} if left out"
+    )
+    parser.add_argument(
+        "--key-file", metavar="FILE", default=os.environ.get(KEY_VARIABLE), help="staff: the official key"
+    )
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of a fault of the grader")
+    parser.add_argument("--version", action="version", version=f"grader {rubric.VERSION} of {rubric.ASSIGNMENT}")
+    return parser.parse_args(words)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Grade, print and write; returns the exit code."""
+    arguments = parse_arguments(words)
+    try:
+        seed, label = choose_seed(arguments.seed, arguments.key_file)
+    except GraderFault as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    only = tuple(name.strip() for name in arguments.only.split(",") if name.strip())
+    if unknown := set(only) - set(check_names()):
+        print(f"error: there is no check {min(unknown)!r}: choose among {', '.join(check_names())}", file=sys.stderr)
+        return 2
+    result = grade(arguments.submission, Course(seed), only, label)
+    for path, render in ((arguments.json, gradescope.render), (arguments.html, html.render)):
+        if path and not write(path, render(result)):
+            return 2
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    print(console.render(result, colour, arguments.traceback))
+    return 2 if result.is_fault or result.is_refused else 0
+
+
+def choose_seed(seed: int | None, key_file: str | None) -> tuple[int | str, str]:
+    """The seed of the questions, and what may be said of it. --seed wins, so that staff can replay a public grading."""
+    if seed is not None or not key_file:
+        return (rubric.PUBLIC_SEED if seed is None else seed), f"public {rubric.PUBLIC_SEED if seed is None else seed}"
+    return official_seed(read_key(key_file)), "official"
+
+
+def write(path: Path, content: str) -> bool:
+    """Write a report whole or not at all; says why if it can't."""
+    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        scratch.write_text(content, encoding="utf-8")
+        scratch.replace(path)
+        return True
+    except OSError as error:
+        print(f"error: can't write {path} ({error.strerror}): choose another file", file=sys.stderr)
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The grader's own base model, prompt, decoding, parser and metric. No line of a submission runs here.
+
+    python -m grader ID.zip               # asks the hidden questions through it
+
+It says again what homework/ says, on purpose: across this border nothing is shared, so nothing can be changed from the
+other side. tests/test_grader_agrees.py holds the two against each other, to the last answer.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from grader import rubric
+from grader.adapter import Adapter
+from grader.errors import GraderFault
+
+LONGEST_ANSWER = " <answer>-1.7976931348623157e+308</answer>"
+TOKEN_BUDGET = 16_384  # slots (rows times tokens) of one generated batch
+ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+NUMBER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+
+
+class Base(NamedTuple):
+    """The base model of the assignment and its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+
+
+class Answered(NamedTuple):
+    """A question's text, what the model wrote after it, the number in it (NaN without one), and whether it is right."""
+
+    question: str
+    text: str
+    number: float
+    correct: float
+    is_right: bool
+
+
+def load_base() -> Base:
+    """The base model of the rubric, in float32, every file of it proved by its sha256.
+
+    Raises:
+        GraderFault: if a file is missing or another one.
+    """
+    for name, digest in rubric.BASE_SHA256.items():
+        path = rubric.BASE / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise GraderFault(f"the course's base model is not whole: data/base_model/{name} is missing or changed")
+    disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(rubric.BASE, dtype=torch.float32, use_safetensors=True)
+    model.generation_config = GenerationConfig()
+    return Base(model.eval(), AutoTokenizer.from_pretrained(rubric.BASE))
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A hash of the first 1024 values of each weight, in bfloat16: what an adapter's header names its base by."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.flatten()[:1024].to("cpu", torch.bfloat16).view(torch.int16)
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + values.numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def attach(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
+    """The base model with validated LoRA weights, by our own configuration: the student's is never given to peft."""
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        target_modules=list(adapter.targets),
+        use_rslora=adapter.use_rslora,
+        lora_dropout=0.0,
+    )
+    adapted = get_peft_model(model, config)
+    report = set_peft_model_state_dict(adapted, adapter.weights)
+    if report.unexpected_keys or any("lora_" in name for name in report.missing_keys):
+        raise GraderFault("the validated weights do not fit the base model")
+    return adapted.eval()
+
+
+def ask(base: Base, model: torch.nn.Module, questions: Sequence[tuple[str, float]]) -> list[Answered]:
+    """What the model answers to (question, correct) pairs, in their order; the prompt is the raw question."""
+    tokenizer = base.tokenizer
+    prompts = [list(tokenizer(question)["input_ids"]) for question, _ in questions]
+    cap = len(tokenizer(LONGEST_ANSWER, add_special_tokens=False)["input_ids"]) + 1
+    texts: dict[int, str] = {}
+    for batch in plan_batches([len(prompt) for prompt in prompts], cap):
+        texts |= zip(batch, complete(base, model, [prompts[index] for index in batch], cap), strict=True)
+    answered = []
+    for index, (question, correct) in enumerate(questions):
+        number = parse(texts[index])
+        answered.append(Answered(question, texts[index], number, correct, is_right(number, correct)))
+    return answered
+
+
+def complete(base: Base, model: torch.nn.Module, prompts: list[list[int]], cap: int) -> list[str]:
+    """Greedy decoding of at most `cap` tokens after each prompt, up to EOS."""
+    eos, width = base.tokenizer.eos_token_id, max(map(len, prompts))
+    ids = torch.tensor([[eos] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    config = GenerationConfig(max_new_tokens=cap, do_sample=False, eos_token_id=eos, pad_token_id=eos)
+    with torch.inference_mode():
+        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, width:].tolist()
+    written = [row[: row.index(eos)] if eos in row else row for row in output]
+    return [base.tokenizer.decode(row, skip_special_tokens=True) for row in written]
+
+
+def plan_batches(lengths: Sequence[int], cap: int) -> list[list[int]]:
+    """Indices in batches of similar length within the token budget, the longest first."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches and (len(batches[-1]) + 1) * (lengths[batches[-1][0]] + cap) <= TOKEN_BUDGET:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def parse(text: str) -> float:
+    """The number in exactly one `<answer>…</answer>` pair, else NaN."""
+    found = ANSWER.findall(text)
+    if len(found) != 1 or text.count("<answer>") != 1 or text.count("</answer>") != 1:
+        return math.nan
+    body = found[0].strip()
+    if not NUMBER.fullmatch(body) or not re.match(r"[+-]?[.\d]", body):
+        return math.nan
+    number = float(body.replace(",", ""))
+    return number if math.isfinite(number) else math.nan
+
+
+def is_right(number: float, correct: float) -> bool:
+    """Whether a number is finite and within 5 % of the correct one."""
+    slack = rubric.RELATIVE_TOLERANCE * abs(correct) * (1 + 1e-9)  # 2.1 against 2.0 is not lost to binary rounding
+    return math.isfinite(number) and abs(number - correct) <= slack
+
+
+def interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share measured on `count` questions (Wilson 1927).
+
+    >>> [round(bound, 3) for bound in interval(0.95, 100)]
+    [0.888, 0.978]
+    """
+    z = 1.96
+    centre, scale = share + z * z / (2 * count), 1 + z * z / count
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -1,0 +1,28 @@
+"""Words that every report shares, and the neutralising of what a submission says.
+
+python -m grader ID.zip
+"""
+
+import unicodedata
+
+from grader.result import Result
+
+
+def plain(text: str, limit: int = 2000) -> str:
+    """A text from a submission without terminal escapes, control characters and changes of direction.
+
+    Example: 'a\\x1b[31mb' -> 'a?[31mb'
+    """
+    kept = "".join(
+        "?" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co") and char != "\n" else char for char in text
+    )
+    return kept if len(kept) <= limit else f"{kept[:limit]} … ({len(kept) - limit} more characters)"
+
+
+def headline(result: Result) -> str:
+    """The last line: the score, or that there is none."""
+    if result.is_fault:
+        return "NO SCORE: the grader failed. This is no zero: the submission has to be graded again."
+    if result.is_refused:
+        return f"0 of {result.points:g} points: the submission was refused. Mend it as said above and hand it in again."
+    return f"{result.score:g} of {result.points:g} points of the checks that ran, in {result.seconds:.0f} s"

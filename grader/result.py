@@ -1,0 +1,77 @@
+"""The result of one grading: plain data, from which every report is made, and which replays to the same score.
+
+python -m grader ID.zip --json results.json
+"""
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """What became of a check. A fault of ours is never a zero and never a pass."""
+
+    PASSED = "passed"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    FAULT = "grader error"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check: its points, what became of it, and what the student reads."""
+
+    name: str
+    title: str
+    points: float
+    score: float
+    state: State
+    cause: str = ""
+    expected: str = ""
+    actual: str = ""
+    do: str = ""
+    detail: str = ""  # what a passed check found
+    traceback: str = ""  # shown on request only
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.points) and math.isfinite(self.score) and 0 <= self.score <= self.points):
+            raise ValueError(f"{self.name}: a score of {self.score} of {self.points}")
+        if self.score and self.state not in (State.PASSED, State.PARTIAL):
+            raise ValueError(f"{self.name}: a score of {self.score}, but it is {self.state}")
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that is known after grading one submission."""
+
+    submission: str
+    sha256: str
+    checks: tuple[CheckResult, ...]
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    provenance: dict[str, Any] = field(default_factory=dict)  # versions, hashes, seed
+    measured: dict[str, Any] = field(default_factory=dict)  # accuracy, interval, novel; public to the student
+
+    @property
+    def score(self) -> float:
+        """The sum of all scores."""
+        return round(sum(check.score for check in self.checks), 2)
+
+    @property
+    def points(self) -> float:
+        """What a right homework gets."""
+        return sum(check.points for check in self.checks)
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether we failed to grade: there is no score then, and the submission has to be graded again."""
+        return not self.checks or any(check.state is State.FAULT for check in self.checks)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the submission as a whole was refused."""
+        return any(check.state is State.REFUSED for check in self.checks)

@@ -1,0 +1,44 @@
+"""The rubric: base model, points, bounds and limits. One file, so that nobody has to look for a number.
+
+    python -m tools.calibrate             # measures the reference and writes grader/calibration.json
+
+The bounds of the accuracy come from that calibration: `FULL` lies where a right homework practically never falls below,
+by chance of seed and of questions together, and `ZERO` above what a model reaches that has learned only the format.
+"""
+
+from pathlib import Path
+
+VERSION = "2026.1"
+ASSIGNMENT = "unit-conversion-sft"
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE = ROOT / "data" / "base_model"
+BASE_NAME = "data/base_model"  # what an adapter_config.json has to call it
+BASE_SHA256 = {
+    "config.json": "bfc7482d915bf6c981e198e77363b65229e8e00044eccd8e83bb998b4c60e56f",
+    "model.safetensors": "75f3c69288f551c519a776f65755120bc612046194820847486114e375177662",
+    "tokenizer.json": "1145a6e956b04dd56b425e5957a8134a2b741c997b19cbaf4929daca7b7b3dd4",
+    "tokenizer_config.json": "7555a4ea93ce836ae67a2e4c7b2fd52fb6d9cd434a0dcdcb2c352257e9b6153f",
+}
+
+# Points of the checks of the weights.
+THERE, CONFIGURED, SOUND, ACCURACY = 2, 4, 4, 60
+
+# Accuracy on held-out questions: no credit at ZERO, full credit at FULL, a straight line between.
+ZERO, FULL = 0.50, 0.90
+HIDDEN_QUESTIONS = 600
+NOVEL_QUESTIONS = 200  # reported, never scored
+PUBLIC_SEED = 2026
+
+# An answer is right within 5 % of the correct one.
+RELATIVE_TOLERANCE = 0.05
+
+# Limits of a submission.
+ZIP_BYTES = 50_000_000
+UNPACKED_BYTES = 80_000_000
+FILES = 200
+CODE_BYTES = 1_000_000  # of one file that is not the adapter's weights
+HEADER_BYTES = 1_000_000
+MAX_RANK, MAX_ALPHA = 64, 1024
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+CHECK_SECONDS = 600  # a check that takes longer is stopped; the whole of it takes 15 s on two cores

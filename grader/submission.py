@@ -1,0 +1,242 @@
+"""Opens a submission, a zip or a folder, as bytes: what is harmless is cleaned up and said, what is hostile is refused.
+
+    python -m grader ID.zip
+
+Nothing is ever written to a path that a submission names, nothing is followed, nothing is executed, and no more is read
+than the rubric allows, whatever the zip says of its own sizes.
+"""
+
+import hashlib
+import stat
+import struct
+import sys
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from grader import rubric
+from grader.adapter import WEIGHTS
+from grader.errors import Refusal
+
+BUNDLE_AGAIN = "make the zip with python bundle.py homework ID"
+JUNK_PARTS = {"__MACOSX", "__pycache__", ".git", ".venv", ".ipynb_checkpoints", ".pytest_cache", ".ruff_cache"}
+JUNK_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitignore", ".lock"}
+PICKLES = (".bin", ".pt", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".dill")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".whl")
+CODE_FILES = (".py", ".json", ".safetensors")
+# Names that would stand in the place of a library, or run before anybody asks.
+SHADOWS = sys.stdlib_module_names | {
+    "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "accelerate", "fire", "pytest", "_pytest",
+    "tqdm", "huggingface_hub", "sitecustomize", "usercustomize", "conftest", "grader",
+}  # fmt: skip
+END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record
+
+
+class Submission(NamedTuple):
+    """What was handed in: files by their path in the package, what was cleaned up, and the hash of it all."""
+
+    name: str
+    files: dict[str, bytes]
+    notes: list[str]
+    sha256: str
+
+
+def open_submission(path: Path) -> Submission:
+    """Open a zip or a folder.
+
+    Raises:
+        Refusal: naming what is wrong with it and what to do.
+    """
+    if path.is_symlink() or not (path.is_dir() or path.is_file()):
+        raise Refusal(f"there is no submission at {path}", do="name the folder homework or the ID.zip")
+    found = dict(read_folder(path) if path.is_dir() else read_zip(path))
+    cleaned, notes = clean(found)
+    if not cleaned:
+        raise Refusal("the submission holds no file of a homework", do=BUNDLE_AGAIN)
+    digest = hashlib.sha256()
+    for name in sorted(cleaned):
+        digest.update(f"{name}\0{len(cleaned[name])}\0".encode() + cleaned[name])
+    return Submission(path.name, cleaned, notes, digest.hexdigest())
+
+
+def clean(found: dict[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
+    """Files relative to the package, without junk, a parent folder and what no check reads; and what was done."""
+    notes, kept = [], {name: content for name, content in found.items() if not is_junk(name)}
+    if junk := len(found) - len(kept):
+        notes.append(f"left out {junk} files of the system (__MACOSX, .DS_Store, caches)")
+    parents = shared_parents(list(kept))
+    if len(parents) > 1:
+        notes.append(f"the homework lies in {'/'.join(parents)}, not at the top: taken from there")
+    kept = {name.split("/", len(parents))[-1]: content for name, content in kept.items()}
+    for name in kept:
+        refuse_name(name)
+    other = [name for name in kept if not name.endswith(CODE_FILES)]
+    if other:
+        notes.append(f"left out {len(other)} files that are no code: {', '.join(sorted(other)[:3])}")
+    return {name: content for name, content in kept.items() if name not in other}, notes
+
+
+def is_junk(name: str) -> bool:
+    """Whether a path is rubbish of an operating system, an editor or Python."""
+    parts = name.split("/")
+    return (
+        bool(JUNK_PARTS & set(parts)) or parts[-1] in JUNK_NAMES or parts[-1].startswith("._") or name.endswith(".pyc")
+    )
+
+
+def shared_parents(names: list[str]) -> list[str]:
+    """The folders that all files share, above the package's own sub-folders.
+
+    Example: ['ID/homework/sft.py', 'ID/homework/sft_model/x'] -> ['ID', 'homework']
+    """
+    parents = [name.split("/")[:-1] for name in names]
+    shared: list[str] = []
+    for level in zip(*parents, strict=False):
+        if len(set(level)) > 1 or level[0] == "sft_model":
+            break
+        shared.append(level[0])
+    return shared
+
+
+def refuse_name(name: str) -> None:
+    """Refuse pickled weights, archives in the archive, and modules that would stand in for a library."""
+    lower = name.lower()
+    if lower.endswith((*PICKLES, ".pth")):
+        raise Refusal(f"{name[:100]!r} is a pickle or may be one: it could run code when it is opened",
+                      expected="weights as .safetensors", do="train with this homework, bundle again")  # fmt: skip
+    if lower.endswith(ARCHIVES):
+        raise Refusal(f"{name[:100]!r} is an archive in the archive", do=BUNDLE_AGAIN)
+    top = PurePosixPath(name).parts[0].removesuffix(".py").lower()
+    if top in SHADOWS and (name.endswith(".py") or "/" in name):
+        raise Refusal(f"{name[:100]!r} has the name of a library and would stand in its place", do="rename the file")
+
+
+def read_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file below a folder, by its path with the folder's name in front. Links are refused, not followed."""
+    total, paths = 0, sorted(path for path in folder.rglob("*") if not is_junk(path.relative_to(folder).as_posix()))
+    if len(paths) > 10 * rubric.FILES:
+        raise Refusal(f"{folder.name} holds {len(paths)} files", expected=f"at most {rubric.FILES}", do=BUNDLE_AGAIN)
+    for path in paths:
+        name = f"{folder.name}/{path.relative_to(folder).as_posix()}"
+        if path.is_symlink():
+            raise Refusal(f"{name[:100]!r} is a link", do="put the file itself in its place")
+        if path.is_file() and name.endswith((*CODE_FILES, *PICKLES, *ARCHIVES, ".pth")):
+            total += path.stat().st_size
+            check_size(name, path.stat().st_size, total)
+            yield name, path.read_bytes()
+
+
+def check_size(name: str, size: int, total: int) -> None:
+    """Refuse a file, or a sum of files, above the limits of the rubric."""
+    limit = rubric.ZIP_BYTES if name.endswith(WEIGHTS) else rubric.CODE_BYTES
+    if size > limit:
+        raise Refusal(
+            f"{name[:100]!r} is too large", expected=f"at most {limit:,} bytes", actual=f"{size:,}", do=BUNDLE_AGAIN
+        )
+    if total > rubric.UNPACKED_BYTES:
+        raise Refusal(
+            "the submission is too large", expected=f"at most {rubric.UNPACKED_BYTES:,} bytes", do=BUNDLE_AGAIN
+        )
+
+
+def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file in a zip, as bytes, counted while they are read.
+
+    Raises:
+        Refusal: for anything that a bundle never holds.
+    """
+    size = path.stat().st_size
+    if size > rubric.ZIP_BYTES:
+        raise Refusal("the zip is too large", expected=f"at most {rubric.ZIP_BYTES:,} bytes", actual=f"{size:,}",
+                      do="python -m homework.check shows what takes the space")  # fmt: skip
+    check_directory(path.read_bytes())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            check_entries(entries)
+            total = 0
+            for entry in (entry for entry in entries if not entry.is_dir()):
+                content = read_entry(archive, entry)
+                total += len(content)
+                check_size(entry.filename, len(content), total)
+                yield entry.filename, content
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        UnicodeError,
+        struct.error,
+    ) as error:
+        raise Refusal(
+            "the zip is damaged or of a kind that is not read", actual=f"{error}"[:200], do=BUNDLE_AGAIN
+        ) from error
+
+
+def check_directory(content: bytes) -> None:
+    """Refuse a file whose directory of entries is missing, too long to be read, or of the 64-bit kind."""
+    start = content.rfind(b"PK\x05\x06", max(0, len(content) - END.size - 65_536))
+    if start < 0 or start + END.size > len(content):
+        raise Refusal("this is no zip file, or it was cut", actual=f"it begins with {content[:8]!r}", do=BUNDLE_AGAIN)
+    _, _, _, _, entries, size, _, _ = END.unpack_from(content, start)
+    if entries == 0xFFFF or size == 0xFFFFFFFF or entries > rubric.FILES or size > 1000 * rubric.FILES:
+        raise Refusal(
+            "the zip holds too many files", expected=f"at most {rubric.FILES}", actual=f"{entries}", do=BUNDLE_AGAIN
+        )
+    if not entries:
+        raise Refusal("the zip is empty", do=BUNDLE_AGAIN)
+
+
+def check_entries(entries: list[zipfile.ZipInfo]) -> None:
+    """Refuse entries by what the directory says of them, before any is opened."""
+    seen: dict[str, str] = {}
+    for entry in entries:
+        name = entry.filename
+        check_path(name, entry.orig_filename)
+        mode = entry.external_attr >> 16
+        if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and stat.S_IFMT(mode):
+            raise Refusal(f"{name[:100]!r} is a link or a device", do="put the file itself in its place")
+        if entry.flag_bits & 0x1:
+            raise Refusal(f"{name[:100]!r} is encrypted", do="make the zip without a password")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Refusal(
+                f"{name[:100]!r} is packed by an unusual method", expected="stored or deflated", do=BUNDLE_AGAIN
+            )
+        if entry.file_size > 100 * max(entry.compress_size, 1000):
+            raise Refusal(f"{name[:100]!r} unpacks to {entry.file_size:,} bytes, as a bomb does", do=BUNDLE_AGAIN)
+        key = unicodedata.normalize("NFC", name.rstrip("/")).casefold()
+        if key in seen:
+            raise Refusal(
+                f"{name[:100]!r} and {seen[key][:100]!r} are one file on some systems", do="rename one of them"
+            )
+        seen[key] = name
+    spans = sorted(
+        (entry.header_offset, entry.header_offset + 30 + entry.compress_size, entry.filename) for entry in entries
+    )
+    for (_, end, first), (start, _, second) in pairwise(spans):
+        if start < end:
+            raise Refusal(f"{first[:60]!r} and {second[:60]!r} overlap in the zip, as in a bomb", do=BUNDLE_AGAIN)
+
+
+def check_path(name: str, original: str) -> None:
+    """Refuse a path that leaves the folder, or that systems read differently."""
+    parts = name.rstrip("/").split("/")
+    if name != original or "\\" in name or ":" in name or any(ord(char) < 32 or ord(char) == 127 for char in name):
+        raise Refusal(f"the path {original[:100]!r} holds characters that systems read differently", do=BUNDLE_AGAIN)
+    if name.startswith("/") or any(part in ("", ".", "..") for part in parts) or len(name) > 240:
+        raise Refusal(f"the path {name[:100]!r} leaves the folder", do=BUNDLE_AGAIN)
+
+
+def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """The bytes of an entry, at most what its limit allows, whatever size it claims."""
+    limit = rubric.ZIP_BYTES if entry.filename.endswith(WEIGHTS) else rubric.CODE_BYTES
+    with archive.open(entry) as file:
+        content = file.read(limit + 1)
+    if len(content) != entry.file_size and len(content) <= limit:
+        raise Refusal(f"{entry.filename[:100]!r} has another size than the zip says", do=BUNDLE_AGAIN)
+    return content
