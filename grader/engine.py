@@ -40,6 +40,17 @@ def points(number: float, needs: str = "") -> Callable:
     return pytest.mark.points(number, needs)
 
 
+def credit_for(accuracy: float) -> float:
+    """The share of the points: 0 at `rubric.ZERO`, 1 at `rubric.FULL`, a straight line between.
+
+    Raises:
+        GraderFault: if the accuracy is no share. Clamping would make a zero of NaN.
+    """
+    if not 0 <= accuracy <= 1:  # written so that NaN fails
+        raise GraderFault(f"an accuracy of {accuracy} was measured")
+    return min(1.0, max(0.0, (accuracy - rubric.ZERO) / (rubric.FULL - rubric.ZERO)))
+
+
 class Scores:
     """The pytest plugin: hands out what is graded, and keeps one result for each check, in their order.
 

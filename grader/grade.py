@@ -24,7 +24,7 @@ GRADER = Path(__file__).resolve().parent
 ALL_POINTS = rubric.THERE + rubric.CONFIGURED + rubric.SOUND + rubric.ACCURACY
 
 
-def grade(path: Path, course: Course, only: tuple[str, ...] = (), seed_label: str = "public") -> Result:
+def grade(path: Path, course: Course, only: tuple[str, ...] = (), seed_label: str = "public", name: str = "") -> Result:
     """The result of one submission; whatever goes wrong is a result too, never an exception.
 
     Args:
@@ -32,6 +32,7 @@ def grade(path: Path, course: Course, only: tuple[str, ...] = (), seed_label: st
         course: the course's side, which may be shared by many submissions.
         only: names of checks; all if empty.
         seed_label: what is written down of the seed: a public number, or that it is the official one.
+        name: of the submission in the reports, if it is not the path's.
     """
     started = time.perf_counter()
     provenance = {"seed": seed_label, **describe_machine()}
@@ -47,7 +48,7 @@ def grade(path: Path, course: Course, only: tuple[str, ...] = (), seed_label: st
         checks = (explain_fault(error),)
     measured = asdict(course.measured) if course.measured else {}
     course.measured = None
-    return Result(path.name, digest, checks, tuple(notes), time.perf_counter() - started, provenance, measured)
+    return Result(name or path.name, digest, checks, tuple(notes), time.perf_counter() - started, provenance, measured)
 
 
 def explain_fault(error: Exception) -> CheckResult:

@@ -20,7 +20,7 @@ from typing import Any
 from homework.archive import ADAPTER_FOLDER_NAME, WEIGHTS, ZIP_LIMIT, list_files
 from homework.checkpoint import ROOT, pick_device
 from homework.cli import run
-from homework.data import Dataset
+from homework.data import Dataset, check_apart
 from homework.errors import HomeworkError, explain_error
 
 CODE = Path(__file__).resolve().parent
@@ -69,14 +69,7 @@ def check_device(known: Known) -> str:
 def check_data(known: Known) -> str:
     """Both splits: rows, and that none is in both."""
     train, valid = known["train"], known["valid"] = Dataset("train"), Dataset("valid")
-    texts = [question for question, _ in train.rows]
-    if shared := set(texts) & {question for question, _ in valid.rows}:
-        raise HomeworkError(
-            f"{len(shared)} questions are in train and in valid, first {min(shared)!r:.60}: accuracy would be recall; "
-            "git checkout data"
-        )
-    if len(set(texts)) < len(texts):
-        raise HomeworkError(f"{len(texts) - len(set(texts))} questions stand in train twice: git checkout data")
+    check_apart(train, valid)
     return f"{len(train)} rows of train, {len(valid)} of valid, none in both"
 
 

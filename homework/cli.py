@@ -14,6 +14,7 @@ import math
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn, get_args, get_type_hints
 
@@ -49,7 +50,13 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
     except UsageError as error:
         fail(f"{error}\n  see {program} --help", 2)
     except HomeworkError as error:
+        if error.__cause__ and os.environ.get(DEBUG):
+            traceback.print_exception(error.__cause__)
         fail(str(error), 1)
+    except ModuleNotFoundError as error:
+        fail(
+            f"this Python ({sys.executable}) lacks {error.name}: activate .venv, or pip install -r requirements.txt", 1
+        )
     except OSError as error:
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     except Exception as error:  # a student's own code may raise anything
@@ -57,7 +64,9 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
             raise
         fail(f"{explain_error(error)}\n  with {DEBUG}=1 before the command, the whole traceback is shown", 1)
     except KeyboardInterrupt as stop:
-        fail(str(stop) or "stopped by Ctrl-C; a former adapter is unchanged", 130)
+        print(str(stop) or "stopped at once; a former adapter is unchanged, and the same command begins again from the "
+              "last checkpoint if there is one", file=sys.stderr)  # fmt: skip
+        sys.exit(130)
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -83,7 +92,8 @@ def pick_command(commands: dict[str, Command] | Command, program: str, words: li
 
 def suggest(word: str, known: Any) -> str:
     """' (did you mean X?)' where something known is close.  Example: 'epohcs' -> ' (did you mean epochs?)'"""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1)
+    initials = [name for name in known if "".join(part[0] for part in name.split("-")) == word.lower()]
+    close = difflib.get_close_matches(word.lower(), list(known), n=1) or (initials if len(word) > 1 else [])
     return f" (did you mean {close[0]}?)" if close else ""
 
 
@@ -123,7 +133,7 @@ def read_flag(word: str, queue: list[str], flags: dict[str, str], types: dict[st
     key, equals, text = word.partition("=")
     key = key.replace("_", "-")
     if key not in flags:
-        raise UsageError(f"unknown option --{key}{suggest(key, flags)}")
+        raise UsageError(f"unknown option --{key}{suggest(key, flags).replace('mean ', 'mean --')}")
     if equals:
         return flags[key], text
     if types.get(flags[key]) is bool:

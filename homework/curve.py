@@ -9,18 +9,20 @@ from pathlib import Path
 from homework.data import wilson_interval
 
 
-def draw_run(log: Sequence[dict], probe_size: int, path: Path) -> None:
+def draw_run(log: Sequence[dict], probe_size: int, path: Path, title: str = "") -> None:
     """Draw a log as one PNG of 2 x 2 panels.
 
     Args:
         log: entries with `step` and either loss, grad_norm and learning_rate, or accuracy_SPLIT.
         probe_size: on how many questions each accuracy was measured, for its 95 % interval.
         path: of the PNG.
+        title: of the whole picture.
     """
     # No pyplot: it keeps figures in a global list and looks for a screen.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), layout="constrained")
+    figure.suptitle(title)
     panels = figure.subplots(2, 2)
     steps = [entry for entry in log if "loss" in entry]
     for panel, key, title, scale in (

@@ -33,6 +33,8 @@ class Dataset:
         self.split = split
         path = Path(folder) / f"{split}.json"
         splits = sorted(p.stem for p in Path(folder).glob("*.json"))
+        if split in ("train", "valid") and split not in splits:
+            raise HomeworkError(f"{path} is missing: git checkout data/{split}.json")
         if split not in splits:
             raise HomeworkError(f"unknown split {split!r}: {folder} has {', '.join(splits) or 'no data'}")
         self.rows = [check_row(row, f"{path}, row {index}") for index, row in enumerate(read_list(path))]
@@ -76,6 +78,22 @@ def check_row(row: object, where: str) -> tuple[str, float]:
     if isinstance(answer, bool) or not isinstance(answer, int | float) or not abs(answer) < 1e308:
         raise HomeworkError(f"{where}: the answer must be a finite number, got {answer!r:.80}")
     return question, float(answer)
+
+
+def check_apart(train: Dataset, valid: Dataset) -> None:
+    """Make sure that the accuracy will be measured on other questions than those of the training.
+
+    Raises:
+        HomeworkError: if a question is in both, or in train twice.
+    """
+    texts = [train[index][0] for index in range(len(train))]
+    if shared := set(texts) & {valid[index][0] for index in range(len(valid))}:
+        raise HomeworkError(
+            f"{len(shared)} questions are in train and in valid, first {min(shared)!r:.60}: accuracy would be recall; "
+            "train on Dataset('train') only, or git checkout data"
+        )
+    if len(set(texts)) < len(texts):
+        raise HomeworkError(f"{len(texts) - len(set(texts))} questions stand in train twice: git checkout data")
 
 
 def is_answer_valid(answer: float, correct: float, relative_tolerance: float = 0.05) -> bool:

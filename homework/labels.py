@@ -199,8 +199,8 @@ def diagnose_start(view: View, row: Row) -> str | None:
         masked = ids[len(prompt) : view.start]
         first = "the first answer token" if len(masked) == 1 else f"the first {len(masked)} answer tokens"
         return (
-            f"{first} {view.tokens(masked)} {'is' if len(masked) == 1 else 'are'} masked, so nothing ever begins an "
-            "answer: its space belongs to the answer, mask len(tokenizer(question)['input_ids']) tokens"
+            f"{first} {view.tokens(masked)} {'is' if len(masked) == 1 else 'are'} masked, so nothing teaches the model "
+            "to begin an answer: its space belongs to the answer, mask len(tokenizer(question)['input_ids']) tokens"
         )
     return None
 

@@ -34,13 +34,17 @@ PARSED = (
 
 
 class ScriptedModel:
-    """Stands where the model stands: records the ids that it is given and writes `reply` and EOS after each row."""
+    """Stands where the model stands: records the ids that it is given, and writes `reply` and EOS after each row.
 
-    def __init__(self, llm: "BaseLLM", reply: Sequence[int]) -> None:
+    Without a reply it repeats the last four ids of each row, so that rows can be told apart.
+    """
+
+    def __init__(self, llm: "BaseLLM", reply: Sequence[int] | None) -> None:
         self.config, self.device = llm.model.config, llm.device
-        self.reply = [*reply, llm.tokenizer.eos_token_id]
+        self.reply, self.eos = reply, llm.tokenizer.eos_token_id
         self.asked: list[list[int]] = []
         self.caps: list[int] = []
+        self.padded_right = False
 
     def generate(self, *arguments: Any, **options: Any) -> "torch.Tensor":
         """As `transformers`' generate: the given ids (B, T) and what was written after them."""
@@ -48,12 +52,14 @@ class ScriptedModel:
 
         ids = options.get("input_ids", arguments[0] if arguments else None)
         mask = options.get("attention_mask", torch.ones_like(ids))
+        self.padded_right |= not bool(mask[:, -1].all())
         self.asked += [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
         cap = options.get("max_new_tokens") or getattr(options.get("generation_config"), "max_new_tokens", None)
         self.caps += [cap] if cap else []
         copies = options.get("num_return_sequences") or 1
         rows = ids.repeat_interleave(copies, dim=0)
-        return torch.cat([rows, torch.tensor([self.reply]).to(ids).expand(len(rows), -1)], dim=1)
+        reply = rows[:, -4:] if self.reply is None else torch.tensor([list(self.reply)]).to(ids).expand(len(rows), -1)
+        return torch.cat([rows, reply, torch.full_like(rows[:, :1], self.eos)], dim=1)
 
 
 def rehearse(llm: "BaseLLM", data: Sequence[tuple[str, float]], rows: Sequence[Row]) -> None:
@@ -71,6 +77,7 @@ def rehearse(llm: "BaseLLM", data: Sequence[tuple[str, float]], rows: Sequence[R
     checks: tuple[Callable[[], str | None], ...] = (
         lambda: diagnose_parser(llm),
         lambda: diagnose_generate(llm),
+        lambda: diagnose_batch_of_prompts(llm),
         lambda: diagnose_prompt(llm, data[0][0], context_of(rows[0]), longest),
         lambda: diagnose_answer(llm, *data[0], rows[0]),
         lambda: diagnose_shapes(llm),
@@ -89,7 +96,7 @@ def context_of(row: Row) -> list[int]:
     return row["input_ids"][: next(t for t, label in enumerate(row["labels"]) if label != IGNORE_INDEX)]
 
 
-def script(llm: "BaseLLM", reply: Sequence[int]) -> "tuple[BaseLLM, ScriptedModel]":
+def script(llm: "BaseLLM", reply: Sequence[int] | None) -> "tuple[BaseLLM, ScriptedModel]":
     """A copy of `llm` whose model writes `reply`."""
     actor = copy.copy(llm)
     actor.model = ScriptedModel(llm, reply)
@@ -128,6 +135,23 @@ def diagnose_generate(llm: "BaseLLM") -> str | None:
         return f"generate returns the prompt as well ({text!r:.80}): decode only the ids after the prompt's"
     if text.strip() != words.strip():
         return f"the model wrote {words!r}, but generate returns {text!r:.80}: return the model's text as it is"
+    return None
+
+
+def diagnose_batch_of_prompts(llm: "BaseLLM") -> str | None:
+    """Prompts of different length: padded on the right, with a mask that does not fit, or answered in another order."""
+    prompts = ["How many apples are in a basket?", "One?", "Give me the number of pears."]
+    actor, model = script(llm, None)
+    texts = actor.batched_generate(prompts)
+    wanted = [list(llm.tokenizer(prompt)["input_ids"]) for prompt in prompts]
+    if model.padded_right or sorted(model.asked) != sorted(wanted):
+        return (
+            "a batch of prompts of different length reaches the model wrongly: pad on the left, with attention_mask 0 "
+            "there, so that each prompt ends where the model goes on"
+        )
+    echoes = [llm.tokenizer.decode(ids[-4:], skip_special_tokens=True).strip() for ids in wanted]
+    if [text.strip() for text in texts] != echoes:
+        return f"batched_generate mixes up its prompts: for {prompts} the model wrote {echoes}, and it returns {texts}"
     return None
 
 

@@ -28,9 +28,9 @@ def describe_rows(rows: Sequence[Row], batch_size: int) -> str:
     return (
         f"training rows: {len(rows)} of {lengths[0]} to {lengths[-1]} tokens; "
         f"{min(spans)} to {max(spans)} of them supervised (mean {sum(spans) / len(spans):.1f}, "
-        f"{sum(spans) / sum(lengths):.0%} of all); label length = input length in {equal} of {len(rows)} rows; "
-        f"padding {1 - sum(lengths) / slots:.1%} at best, {1 - sum(lengths) / len(rows) / lengths[-1]:.0%} if all rows "
-        "were padded to the longest"
+        f"{sum(spans) / sum(lengths):.0%} of all); label length = input length in {equal} of {len(rows)} rows\n"
+        f"  padding {1 - sum(lengths) / slots:.1%} at best, "
+        f"{1 - sum(lengths) / len(rows) / lengths[-1]:.0%} if all were padded to the longest"
     )
 
 
@@ -42,8 +42,9 @@ def report_accuracy(llm: "BaseLLM", rows: Sequence[tuple[str, float]], split: st
     """
     result, completions = score(llm, rows)
     answered = list(zip(result.samples, completions, strict=True))
-    for sample, (text, _) in [pair for pair in answered if not pair[0].is_correct][:10]:
-        print(f"  wrong: {sample.question}  correct {sample.correct_answer:.3g}, model wrote {text.strip()!r}")
+    wrong = [(sample, text) for sample, (text, _) in answered if not sample.is_correct]
+    for sample, text in wrong[:10]:
+        print(f"  wrong: {sample.question}  correct {sample.correct_answer:.4g}, model wrote {text.strip()!r}")
     counts = count_mistakes(result.samples)
     if result.accuracy < 1:
         print(format_mistakes(counts))
@@ -61,6 +62,7 @@ def report_accuracy(llm: "BaseLLM", rows: Sequence[tuple[str, float]], split: st
         "questions": len(rows),
         "split": split,
         "mistakes": {quantity: dict(count) for quantity, count in counts.items()},
+        "wrong": [{"question": s.question, "correct": s.correct_answer, "text": text} for s, text in wrong],
     }
 
 
@@ -87,6 +89,6 @@ def finish(run: "Run", log: list[dict], result: dict[str, Any], output: Path) ->
     """Keep the result and the picture of a run."""
     from homework import adapter, curve, runs
 
-    curve.draw_run(log, PROBE, run.folder / "curve.png")
+    curve.draw_run(log, PROBE, run.folder / "curve.png", f"{run.folder.name}: accuracy {result['accuracy']:.3f}")
     run.finish({**result, "adapter_sha256": runs.fingerprint_file(output / adapter.WEIGHTS), "finished": runs.now()})
     print(f"picture, log and mistakes in {run.folder}: curve.png, log.json, result.json")

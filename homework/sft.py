@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homework.cli import run
-from homework.data import IGNORE_INDEX, Dataset, Row, take_probes, take_reported, take_rows
+from homework.data import IGNORE_INDEX, Dataset, Row, check_apart, take_probes, take_reported, take_rows
 from homework.errors import HomeworkError, explain_error
 from homework.labels import prove_rows
 from homework.rehearsal import rehearse
@@ -156,8 +156,10 @@ def train_model(
         raise HomeworkError(f"--seed must be within 0 to 4294967295, got {seed}")
     output = adapter.prepare_output(output_dir)
     train_rows, valid_rows = Dataset("train"), Dataset("valid")
+    check_apart(train_rows, valid_rows)
     llm = BaseLLM(checkpoint)
     recipe = training.choose_recipe(llm.name, given)
+    training.check_batch(recipe, micro_batch_size, len(train_rows))
     rows = prepare_rows(llm, train_rows, recipe.batch_size)
     options = {"max_steps": max_steps, "micro_batch_size": micro_batch_size, "seed": seed}
     options["activation_checkpointing"] = gradient_checkpointing

@@ -62,6 +62,20 @@ def check_values(**values: float | None) -> None:
             raise HomeworkError(f"--{key.replace('_', '-')} must be positive, got {value}")
 
 
+def check_batch(recipe: Recipe, micro_batch_size: int | None, rows: int) -> int:
+    """The rows on the device at once.
+
+    Raises:
+        HomeworkError: unless they divide the batch, and the batch is no more than there are rows.
+    """
+    micro = micro_batch_size or recipe.batch_size
+    if micro < 1 or recipe.batch_size % micro:
+        raise HomeworkError(f"--micro-batch-size must divide the batch size {recipe.batch_size}, got {micro}")
+    if recipe.batch_size > rows:
+        raise HomeworkError(f"--batch-size {recipe.batch_size} is more than the {rows} training rows")
+    return micro
+
+
 def add_lora(model: PreTrainedModel, name: str, recipe: Recipe, seed: int) -> PeftModel:
     """Freeze the base and put LoRA on all its linear layers; `name` is what the adapter will call the base."""
     set_seed(seed)
@@ -151,12 +165,8 @@ def fit(
         HomeworkError: if the watchdog stops the run, memory or disk is full, or a value does not fit.
         Interrupted: after Ctrl-C, with a checkpoint kept.
     """
-    micro = micro_batch_size or recipe.batch_size
-    if micro < 1 or recipe.batch_size % micro:
-        raise HomeworkError(f"--micro-batch-size must divide the batch size {recipe.batch_size}, got {micro}")
+    micro = check_batch(recipe, micro_batch_size, len(rows))
     check_trainable(model, recipe.rank)
-    if recipe.batch_size > len(rows):
-        raise HomeworkError(f"--batch-size {recipe.batch_size} is more than the {len(rows)} training rows")
     checkpoint = run.newest_checkpoint()
     arguments = make_arguments(recipe, run.folder, micro, max_steps, report_to, **options)
     with Stopper() as stopper:

@@ -45,14 +45,19 @@ def test_a_good_clone_passes(verdicts):
     assert "1000 of 1000 rows" in lines["labels"] and "none yet" in lines["adapter"]
 
 
-def test_it_takes_under_five_seconds():
-    """The best of up to four runs in a process of its own: CI machines stutter."""
-    seconds = []
-    while len(seconds) < 4 and min(seconds, default=9) >= 5:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "homework.check"], cwd=ROOT, capture_output=True, check=False)
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 5, seconds
+def seconds_of(*words: str) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, check=False)
+    return time.perf_counter() - started
+
+
+def test_it_takes_little_more_than_loading_the_model():
+    """On two free cores loading takes 3 s and the check 4 s. The ratio is asserted: a busy machine slows both."""
+    load = ("-c", "from homework.base_llm import BaseLLM; BaseLLM()")
+    ratios = []
+    while len(ratios) < 4 and min(ratios, default=9) >= 1.6:
+        ratios.append(seconds_of("-m", "homework.check") / seconds_of(*load))
+    assert min(ratios) < 1.6, ratios
 
 
 def test_an_adapter_and_a_run_are_looked_at(verdicts, trained, student_folder):
@@ -136,7 +141,7 @@ FAULTS = {
         "packages",
         "torch is .*, but ==1.0 is needed; no-such-package is missing.*: pip install -r requirements",
     ),
-    fault_split: ("data", "10 questions are in train and in valid"),
+    fault_split: ("data", "10 questions are in train and in valid.*accuracy would be recall"),
     fault_weight: ("base model", "the weight model.norm.weight of data/base_model is not finite: fetch"),
     fault_float16: ("base model", "is loaded in float16, which overflows to NaN"),
     fault_labels: ("labels", "row 0: tokenize must return a dictionary with input_ids, attention_mask, labels"),

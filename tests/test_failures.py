@@ -28,7 +28,7 @@ class Failure(NamedTuple):
 
 FAILURES = (
     Failure("A1 space masked", with_tokenize(wrong_spans.a1_trailing_space), "labels.diagnose_start",
-            r"row 0: the first answer token 'Ġ<' is masked, so nothing ever begins an answer: its space belongs to"),
+            r"row 0: the first answer token 'Ġ<' is masked, so nothing teaches the model to begin an answer: its"),
     Failure("A2 no space", with_tokenize(wrong_spans.a2_no_space_join), "labels.diagnose_start",
             r"row 0: question and answer are joined without a space"),
     Failure("A3 nothing supervised", with_tokenize(wrong_spans.a3_tag_as_one_token), "labels.diagnose_length",
@@ -82,7 +82,7 @@ FAILURES = (
     Failure("C11 flag ignored", plants.hard_coded_epochs, "first_step.StepCount",
             r"the run would take 160 steps, but the flags ask for 2: a value is set in the code"),
     Failure("C11 flag misspelt", lambda context: TRAIN + " --num-epochs 10", "cli.read_flag",
-            r"unknown option --num-epochs \(did you mean epochs\?\)"),
+            r"unknown option --num-epochs \(did you mean --epochs\?\)"),
     Failure("D1 other prompt", with_method("format_prompt", plants.ask_otherwise), "rehearsal.diagnose_prompt",
             r"inference asks '.*\? Answer:' \(ends in ':'\), but the training row begins with '.*\?' \(ends in '\?'\)"),
     Failure("D2 tag in the prompt", with_method("format_prompt", plants.ask_with_the_tag), "rehearsal.diagnose_prompt",

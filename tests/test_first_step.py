@@ -6,7 +6,7 @@ python -m pytest tests/test_first_step.py
 import pytest
 import torch
 
-from homework import training
+from homework import sft, training
 from homework.base_llm import BaseLLM
 from homework.data import Dataset
 from homework.errors import HomeworkError
@@ -131,6 +131,38 @@ def test_other_faults_of_the_prompt_are_named(monkeypatch, llm, data, rows, name
     monkeypatch.setattr(BaseLLM, name, method)
     with pytest.raises(HomeworkError, match=message):
         rehearse(llm, data, rows)
+
+
+def padded_right(original):
+    def complete_batch(self, rows, *rest):
+        width = max(map(len, rows))
+        return original(self, [row + [self.tokenizer.eos_token_id] * (width - len(row)) for row in rows], *rest)
+
+    return complete_batch
+
+
+def out_of_order(original):
+    return lambda self, prompts, *rest: original(self, sorted(prompts, key=len), *rest)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("complete_batch", padded_right, "a batch of prompts of different length reaches the model wrongly"),
+        ("complete", out_of_order, "batched_generate mixes up its prompts"),
+    ],
+)
+def test_a_batch_that_is_made_wrongly_is_named(monkeypatch, llm, data, rows, name, make, message):
+    monkeypatch.setattr(BaseLLM, name, make(getattr(BaseLLM, name)))
+    with pytest.raises(HomeworkError, match=message):
+        rehearse(llm, data, rows)
+
+
+def test_training_on_valid_is_named(monkeypatch, tmp_path):
+    dataset = sft.Dataset
+    monkeypatch.setattr(sft, "Dataset", lambda split: dataset("valid"))
+    with pytest.raises(HomeworkError, match="1000 questions are in train and in valid"):
+        sft.train_model(output_dir=str(tmp_path / "a"))
 
 
 def test_a_cap_that_cuts_answers_is_named(monkeypatch, llm, data, rows):

@@ -2,8 +2,9 @@
 
     python -m tools.calibrate             # five minutes on two cores; writes grader/calibration.json
 
-Two kinds of chance move an accuracy: the seed of the training and the draw of the questions. Both are measured, and FULL
-has to lie three standard deviations of both together below the mean, so that chance takes no points from a right homework.
+Two kinds of chance move an accuracy: the seed of the training and the draw of the questions. Both are measured, and
+FULL has to lie three standard deviations of both together below the mean, so that chance takes no points from a right
+homework.
 """
 
 import contextlib

@@ -6,7 +6,7 @@ python -m grader ID.zip --only accuracy
 from grader import rubric
 from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
 from grader.course import Course
-from grader.engine import points
+from grader.engine import credit_for, points
 from grader.errors import Refusal
 from grader.submission import Submission
 
@@ -44,5 +44,4 @@ def test_accuracy(submission: Submission, course: Course, give) -> None:
     """It answers held-out questions: none for 50 % or less, full points from 90 %."""
     adapter = read_weights(submission.files[WEIGHTS], read_config(submission.files[CONFIG]), course.base_config)
     measured = course.measure(adapter)
-    share = (measured.accuracy - rubric.ZERO) / (rubric.FULL - rubric.ZERO)
-    give(min(1.0, max(0.0, share)), measured.describe())
+    give(credit_for(measured.accuracy), measured.describe())

@@ -1,0 +1,120 @@
+"""Makes the zip that is handed in, by allow-list, and grades that very zip before it gets its name.
+
+    python bundle.py homework 123456      # writes 123456.zip
+
+The same files give the same zip, byte for byte. Nothing is written if the adapter is missing or unsound.
+"""
+
+import os
+
+# Before torch is imported: see grader/__main__.py.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+import argparse
+import re
+import sys
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from grader import rubric
+from grader.adapter import CONFIG, WEIGHTS
+from grader.course import Course
+from grader.errors import Refusal
+from grader.grade import grade
+from grader.report import console
+from grader.report.text import plain
+from grader.submission import open_submission
+
+NEEDED = ("__init__.py", "base_llm.py", "data.py", "sft.py", CONFIG, WEIGHTS)
+SOUND = ("there", "configured", "sound")
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the time of bundling is nobody's business
+
+
+def is_wanted(name: str) -> bool:
+    """Whether a file of the package goes into the zip: Python files, and the adapter's two."""
+    return name in (CONFIG, WEIGHTS) or (name.endswith(".py") and PurePosixPath(name).parts[0] != "sft_model")
+
+
+def choose_files(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files of the zip.
+
+    Raises:
+        Refusal: naming all that is missing.
+    """
+    if missing := [name for name in NEEDED if name not in files]:
+        do = (
+            "train with python -m homework.sft train" if WEIGHTS in missing else "restore it with git checkout homework"
+        )
+        raise Refusal(f"the homework lacks {', '.join(missing)}", do=do)
+    return {name: files[name] for name in sorted(files) if is_wanted(name)}
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> None:
+    """Write files, stored and not deflated, so that no version of a compressor changes a byte."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(f"homework/{name}", EPOCH)
+            entry.external_attr = 0o100644 << 16
+            entry.create_system = 3  # Unix, wherever it is made
+            archive.writestr(entry, content)
+
+
+def show_sizes(files: dict[str, bytes], left_out: list[str]) -> str:
+    """A table of size by file, the largest first, and what stays at home."""
+    rows = sorted(files.items(), key=lambda item: -len(item[1]))
+    lines = [f"{len(content):>12,}  {plain(name)}" for name, content in rows]
+    lines.append(f"{sum(map(len, files.values())):>12,}  bytes of {rubric.ZIP_BYTES:,}")
+    return "\n".join(lines + [f"   left out: {plain(name)}" for name in left_out[:10]])
+
+
+def bundle(folder: Path, target: Path) -> int:
+    """Make the zip, grade it, and give it its name; returns the exit code.
+
+    Raises:
+        Refusal: if the folder can't be handed in as it is.
+    """
+    submission = open_submission(folder)
+    files = choose_files(submission.files)
+    print(show_sizes(files, sorted(set(submission.files) - set(files))))
+    scratch = target.with_name(f".{target.name}-{os.getpid()}")
+    try:
+        write_zip(scratch, files)
+        result = grade(scratch, Course(), name=target.name)
+        print(console.render(result, sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+        states = {check.name: check.state for check in result.checks}
+        if result.is_fault or any(states.get(name) != "passed" for name in SOUND):
+            print(f"error: {target.name} was not written: mend what is said above", file=sys.stderr)
+            return 1
+        scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)
+    size = target.stat().st_size
+    print(
+        f"hand in {target.name}: {size:,} bytes, {result.score:g} of {result.points:g} points on the public questions"
+    )
+    return 0
+
+
+def main(words: list[str] | None = None) -> int:
+    """Parse the command line and bundle; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python bundle.py", description="Make ID.zip from the folder homework, and grade that very zip.",
+        epilog="example:  python bundle.py homework 123456", allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, help="your package, the folder homework")
+    parser.add_argument("id", metavar="ID", help="your ID: letters, digits, - and _")
+    arguments = parser.parse_args(words)
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", arguments.id):
+        parser.error(f"the ID {arguments.id!r} may hold letters, digits, - and _ only")
+    try:
+        return bundle(arguments.folder, Path(f"{arguments.id}.zip"))
+    except Refusal as refusal:
+        fix = f"\n  {refusal.do}" if refusal.do else ""
+        print(f"error: {plain(refusal.cause)}{fix}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: can't write {arguments.id}.zip ({error.strerror})", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""The grade of the weights: the reference gets all points, everything else what it is worth, and faults are ours.
+
+python -m pytest tests/test_grader.py
+"""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from grader import __main__, course, engine, reference, rubric
+from grader.adapter import CONFIG
+from grader.course import Course, official_seed
+from grader.engine import run_checks
+from grader.errors import GraderFault
+from grader.grade import grade
+from grader.report import console, gradescope, html
+from grader.result import CheckResult, Result, State
+from grader.submission import Submission
+from grader.world import draw_questions
+from homework.checkpoint import ROOT
+from tests import zips
+from tests.adapters import BAD
+
+
+@pytest.fixture(scope="module")
+def files(trained) -> dict[str, bytes]:
+    return {f"sft_model/{path.name}": path.read_bytes() for path in trained.folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def staff() -> Course:
+    """A course with few questions, whose base model is loaded once."""
+    return Course(hidden_questions=40, novel_questions=20)
+
+
+def check(files: dict[str, bytes], staff: Course, **options) -> dict[str, CheckResult]:
+    submission = Submission("x.zip", files, [], "0")
+    return {result.name: result for result in run_checks({"submission": submission, "course": staff}, **options)}
+
+
+# --- the reference ---
+
+
+@pytest.fixture(scope="module")
+def graded(files, tmp_path_factory) -> list[Result]:
+    """The reference zip, graded twice by processes' worth of fresh state."""
+    path = tmp_path_factory.mktemp("reference") / "123456.zip"
+    zips.good(path, files)
+    return [grade(path, Course()) for _ in range(2)]
+
+
+def test_the_reference_gets_full_points_twice_the_same(graded):
+    first, second = graded
+    assert first.score == first.points == 70 and not first.is_fault and not first.is_refused
+    assert [check.state for check in first.checks] == [State.PASSED] * 4
+    assert (first.checks, first.sha256) == (second.checks, second.sha256)
+    same = ("accuracy", "novel", "answer_rate")
+    assert [first.measured[key] for key in same] == [second.measured[key] for key in same]
+
+
+def test_most_of_the_time_the_model_generates(graded):
+    best = min(graded, key=lambda result: result.seconds)
+    assert best.seconds < 30
+    assert best.measured["generating_seconds"] > 0.8 * (best.seconds - 1), "1 s: opening, checking and loading the base"
+
+
+def test_the_result_says_where_it_comes_from(graded):
+    provenance = graded[0].provenance
+    assert {"grader", "grader_sha256", "base_sha256", "versions", "seed", "platform"} <= set(provenance)
+    assert provenance["versions"]["torch"] == "2.13.0" and not graded[0].notes
+
+
+def test_another_seed_asks_other_questions_and_the_same_seed_the_same(staff):
+    texts = {seed: tuple(q for q, _ in Course(seed).draw("hidden", 50)) for seed in (1, 2)}
+    assert texts[1] == tuple(q for q, _ in Course(1).draw("hidden", 50)) != texts[2]
+
+
+# --- what is not the reference ---
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_adapter_is_named_and_gets_nothing_for_accuracy(files, name, monkeypatch):
+    change, failing, cause = BAD[name]
+    if name != "other base by hash":
+        monkeypatch.setattr(reference, "load_base", lambda: pytest.fail("a refusal must not load the model"))
+    results = check(change(dict(files)), Course())
+    assert results[failing].state is State.FAILED and re.search(cause, results[failing].cause), results[failing]
+    assert results[failing].do, "it says what to do"
+    assert results["accuracy"].state is State.SKIPPED and results["accuracy"].score == 0
+    assert f"the check {failing!r} did not pass" in results["accuracy"].cause
+
+
+def test_code_beside_the_weights_changes_nothing(files, staff, tmp_path):
+    """A lookup table in answer, a generate that computes, a parser that knows: none of it is ever imported."""
+    canary = tmp_path / "canary"
+    cheat = f"open({str(canary)!r}, 'w').write('ran')\ndef answer(*q): return table(q)\n".encode()
+    plain, cheated = check(files, staff), check({**files, "base_llm.py": cheat, "__init__.py": cheat}, staff)
+    assert plain["accuracy"].score == cheated["accuracy"].score and not canary.exists()
+
+
+def test_the_base_alone_and_an_untrained_adapter_answer_nothing(staff):
+    answered = reference.ask(staff.base, staff.base.model, staff.draw("hidden", 40))
+    assert course.share_right(answered) == 0
+
+
+def test_after_an_adapter_the_base_is_the_base_again(files, staff):
+    before = reference.fingerprint(staff.base.model)
+    check(files, staff)
+    assert reference.fingerprint(staff.base.model) == before
+    assert not any("lora" in name for name, _ in staff.base.model.named_parameters())
+
+
+@pytest.mark.parametrize(("accuracy", "score", "state"), [
+    (0.0, 0, State.FAILED), (0.5, 0, State.FAILED), (0.7, 30, State.PARTIAL), (0.9, 60, State.PASSED),
+    (1.0, 60, State.PASSED),
+])  # fmt: skip
+def test_credit_is_a_straight_line_between_two_bounds(files, staff, monkeypatch, accuracy, score, state):
+    measured = course.Measured(accuracy, 0.0, 1.0, 1.0, 600, 0.5, 200, 1.0)
+    monkeypatch.setattr(Course, "measure", lambda *_: measured)
+    result = check(files, staff)["accuracy"]
+    assert (round(result.score, 6), result.state) == (score, state) and "95 % interval" in result.detail
+
+
+# --- our own faults ---
+
+
+@pytest.mark.parametrize("fault", ["raises", "nan", "too much", "no questions", "base"])
+def test_a_fault_of_ours_is_no_zero_and_no_pass(files, tmp_path, monkeypatch, fault):
+    zips.good(tmp_path / "x.zip", files)
+    staff = Course(hidden_questions=0 if fault == "no questions" else 5, novel_questions=5)
+    if fault == "raises":
+        monkeypatch.setattr(reference, "ask", lambda *_: 1 / 0)
+    elif fault in ("nan", "too much"):
+        wrong = course.Measured(float("nan") if fault == "nan" else 7.0, 0.0, 1.0, 1.0, 600, 0.5, 200, 1.0)
+        monkeypatch.setattr(Course, "measure", lambda *_: wrong)
+    elif fault == "base":
+        monkeypatch.setitem(rubric.BASE_SHA256, "config.json", "0" * 64)
+    result = grade(tmp_path / "x.zip", staff)
+    assert result.is_fault, result
+    assert "NO SCORE" in console.render(result)
+    assert "score" not in json.loads(gradescope.render(result))
+
+
+def test_a_check_that_hangs_is_a_timeout(files, staff, monkeypatch):
+    monkeypatch.setattr(rubric, "CHECK_SECONDS", 0.3)
+    monkeypatch.setattr(Course, "measure", lambda *_: time.sleep(30))
+    result = check(files, staff)["accuracy"]
+    assert result.state is State.TIMEOUT and result.score == 0
+
+
+@pytest.mark.parametrize("score", [float("nan"), -1.0, 6.0, float("inf")])
+def test_no_score_outside_its_points_can_be_written(score):
+    with pytest.raises(ValueError, match="a score of"):
+        CheckResult("x", "x", 5, score, State.PASSED)
+    with pytest.raises(ValueError, match="but it is failed"):
+        CheckResult("x", "x", 5, 1.0, State.FAILED)
+
+
+def test_nothing_graded_is_no_result():
+    assert Result("x", "0", ()).is_fault
+    with pytest.raises(GraderFault, match="there is no check nothing"):
+        run_checks({}, only=("nothing",))
+
+
+# --- the engine is alone ---
+
+
+def test_the_working_folder_has_no_say(files, tmp_path):
+    """A conftest, settings and environment that would turn every check green, or make none run."""
+    zips.good(tmp_path / "x.zip", {**files, CONFIG: b"{"})
+    (tmp_path / "conftest.py").write_text("raise SystemExit(0)")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --collect-only\n")
+    environment = {"PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": "--collect-only", "PYTEST_PLUGINS": "evil"}
+    line = [sys.executable, "-m", "grader", "x.zip", "--json", "r.json"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "r.json").read_text())["score"] == 2
+
+
+def test_the_grader_shares_nothing_with_the_student():
+    """No import of homework, no pickle, no torch.load, no peft on a student's folder."""
+    for path in (ROOT / "grader").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        names = {
+            alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for alias in node.names
+        }
+        names |= {node.module or "" for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
+        assert not {name.split(".")[0] for name in names} & {"homework", "tools", "pickle", "dill", "joblib", "shelve"}
+        assert not re.search(
+            r"torch\.load|from_pretrained\((?!rubric\.BASE)|trust_remote_code=|\beval\(|exec\(", text
+        ), path
+
+
+# --- seeds and keys ---
+
+
+def test_the_official_seed_comes_from_the_key_alone(tmp_path, monkeypatch):
+    (tmp_path / "key").write_bytes(b"a staff key of twenty-odd bytes\n")
+    seed, label = __main__.choose_seed(None, str(tmp_path / "key"))
+    assert label == "official" and seed == official_seed(b"a staff key of twenty-odd bytes")
+    assert __main__.choose_seed(None, None) == (rubric.PUBLIC_SEED, f"public {rubric.PUBLIC_SEED}")
+    assert __main__.choose_seed(7, str(tmp_path / "key")) == (7, "public 7")
+    assert draw_questions("hidden", 3, seed) != draw_questions(
+        "hidden", 3, official_seed(b"another key of enough bytes")
+    )
+
+
+@pytest.mark.parametrize("content", [None, b"short"])
+def test_a_missing_or_short_key_never_falls_back_to_the_public_questions(tmp_path, capsys, content):
+    if content:
+        (tmp_path / "key").write_bytes(content)
+    assert __main__.main(["x.zip", "--key-file", str(tmp_path / "key")]) == 2
+    assert "key" in capsys.readouterr().err
+
+
+# --- reports ---
+
+HOSTILE = "</script><b>\x1b[31mred\x00\u202etxt<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def hostile() -> Result:
+    check = CheckResult(
+        "sound", "Its weights.", 4, 0.0, State.FAILED, cause=HOSTILE, expected="=1+1", actual=HOSTILE, do="x"
+    )
+    return Result(HOSTILE, "0", (check,), (HOSTILE,))
+
+
+def test_escapes_and_markup_of_a_submission_are_neutralised(hostile):
+    text = console.render(hostile)
+    assert "\x1b" not in text and "\x00" not in text and "\u202e" not in text
+    page = html.render(hostile)
+    assert "<img" not in page and "</script>" not in page and "\x1b" not in page and "default-src 'none'" in page
+    assert "\\u001b" not in gradescope.render(hostile)
+
+
+def test_the_console_fits_80_columns_without_colour(graded, hostile):
+    for result in (*graded, hostile):
+        lines = console.render(result).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert "\x1b[" in console.render(result, colour=True)
+
+
+def test_the_gradescope_report_follows_its_schema(graded):
+    content = json.loads(gradescope.render(graded[0]))
+    assert content["score"] == 70 and content["output_format"] == "text"
+    assert sum(test["max_score"] for test in content["tests"]) == 70
+    assert {test["status"] for test in content["tests"]} == {"passed"}
+    assert content["extra_data"]["measured"]["questions"] == 600
+
+
+def test_nothing_hidden_is_shown(graded):
+    questions = [text for text, _ in Course().draw("hidden", 600)]
+    for report in (console.render(graded[0]), gradescope.render(graded[0]), html.render(graded[0])):
+        assert not any(question in report for question in questions)
+
+
+# --- the command line ---
+
+
+def test_a_refused_zip_exits_with_2_and_writes_its_report(tmp_path, capsys):
+    zips.bomb(tmp_path / "x.zip", {})
+    assert __main__.main([str(tmp_path / "x.zip"), "--json", str(tmp_path / "r.json")]) == 2
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["score"] == 0 and content["extra_data"]["states"] == {"submission": "refused"}
+    assert "as a bomb does" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "words", [["x.zip", "--onyl", "sound"], ["x.zip", "--only", "sonud"], [], ["x.zip", "--seed", "a"]]
+)
+def test_wrong_arguments_are_refused_before_anything_runs(words, monkeypatch, capsys):
+    monkeypatch.setattr(__main__, "grade", lambda *_: pytest.fail("ran"))
+    try:
+        assert __main__.main(words) == 2
+    except SystemExit as stop:
+        assert stop.code == 2
+    assert capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_said(tmp_path, files, capsys, monkeypatch):
+    zips.good(tmp_path / "x.zip", files)
+    words = [str(tmp_path / "x.zip"), "--only", "there", "--json", str(tmp_path / "no" / "r.json")]
+    assert __main__.main(words) == 2 and "can't write" in capsys.readouterr().err
+
+
+def test_only_runs_a_check_and_what_it_needs(files, staff):
+    assert list(check(files, staff, only=("configured",))) == ["there", "configured"]
+    assert engine.check_names() == ["there", "configured", "sound", "accuracy"]
+
+
+# --- the rubric ---
+
+
+def test_the_bounds_rest_on_the_calibration():
+    measured = json.loads((ROOT / "grader" / "calibration.json").read_text())
+    assert len(measured["accuracies"]) >= 5 and measured["questions"] == rubric.HIDDEN_QUESTIONS >= 300
+    assert measured["base_alone"] < rubric.ZERO < rubric.FULL <= measured["highest_full"]
+
+
+def test_the_metric_takes_no_nonsense():
+    assert (
+        reference.is_right(2.1, 2.0) and not reference.is_right(2.2, 2.0) and not reference.is_right(float("nan"), 2.0)
+    )
+    assert not torch.isfinite(torch.tensor(reference.parse("<answer>1e999</answer>")))
