@@ -90,7 +90,7 @@ def bundle(folder: Path, target: Path) -> int:
         scratch.unlink(missing_ok=True)
     size = target.stat().st_size
     print(
-        f"hand in {target.name}: {size:,} bytes, {result.score:g} of {result.points:g} points on the public questions"
+        f"hand in {target.name}: {size:,} bytes, {result.score:g} of {result.points:g} points by the public questions"
     )
     return 0
 

@@ -98,7 +98,8 @@ class Course:
 
         size = struct.unpack("<Q", content[:8])[0]
         metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
-        if metadata.get("base_weights") not in (None, fingerprint(self.base.model)):
+        trained_on = str(metadata.get("base_weights", "")).partition(" ")[0]
+        if trained_on and trained_on != fingerprint(self.base.model):
             raise Refusal(
                 "the adapter was trained on other weights of the base model",
                 expected=f"{rubric.BASE_NAME} as it is in the course's repository",

@@ -40,8 +40,8 @@ def prepare_output(output_dir: str | Path) -> Path:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "it is a file", str(folder))
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = [path.name for path in folder.iterdir() if path.name not in ADAPTER_FILES]
-        if any(not name.startswith(SCRATCH) for name in foreign):
+        foreign = [path.name for path in folder.iterdir() if path.name not in ADAPTER_FILES and path.name[0] != "."]
+        if foreign:
             raise FileExistsError(errno.EEXIST, f"it holds {foreign[0]}, which is no part of an adapter", str(folder))
         with tempfile.TemporaryFile(dir=folder):
             finish_swap(folder)
@@ -102,7 +102,7 @@ def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTra
             # "auto" would look for the base model's config, on the hub if it is not below the working folder.
             model.save_pretrained(str(scratch), save_embedding_layers=False)
             base = fresh_base()
-            sign_weights(scratch / WEIGHTS, fingerprint_base(base))
+            sign_weights(scratch, fingerprint_base(base))
             prove_same(model, attach_adapter(base, scratch), probe, "the adapter on disk")
             # safetensors writes for the owner alone; a grader may be somebody else.
             (scratch / WEIGHTS).chmod((scratch / CONFIG).stat().st_mode)
@@ -145,10 +145,18 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def sign_weights(path: Path, base: str) -> None:
-    """Write into the header of an adapter's weights which base model they were trained on."""
+def sign_weights(folder: Path, base: str) -> None:
+    """Write into the header of the weights which base model and configuration they were trained with."""
+    path = folder / WEIGHTS
     # One entry only: safetensors writes several in random order, and the same seed would give other bytes.
-    save_file(load_file(path), path, metadata={BASE_KEY: base})
+    save_file(load_file(path), path, metadata={BASE_KEY: f"{base} {fingerprint_config(folder)}"})
+
+
+def fingerprint_config(folder: Path) -> str:
+    """A hash of the fields of adapter_config.json that change what the weights mean."""
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    fields = [config.get("r"), config.get("lora_alpha"), sorted(config["target_modules"]), config.get("use_rslora")]
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
 
 def fingerprint_base(model: PreTrainedModel) -> str:
@@ -238,9 +246,11 @@ def attach_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     try:
         weights = load_file(folder / WEIGHTS)
         with safe_open(folder / WEIGHTS, "pt") as file:
-            trained_on = (file.metadata() or {}).get(BASE_KEY)
-        if trained_on not in (None, fingerprint_base(model)):
+            trained_on, _, trained_with = (file.metadata() or {}).get(BASE_KEY, "").partition(" ")
+        if trained_on and trained_on != fingerprint_base(model):
             raise HomeworkError("its base model has this one's name, but other weights")
+        if trained_with and trained_with != fingerprint_config(folder):
+            raise HomeworkError("its configuration is not the one that its weights were trained with")
         adapted = PeftModel.from_pretrained(model, str(folder))
     except Exception as error:  # peft raises almost any type for a config or a shape that does not fit
         raise HomeworkError(f"the adapter in {folder} can't be loaded ({one_line(error)}): train again") from error

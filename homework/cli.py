@@ -35,6 +35,9 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
     Exits with 0, 1 (the command failed), 2 (wrong arguments) or 130 (Ctrl-C).
     """
     words = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # tokens hold 'Ġ', which is in no Windows code page
     # GNU OpenMP's threads spin long while they wait. Beside other busy processes 60 steps took 59 s, and 16 s with this
     # short spin; on free cores it costs nothing to speak of (9 s), where not spinning at all costs half as much again.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -64,8 +67,7 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
             raise
         fail(f"{explain_error(error)}\n  with {DEBUG}=1 before the command, the whole traceback is shown", 1)
     except KeyboardInterrupt as stop:
-        print(str(stop) or "stopped at once; a former adapter is unchanged, and the same command begins again from the "
-              "last checkpoint if there is one", file=sys.stderr)  # fmt: skip
+        print(str(stop) or "stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
 
 

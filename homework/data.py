@@ -177,8 +177,14 @@ def take_probes(train: Dataset, valid: Dataset) -> dict[str, list[tuple[str, flo
 
 
 def take_reported(valid: Dataset, count: int | None) -> list[tuple[str, float]]:
-    """The first `count` rows of valid without the probes, which a student has watched while choosing."""
-    return take_rows(valid, count)[: max(1, len(valid) - PROBE)]
+    """The first `count` rows of valid without the probes, which a student has watched while choosing.
+
+    Raises:
+        HomeworkError: if there are hardly more rows than probes.
+    """
+    if len(valid) < 2 * PROBE:
+        raise HomeworkError(f"valid has {len(valid)} rows, too few for an accuracy: git checkout data/valid.json")
+    return take_rows(valid, count)[: len(valid) - PROBE]
 
 
 def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:

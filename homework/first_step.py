@@ -41,6 +41,8 @@ def check_trainable(model: Any, rank: int) -> None:
             f"the model to train is a {type(model).__name__} without an adapter: train what get_peft_model returns "
             "(enable_input_require_grads returns None)"
         )
+    if any(p.dtype == torch.float16 for p in model.parameters()):
+        raise HomeworkError("the model is in float16, whose range overflows to NaN: load it in float32 or bfloat16")
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     if foreign := [name for name in names if "lora_" not in name]:
         raise HomeworkError(

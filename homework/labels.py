@@ -7,12 +7,12 @@ A right row of `question answer<EOS>` is `prompt + span`: `prompt` are the quest
 inference; `span` are the ids of space, answer and the one EOS. Exactly `span` is supervised. Padding may follow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from homework.base_llm import parse_answer
 from homework.data import IGNORE_INDEX, Row, is_answer_valid
-from homework.errors import HomeworkError
+from homework.errors import HomeworkError, explain_error
 
 FIELDS = ("input_ids", "attention_mask", "labels")
 
@@ -73,7 +73,7 @@ def diagnose_row(tokenizer: Any, example: dict[str, str], correct: float, row: R
         correct: the number that the answer must say.
         row: `input_ids`, `attention_mask` and `labels`, each of length T.
     """
-    if complaint := diagnose_value(example, correct) or diagnose_shape(row):
+    if complaint := diagnose_value(example, correct) or diagnose_shape(tokenizer, row):
         return complaint
     question, answer = example["question"], example["answer"]
     length = sum(row["attention_mask"])
@@ -84,6 +84,20 @@ def diagnose_row(tokenizer: Any, example: dict[str, str], correct: float, row: R
     return next((complaint for check in checks if (complaint := check(view, row))), None)
 
 
+def plain_row(row: Any) -> Row:
+    """A tokenized row as lists of int, whatever a tokenizer or numpy made of it.
+
+    Raises:
+        HomeworkError: if it is no row of three flat sequences.
+    """
+    if not isinstance(row, Mapping) or any(field not in row for field in FIELDS):
+        raise HomeworkError(f"tokenize must return a dictionary with {', '.join(FIELDS)}, got {row!r:.80}")
+    try:
+        return {field: [int(value) for value in row[field]] for field in FIELDS}
+    except (TypeError, ValueError) as error:
+        raise HomeworkError(f"tokenize must return flat lists of ids, not a batch ({explain_error(error)})") from error
+
+
 def diagnose_value(example: dict[str, str], correct: float) -> str | None:
     """What is wrong with the text of the answer, or None."""
     written = example["answer"]
@@ -91,17 +105,22 @@ def diagnose_value(example: dict[str, str], correct: float) -> str | None:
     if is_answer_valid(number, correct):
         return None
     if number != number:  # NaN
-        return f"parse_answer finds no number in the answer {written!r:.60}: format_example must write the tags"
+        return (
+            f"parse_answer finds no number in the answer {written!r:.60}: format_example must write one plain number "
+            "between <answer> and </answer>"
+        )
     return f"the answer {written!r:.60} is not within 5 % of {correct:g}: format_example rounds too much"
 
 
-def diagnose_shape(row: Row) -> str | None:
+def diagnose_shape(tokenizer: Any, row: Row) -> str | None:
     """What is wrong with a row's fields, or None."""
-    if not isinstance(row, dict) or any(field not in row for field in FIELDS):
-        return f"tokenize must return a dictionary with {', '.join(FIELDS)}, got {row!r:.80}"
+    if tokenizer.eos_token_id is None:
+        return "the tokenizer has no EOS token, without which an answer never ends: choose another checkpoint"
     lengths = {field: len(row[field]) for field in FIELDS}
     if len(set(lengths.values())) > 1:
         return "lengths differ: " + ", ".join(f"{field} {length}" for field, length in lengths.items())
+    if not any(row["attention_mask"]):
+        return "attention_mask is 0 everywhere, so the model would read nothing: it is 1 for every token but padding"
     return None
 
 

@@ -30,21 +30,39 @@ PARSED = (
     ("<answer></answer>", math.nan),
     ("<answer>six</answer>", math.nan),
     ("", math.nan),
+    ("<answer>-3</answer>", -3.0),
+    ("<answer>2.5e-7</answer>", 2.5e-7),
+)
+
+
+# Two numbers and whether the first is a right answer where the second is correct.
+JUDGED = (
+    *((number, 2.0, True) for number in (2.0, 2.1, 1.9)),
+    *((number, 2.0, False) for number in (2.2, 1.0, -2.0, math.nan, math.inf)),
+    (0.001, 0.0, False),
+    (-3.0, -3.0, True),
 )
 
 
 class ScriptedModel:
-    """Stands where the model stands: records the ids that it is given, and writes `reply` and EOS after each row.
+    """Stands where the model stands: records what it is given, and writes `reply` and EOS after each row.
 
-    Without a reply it repeats the last four ids of each row, so that rows can be told apart.
+    Without a reply it answers each row with a number of its own, its count of tokens in ten-millionths, so that rows
+    can be told apart. All else, its settings for one, is the real model's.
     """
 
     def __init__(self, llm: "BaseLLM", reply: Sequence[int] | None) -> None:
-        self.config, self.device = llm.model.config, llm.device
-        self.reply, self.eos = reply, llm.tokenizer.eos_token_id
+        self.real, self.tokenizer, self.reply = llm.model, llm.tokenizer, reply
         self.asked: list[list[int]] = []
         self.caps: list[int] = []
-        self.padded_right = False
+        self.complaint: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def eval(self) -> "ScriptedModel":
+        """As a real model's."""
+        return self
 
     def generate(self, *arguments: Any, **options: Any) -> "torch.Tensor":
         """As `transformers`' generate: the given ids (B, T) and what was written after them."""
@@ -52,14 +70,52 @@ class ScriptedModel:
 
         ids = options.get("input_ids", arguments[0] if arguments else None)
         mask = options.get("attention_mask", torch.ones_like(ids))
-        self.padded_right |= not bool(mask[:, -1].all())
-        self.asked += [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
-        cap = options.get("max_new_tokens") or getattr(options.get("generation_config"), "max_new_tokens", None)
+        asked = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
+        self.asked += asked
+        self.complaint = self.complaint or diagnose_padding(mask) or self.diagnose_decoding(options)
+        cap = read_option(options, "max_new_tokens")
         self.caps += [cap] if cap else []
         copies = options.get("num_return_sequences") or 1
-        rows = ids.repeat_interleave(copies, dim=0)
-        reply = rows[:, -4:] if self.reply is None else torch.tensor([list(self.reply)]).to(ids).expand(len(rows), -1)
-        return torch.cat([rows, reply, torch.full_like(rows[:, :1], self.eos)], dim=1)
+        replies = [row for prompt in asked for row in [self.reply_to(prompt)] * copies]
+        width = max(map(len, replies))
+        eos = self.tokenizer.eos_token_id
+        written = torch.tensor([row + [eos] * (width - len(row)) for row in replies]).to(ids)
+        return torch.cat([ids.repeat_interleave(copies, dim=0), written], dim=1)
+
+    def reply_to(self, prompt: list[int]) -> list[int]:
+        """The ids that are written after a prompt, EOS included."""
+        if self.reply is not None:
+            return [*self.reply, self.tokenizer.eos_token_id]
+        text = f" <answer>{len(prompt)}e-7</answer>"
+        return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+
+    def diagnose_decoding(self, options: dict[str, Any]) -> str | None:
+        """Decoding that is not greedy, or does not stop at EOS."""
+        eos, penalty = read_option(options, "eos_token_id"), read_option(options, "repetition_penalty")
+        if eos not in (None, self.tokenizer.eos_token_id, [self.tokenizer.eos_token_id]):
+            return f"generation stops at token {eos}, but training taught EOS, {self.tokenizer.eos_token_id}"
+        if read_option(options, "do_sample"):
+            return "generation samples where temperature is 0: an answer must not depend on luck (do_sample=False)"
+        if penalty not in (None, 1.0):
+            return f"generation has a repetition_penalty of {penalty}: digits repeat, so leave it out"
+        return None
+
+
+def read_option(options: dict[str, Any], name: str) -> Any:
+    """An option of generate, given by itself or in its generation_config."""
+    given = options.get(name)
+    return getattr(options.get("generation_config"), name, None) if given is None else given
+
+
+def diagnose_padding(mask: "torch.Tensor") -> str | None:
+    """A batch (B, T) whose rows do not end with a real token, all of them."""
+    return None if bool(mask[:, -1].all()) else PADDING
+
+
+PADDING = (
+    "a batch of prompts of different length reaches the model wrongly: pad on the left, with attention_mask 0 there, "
+    "so that each prompt ends where the model goes on"
+)
 
 
 def rehearse(llm: "BaseLLM", data: Sequence[tuple[str, float]], rows: Sequence[Row]) -> None:
@@ -75,9 +131,10 @@ def rehearse(llm: "BaseLLM", data: Sequence[tuple[str, float]], rows: Sequence[R
     """
     longest = max(sum(label != IGNORE_INDEX for label in row["labels"]) for row in rows)
     checks: tuple[Callable[[], str | None], ...] = (
+        diagnose_metric,
         lambda: diagnose_parser(llm),
         lambda: diagnose_generate(llm),
-        lambda: diagnose_batch_of_prompts(llm),
+        lambda: diagnose_batch_of_prompts(llm, max((question for question, _ in data), key=len)),
         lambda: diagnose_prompt(llm, data[0][0], context_of(rows[0]), longest),
         lambda: diagnose_answer(llm, *data[0], rows[0]),
         lambda: diagnose_shapes(llm),
@@ -106,6 +163,16 @@ def script(llm: "BaseLLM", reply: Sequence[int] | None) -> "tuple[BaseLLM, Scrip
 def encode(llm: "BaseLLM", text: str) -> list[int]:
     """The ids of a text that a model writes, where no BOS belongs."""
     return list(llm.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def diagnose_metric() -> str | None:
+    """A metric that counts wrong answers as right, or right ones as wrong."""
+    for answer, correct, expected in JUDGED:
+        if (got := is_answer_valid(answer, correct)) is not expected:
+            return (
+                f"is_answer_valid({answer}, {correct}) is {got}: right is a finite number within 5 % of the correct one"
+            )
+    return None
 
 
 def diagnose_parser(llm: "BaseLLM") -> str | None:
@@ -138,21 +205,34 @@ def diagnose_generate(llm: "BaseLLM") -> str | None:
     return None
 
 
-def diagnose_batch_of_prompts(llm: "BaseLLM") -> str | None:
-    """Prompts of different length: padded on the right, with a mask that does not fit, or answered in another order."""
-    prompts = ["How many apples are in a basket?", "One?", "Give me the number of pears."]
+def diagnose_batch_of_prompts(llm: "BaseLLM", longest: str) -> str | None:
+    """Questions of different length: padded on the right, cut, decoded by luck, or answered in another order."""
+    questions = [longest, "One?", "How many apples are in a basket?"]
     actor, model = script(llm, None)
-    texts = actor.batched_generate(prompts)
-    wanted = [list(llm.tokenizer(prompt)["input_ids"]) for prompt in prompts]
-    if model.padded_right or sorted(model.asked) != sorted(wanted):
-        return (
-            "a batch of prompts of different length reaches the model wrongly: pad on the left, with attention_mask 0 "
-            "there, so that each prompt ends where the model goes on"
-        )
-    echoes = [llm.tokenizer.decode(ids[-4:], skip_special_tokens=True).strip() for ids in wanted]
-    if [text.strip() for text in texts] != echoes:
-        return f"batched_generate mixes up its prompts: for {prompts} the model wrote {echoes}, and it returns {texts}"
+    given = list(actor.answer(*questions))
+    if model.complaint:
+        return model.complaint
+    if len(given) != len(questions):
+        return f"answer gives {len(given)} answers to {len(questions)} questions: one for each, NaN where there is none"
+    wanted = [list(llm.tokenizer(llm.format_prompt(question))["input_ids"]) for question in questions]
+    if sorted(model.asked) != sorted(wanted):
+        return PADDING
+    if not near(given, [len(ids) * 1e-7 for ids in wanted]):
+        told = [f"{len(ids)}e-7" for ids in wanted]
+        return f"answer mixes up or changes its answers: the model wrote {told}, it gives {given}"
+    actor, model = script(llm, None)
+    texts = actor.batched_generate([llm.format_prompt(question) for question in questions])
+    told = [f"<answer>{len(ids)}e-7</answer>" for ids in wanted]
+    if model.complaint or [text.strip() for text in texts] != told:
+        return model.complaint or f"batched_generate mixes up its prompts: the model wrote {told}, it returns {texts}"
     return None
+
+
+def near(given: list[float], wanted: list[float]) -> bool:
+    """Whether numbers are the same but for rounding in the last digits."""
+    return len(given) == len(wanted) and all(
+        math.isclose(a, b, rel_tol=1e-9) for a, b in zip(given, wanted, strict=True)
+    )
 
 
 def diagnose_prompt(llm: "BaseLLM", question: str, context: list[int], longest: int) -> str | None:

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homework.data import IGNORE_INDEX, PROBE, Row, score, wilson_interval
+from homework.errors import HomeworkError
 from homework.mistakes import count_mistakes, format_mistakes
 
 if TYPE_CHECKING:
     from homework.base_llm import BaseLLM
     from homework.runs import Run
+
+
+LATE = 10  # steps at the end of a run, over which the loss is averaged
 
 
 def describe_rows(rows: Sequence[Row], batch_size: int) -> str:
@@ -74,7 +78,7 @@ def report_finished(run: "Run", output: Path) -> bool:
     if result is None:
         return False
     weights = output / adapter.WEIGHTS
-    if not weights.is_file() or runs.fingerprint_file(weights) != result["adapter_sha256"]:
+    if not weights.is_file() or runs.fingerprint_file(weights) != result.get("adapter_sha256"):
         print(f"this run is finished, but {output} no longer holds its adapter: training again")
         run.restart()
         return False
@@ -85,10 +89,34 @@ def report_finished(run: "Run", output: Path) -> bool:
     return True
 
 
-def finish(run: "Run", log: list[dict], result: dict[str, Any], output: Path) -> None:
-    """Keep the result and the picture of a run."""
-    from homework import adapter, curve, runs
+def refuse_doubtful(log: Sequence[dict]) -> None:
+    """Stop with an error where the log shows that the saved adapter can't be what the student wanted.
+
+    Raises:
+        HomeworkError: if the loss has not fallen, or has, and the questions of the training still are not answered.
+    """
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    if len(losses) < 2 * LATE:
+        return  # a quick run proves nothing
+    late = sum(losses[-LATE:]) / LATE
+    answered = [entry["accuracy_train"] for entry in log if "accuracy_train" in entry]
+    if late > 0.9 * losses[0]:
+        raise HomeworkError(
+            f"the adapter is saved, but nothing was learned: the loss was {losses[0]:.2f} and is {late:.2f}; try the "
+            "recipe's --learning-rate, which may be too small or too large here"
+        )
+    if late < 0.3 and answered and answered[-1] < 0.5:
+        raise HomeworkError(
+            f"the adapter is saved, but the loss of {late:.2f} says that the training rows are learned, and only "
+            f"{answered[-1]:.0%} of their questions are answered: the fault lies between question and answer, "
+            "in generate, batched_generate, answer or parse_answer"
+        )
+
+
+def finish(run: "Run", log: list[dict], result: dict[str, Any], saved: str) -> None:
+    """Keep the result and the picture of a run, whose adapter has the sha256 `saved`."""
+    from homework import curve, runs
 
     curve.draw_run(log, PROBE, run.folder / "curve.png", f"{run.folder.name}: accuracy {result['accuracy']:.3f}")
-    run.finish({**result, "adapter_sha256": runs.fingerprint_file(output / adapter.WEIGHTS), "finished": runs.now()})
+    run.finish({**result, "adapter_sha256": saved, "finished": runs.now()})
     print(f"picture, log and mistakes in {run.folder}: curve.png, log.json, result.json")

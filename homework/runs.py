@@ -68,8 +68,7 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """The folders of checkpoints, whole or not, the newest first."""
-        found = [path for path in self.folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-        return sorted(found, key=step_of, reverse=True)
+        return find_checkpoints(self.folder)
 
     def newest_checkpoint(self) -> Path | None:
         """The newest whole checkpoint. Half-written ones are skipped, said and removed: a resume can't use them."""
@@ -122,8 +121,8 @@ def open_run(settings: dict[str, Any], run_dir: str | None = None) -> Run:
     folder = Path(run_dir).expanduser().resolve() if run_dir else RUNS / f"sft-{key}"
     former = read_json(folder / SETTINGS)
     run = Run(folder, settings)
-    if former not in (None, settings):  # a --run-dir that another run has used
-        print(f"{folder} holds another run ({explain_difference(former, settings)}): starting anew")
+    if former != settings and (former or run.checkpoints() or run.result):  # a --run-dir that another run has used
+        print(f"{folder} holds another run ({explain_difference(former or {}, settings)}): starting anew")
         run.restart()
     return run
 
@@ -133,7 +132,7 @@ def announce_others(run: Run) -> None:
     for settings_file in sorted(run.folder.parent.glob(f"*/{SETTINGS}")):
         settings, folder = read_json(settings_file) or {}, settings_file.parent
         same_output = settings.get("output_dir") == run.settings["output_dir"]
-        steps = [step_of(path) for path in folder.glob("checkpoint-*") if is_whole(path)]
+        steps = [step_of(path) for path in find_checkpoints(folder) if is_whole(path)]
         if folder != run.folder and same_output and steps:
             print(
                 f"starting anew: {folder} stopped after step {max(steps)} with other settings "
@@ -148,6 +147,14 @@ def explain_difference(former: dict[str, Any], now: dict[str, Any]) -> str:
         f"{name} {former.get(name)}, now {now[name]}" for name in names if isinstance(now[name], int | float | None)
     ]
     return ", ".join(plain + [name for name in names if not isinstance(now[name], int | float | None)])
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """The folders of checkpoints, whole or not, the newest first."""
+    found = [
+        path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name[len("checkpoint-") :].isdigit()
+    ]
+    return sorted(found, key=step_of, reverse=True)
 
 
 def step_of(checkpoint: Path) -> int:

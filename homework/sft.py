@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from homework.cli import run
 from homework.data import IGNORE_INDEX, Dataset, Row, check_apart, take_probes, take_reported, take_rows
 from homework.errors import HomeworkError, explain_error
-from homework.labels import prove_rows
+from homework.labels import plain_row, prove_rows
 from homework.rehearsal import rehearse
-from homework.report import describe_rows, finish, report_accuracy, report_finished
+from homework.report import describe_rows, finish, refuse_doubtful, report_accuracy, report_finished
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,7 +95,7 @@ class TokenizedDataset:
         self.rows: list[Row] = []
         for index, row in enumerate(data[i] for i in range(len(data))):
             try:
-                self.rows.append(tokenize(tokenizer, **format_fn(*row)))
+                self.rows.append(plain_row(tokenize(tokenizer, **format_fn(*row))))
             except Exception as error:  # whatever a rewritten tokenize raises, the row is what helps
                 raise HomeworkError(f"row {index}: {explain_error(error)}") from error
 
@@ -188,7 +188,8 @@ def train_model(
         final = load(output, checkpoint)
         adapter.prove_load(model, final.model, probe, output, saved)
         count = questions if questions or not max_steps else 100
-        finish(run, log, report_accuracy(final, take_reported(valid_rows, count), "valid"), output)
+        finish(run, log, report_accuracy(final, take_reported(valid_rows, count), "valid"), saved)
+        refuse_doubtful(log)
     print(f"done in {time.perf_counter() - started:.0f} s")
 
 

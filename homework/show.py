@@ -19,7 +19,7 @@ from homework import runs
 from homework.checkpoint import check_checkpoint, load_tokenizer, resolve_checkpoint, stable_name
 from homework.data import IGNORE_INDEX, Dataset, Row
 from homework.errors import HomeworkError, explain_error
-from homework.labels import diagnose_row
+from homework.labels import diagnose_row, plain_row
 
 MARKS = {"context": ".", "ignored": "~"}
 COLOURS = {"context": "\033[2m", "target": "\033[1;32m", "ignored": "\033[2;35m"}
@@ -158,7 +158,7 @@ def view_rows(
     for index, question, correct in chosen:
         try:
             example = format_fn(question, correct)
-            row = tokenize(tokenizer, **example)
+            row = plain_row(tokenize(tokenizer, **example))
             made.append((index, example, row, diagnose_row(tokenizer, example, correct, row)))
         except Exception as error:  # a student's tokenize may raise anything
             raise HomeworkError(f"row {index}: {explain_error(error)}") from error
@@ -171,7 +171,5 @@ def view_rows(
 
 def print_rows(rows: Sequence[Shown]) -> None:
     """Print rows for this terminal: its width, its colours, its characters."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # 'Ġ' is in no Windows code page
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     print(render_rows(rows, shutil.get_terminal_size((80, 24)).columns, colour))

@@ -181,7 +181,7 @@ def fit(
         finally:
             write_log(run, trainer.state.log_history)
     step, last = trainer.state.global_step, trainer.state.max_steps
-    if step < last:
+    if step < last or stopper.asked:
         raise Interrupted(
             f"stopped after step {step} of {last}, the former adapter is unchanged; the same command goes on from here"
         )

@@ -74,18 +74,22 @@ class GradientWatch(TrainerCallback):
 
     def __init__(self) -> None:
         self.before: dict[str, torch.Tensor] = {}
+        self.rate = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
         self.before = {name: p.detach().clone() for name, p in model.named_parameters() if "lora_B" in name}
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: nn.Module, optimizer: Any, **kwargs: Any
+    ) -> None:
+        self.rate = optimizer.param_groups[0]["lr"]
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients).item() if gradients else 0.0
         if complaint := diagnose_gradient(norm, model):
             raise HomeworkError(f"stopped before step {state.global_step + 1}: {complaint}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
-        if not self.before:
+        if not self.before or self.rate == 0:  # a warm-up begins with a step of nothing
             return
         still = [name for name, old in self.before.items() if torch.equal(model.get_parameter(name), old)]
         self.before = {}  # once: later steps may be small

@@ -12,10 +12,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 import pytest
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from grader.course import Course
+from grader.grade import grade
+from grader.result import Result
 from homework import runs
 from homework.checkpoint import BUNDLED
 from homework.cli import run
 from homework.sft import train_model
+from tests import zips
 
 # The folder of SmolLM2-360M-Instruct's tokenizer; .ci/run sets it where there is one.
 SMOLLM2_VARIABLE = "SMOLLM2_TOKENIZER"
@@ -81,6 +85,20 @@ def trained(tmp_path_factory) -> TrainingRun:
     with contextlib.redirect_stdout(output):
         train_model(output_dir=str(parent / "sft_model"), run_dir=str(parent / "run"))
     return TrainingRun(parent / "sft_model", output.getvalue(), parent / "run")
+
+
+@pytest.fixture(scope="session")
+def files(trained) -> dict[str, bytes]:
+    """The one trained adapter of the session, as the grader sees it."""
+    return {f"sft_model/{path.name}": path.read_bytes() for path in trained.folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def graded(files, tmp_path_factory) -> list[Result]:
+    """The reference zip, graded twice from the start."""
+    path = tmp_path_factory.mktemp("reference") / "123456.zip"
+    zips.good(path, files)
+    return [grade(path, Course()) for _ in range(2)]
 
 
 @pytest.fixture

@@ -199,6 +199,14 @@ def test_an_adapter_of_other_weights_under_the_same_name_is_refused(trained, tmp
         adapter.attach_adapter(model, trained.folder)
 
 
+def test_a_configuration_of_another_run_is_refused(trained, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "copy")
+    config = json.loads((tmp_path / "copy" / "adapter_config.json").read_text())
+    (tmp_path / "copy" / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 16}))
+    with pytest.raises(HomeworkError, match="its configuration is not the one that its weights were trained with"):
+        load(tmp_path / "copy")
+
+
 def test_the_base_is_known_in_any_dtype():
     prints = {
         adapter.fingerprint_base(AutoModelForCausalLM.from_pretrained(BUNDLED, dtype=dtype))

@@ -19,18 +19,13 @@ from grader.course import Course, official_seed
 from grader.engine import run_checks
 from grader.errors import GraderFault
 from grader.grade import grade
-from grader.report import console, gradescope, html
+from grader.report import console, gradescope
 from grader.result import CheckResult, Result, State
 from grader.submission import Submission
 from grader.world import draw_questions
 from homework.checkpoint import ROOT
 from tests import zips
 from tests.adapters import BAD
-
-
-@pytest.fixture(scope="module")
-def files(trained) -> dict[str, bytes]:
-    return {f"sft_model/{path.name}": path.read_bytes() for path in trained.folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +40,6 @@ def check(files: dict[str, bytes], staff: Course, **options) -> dict[str, CheckR
 
 
 # --- the reference ---
-
-
-@pytest.fixture(scope="module")
-def graded(files, tmp_path_factory) -> list[Result]:
-    """The reference zip, graded twice by processes' worth of fresh state."""
-    path = tmp_path_factory.mktemp("reference") / "123456.zip"
-    zips.good(path, files)
-    return [grade(path, Course()) for _ in range(2)]
 
 
 def test_the_reference_gets_full_points_twice_the_same(graded):
@@ -193,7 +180,7 @@ def test_the_grader_shares_nothing_with_the_student():
         names |= {node.module or "" for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
         assert not {name.split(".")[0] for name in names} & {"homework", "tools", "pickle", "dill", "joblib", "shelve"}
         assert not re.search(
-            r"torch\.load|from_pretrained\((?!rubric\.BASE)|trust_remote_code=|\beval\(|exec\(", text
+            r"torch\.load|from_pretrained\((?!rubric\.BASE)|trust_remote_code=|(?<![.\w])(eval|exec)\(", text
         ), path
 
 
@@ -217,77 +204,6 @@ def test_a_missing_or_short_key_never_falls_back_to_the_public_questions(tmp_pat
         (tmp_path / "key").write_bytes(content)
     assert __main__.main(["x.zip", "--key-file", str(tmp_path / "key")]) == 2
     assert "key" in capsys.readouterr().err
-
-
-# --- reports ---
-
-HOSTILE = "</script><b>\x1b[31mred\x00\u202etxt<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture
-def hostile() -> Result:
-    check = CheckResult(
-        "sound", "Its weights.", 4, 0.0, State.FAILED, cause=HOSTILE, expected="=1+1", actual=HOSTILE, do="x"
-    )
-    return Result(HOSTILE, "0", (check,), (HOSTILE,))
-
-
-def test_escapes_and_markup_of_a_submission_are_neutralised(hostile):
-    text = console.render(hostile)
-    assert "\x1b" not in text and "\x00" not in text and "\u202e" not in text
-    page = html.render(hostile)
-    assert "<img" not in page and "</script>" not in page and "\x1b" not in page and "default-src 'none'" in page
-    assert "\\u001b" not in gradescope.render(hostile)
-
-
-def test_the_console_fits_80_columns_without_colour(graded, hostile):
-    for result in (*graded, hostile):
-        lines = console.render(result).splitlines()
-        assert max(map(len, lines)) <= 80
-        assert "\x1b[" in console.render(result, colour=True)
-
-
-def test_the_gradescope_report_follows_its_schema(graded):
-    content = json.loads(gradescope.render(graded[0]))
-    assert content["score"] == 70 and content["output_format"] == "text"
-    assert sum(test["max_score"] for test in content["tests"]) == 70
-    assert {test["status"] for test in content["tests"]} == {"passed"}
-    assert content["extra_data"]["measured"]["questions"] == 600
-
-
-def test_nothing_hidden_is_shown(graded):
-    questions = [text for text, _ in Course().draw("hidden", 600)]
-    for report in (console.render(graded[0]), gradescope.render(graded[0]), html.render(graded[0])):
-        assert not any(question in report for question in questions)
-
-
-# --- the command line ---
-
-
-def test_a_refused_zip_exits_with_2_and_writes_its_report(tmp_path, capsys):
-    zips.bomb(tmp_path / "x.zip", {})
-    assert __main__.main([str(tmp_path / "x.zip"), "--json", str(tmp_path / "r.json")]) == 2
-    content = json.loads((tmp_path / "r.json").read_text())
-    assert content["score"] == 0 and content["extra_data"]["states"] == {"submission": "refused"}
-    assert "as a bomb does" in " ".join(capsys.readouterr().out.split())
-
-
-@pytest.mark.parametrize(
-    "words", [["x.zip", "--onyl", "sound"], ["x.zip", "--only", "sonud"], [], ["x.zip", "--seed", "a"]]
-)
-def test_wrong_arguments_are_refused_before_anything_runs(words, monkeypatch, capsys):
-    monkeypatch.setattr(__main__, "grade", lambda *_: pytest.fail("ran"))
-    try:
-        assert __main__.main(words) == 2
-    except SystemExit as stop:
-        assert stop.code == 2
-    assert capsys.readouterr().err
-
-
-def test_a_report_that_cannot_be_written_is_said(tmp_path, files, capsys, monkeypatch):
-    zips.good(tmp_path / "x.zip", files)
-    words = [str(tmp_path / "x.zip"), "--only", "there", "--json", str(tmp_path / "no" / "r.json")]
-    assert __main__.main(words) == 2 and "can't write" in capsys.readouterr().err
 
 
 def test_only_runs_a_check_and_what_it_needs(files, staff):

@@ -4,14 +4,15 @@ python -m pytest tests/test_labels.py
 """
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 from homework.data import IGNORE_INDEX, Dataset, is_answer_valid
 from homework.errors import HomeworkError
-from homework.labels import diagnose_row, prove_rows
+from homework.labels import diagnose_row, plain_row, prove_rows
 from homework.sft import TokenizedDataset, format_example, tokenize
 from tests.wrong_spans import WRONG_SPANS, ids_of, pads_supervised
 
@@ -62,6 +63,23 @@ def test_padding_on_the_right_is_allowed(real_tokenizer):
 )
 def test_the_text_of_the_answer_is_proved_too(bundled_tokenizer, answer, message):
     assert message in diagnose(bundled_tokenizer, tokenize(bundled_tokenizer, QUESTION, answer), answer=answer)
+
+
+def test_rows_of_any_type_become_lists(bundled_tokenizer):
+    row = tokenize(bundled_tokenizer, QUESTION, ANSWER)
+    tensors = BatchEncoding({name: torch.tensor(values) for name, values in row.items()})
+    assert plain_row(tensors) == row
+    with pytest.raises(HomeworkError, match="must return flat lists of ids, not a batch"):
+        plain_row({name: [values, values] for name, values in row.items()})
+    with pytest.raises(HomeworkError, match="must return a dictionary with input_ids"):
+        plain_row(None)
+
+
+@pytest.mark.parametrize(("field", "message"), [("attention_mask", "is 0 everywhere"), ("labels", "lengths differ")])
+def test_fields_that_cannot_be_are_named(bundled_tokenizer, field, message):
+    row = tokenize(bundled_tokenizer, QUESTION, ANSWER)
+    row[field] = [0] * len(row[field]) if field == "attention_mask" else row[field][1:]
+    assert message in diagnose(bundled_tokenizer, row)
 
 
 def test_prove_rows_counts_and_names_the_row(bundled_tokenizer):

@@ -13,6 +13,8 @@ from importlib import import_module
 import pytest
 
 from benchmarks.span_cost import format_table
+from grader import rubric
+from grader.engine import check_names
 from homework.checkpoint import ROOT
 from homework.cli import UsageError, parse_arguments
 from homework.runs import read_json
@@ -100,7 +102,7 @@ def imported_packages() -> set[str]:
                     packages |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom):
                     packages.add(node.module.split(".")[0])
-    return packages - set(sys.stdlib_module_names) - {"homework", "grader", "tools", "tests", "benchmarks"}
+    return packages - set(sys.stdlib_module_names) - {"homework", "grader", "tools", "tests", "benchmarks", "bundle"}
 
 
 def test_requirements_list_what_is_imported_with_a_reason():
@@ -151,3 +153,18 @@ def test_the_table_of_spans_is_the_measured_one():
 def test_the_cost_of_the_guards_is_the_measured_one():
     cost = read_json(ROOT / "benchmarks" / "guard_cost.json")["median_cost"]
     assert f"cost {cost:.1%} of its time".replace("%", " %") in README and cost < 0.05
+
+
+def test_the_table_of_points_is_the_rubric():
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", README.split("## How it is graded")[1], re.MULTILINE))
+    points = {
+        "there": rubric.THERE,
+        "configured": rubric.CONFIGURED,
+        "sound": rubric.SOUND,
+        "accuracy": rubric.ACCURACY,
+    }
+    assert {name: int(number) for name, number in rows.items()} == points
+    assert list(rows) == check_names()
+    bounds = f"{rubric.HIDDEN_QUESTIONS} hidden questions: nothing up to {rubric.ZERO:.2f}, all from {rubric.FULL:.2f}"
+    assert bounds in README and f"rank 1 to {rubric.MAX_RANK}, alpha up to {rubric.MAX_ALPHA}" in README
+    assert f"{read_json(ROOT / 'grader' / 'calibration.json')['mean']:.3f} on average" in README

@@ -68,7 +68,7 @@ def test_an_interrupted_run_gives_the_same_bytes(command, tmp_path, uninterrupte
 def test_a_second_ctrl_c_stops_at_once(command, tmp_path):
     with interrupted(3, times=2):
         code, _, err = command(sft.COMMANDS, line(tmp_path))
-    assert code == 130 and "a former adapter is unchanged" in err
+    assert code == 130 and "stopped at once" in err
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
@@ -124,6 +124,14 @@ def test_a_run_dir_of_other_flags_begins_anew(tmp_path, capsys):
     with runs.open_run({"seed": 1}, str(tmp_path)) as run:
         assert run.checkpoints() == []
     assert "holds another run (seed 0, now 1): starting anew" in capsys.readouterr().out
+
+
+def test_a_run_of_unknown_settings_is_not_continued(tmp_path, capsys):
+    (tmp_path / "settings.json").write_text("{")
+    (tmp_path / "checkpoint-3").mkdir()
+    with runs.open_run({"seed": 1}, str(tmp_path)) as run:
+        assert run.checkpoints() == []
+    assert "starting anew" in capsys.readouterr().out
 
 
 def test_what_decides_the_result_is_in_the_key():

@@ -17,10 +17,10 @@ from tests import zips
 from tests.zips import HOSTILE
 
 
-@pytest.fixture(scope="module")
-def files(trained) -> dict[str, bytes]:
-    adapter = {f"sft_model/{path.name}": path.read_bytes() for path in trained.folder.iterdir()}
-    return {**adapter, "sft.py": b"print('never run')", "__init__.py": b""}
+@pytest.fixture(scope="session")
+def files(files) -> dict[str, bytes]:
+    """The adapter, and some code that must never run."""
+    return {**files, "sft.py": b"raise SystemExit('it ran')", "__init__.py": b""}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
