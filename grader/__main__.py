@@ -78,6 +78,9 @@ def main(words: list[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     print(console.render(result, colour, arguments.traceback))
+    if (public := result.measured.get("public")) is not None:
+        gap = public - result.measured["accuracy"]
+        print(f"for staff: {public:.3f} on the public questions, a gap of {gap:+.3f} to the official ones")
     return 2 if result.is_fault or result.is_refused else 0
 
 

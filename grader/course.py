@@ -38,6 +38,8 @@ class Measured:
     novel: float
     novel_questions: int
     generating_seconds: float
+    questions_sha256: str = ""  # of what was asked, so that a replay can be proved
+    public: float | None = None  # for staff, where the questions are official: what the public ones would have given
 
     def describe(self) -> str:
         """One line for the student."""
@@ -119,17 +121,31 @@ class Course:
             raise GraderFault("there are no questions to ask")
         model = reference.attach(self.base.model, adapter)
         try:
+            asked = self.draw("hidden", self.hidden_questions), self.draw("novel", self.novel_questions)
             started = time.perf_counter()
-            hidden = reference.ask(self.base, model, self.draw("hidden", self.hidden_questions))
-            novel = reference.ask(self.base, model, self.draw("novel", self.novel_questions))
+            hidden, novel = (reference.ask(self.base, model, questions) for questions in asked)
             seconds = time.perf_counter() - started
+            public = self.measure_public(model) if self.seed_is_official else None
         finally:
             model.unload()
         accuracy = share_right(hidden)
         low, high = reference.interval(accuracy, len(hidden))
         rate = sum(answered.number == answered.number for answered in hidden) / len(hidden)
-        self.measured = Measured(accuracy, low, high, rate, len(hidden), share_right(novel), len(novel), seconds)
+        counted = (accuracy, low, high, rate, len(hidden), share_right(novel), len(novel), seconds)
+        self.measured = Measured(*counted, hashlib.sha256(repr(asked).encode()).hexdigest(), public)
         return self.measured
+
+    @property
+    def seed_is_official(self) -> bool:
+        """Whether the questions come from the staff key, whose seed is a text."""
+        return isinstance(self.seed, str)
+
+    def measure_public(self, model: Any) -> float:
+        """The accuracy on the public questions: far above the official one, it tells of a model tuned on these."""
+        from grader import reference
+
+        public = Course(rubric.PUBLIC_SEED, self.hidden_questions)
+        return share_right(reference.ask(self.base, model, public.draw("hidden", self.hidden_questions)))
 
     def draw(self, slice_name: str, count: int) -> list[tuple[str, float]]:
         """Fresh questions of the seed, (text, correct answer)."""

@@ -100,6 +100,52 @@ def test_failures_are_one_line_and_a_code(command, line, code, message):
     assert err.startswith(message) and len(err.splitlines()) == 1
 
 
+def loosely(**kwargs: str) -> None:
+    """Swallow whatever is given."""
+
+
+def lacking() -> None:
+    """Need a package."""
+    raise ModuleNotFoundError("No module named 'fire'", name="fire")
+
+
+def broken() -> None:
+    """Hold a student's bug."""
+    [].index(44)
+
+
+def wrapped() -> None:
+    """Name a row, and hide the bug behind it."""
+    try:
+        broken()
+    except ValueError as error:
+        raise HomeworkError("row 3: it broke") from error
+
+
+@pytest.mark.parametrize(
+    ("function", "line", "message"),
+    [
+        (loosely, "--epohcs 1", "error: loosely takes **kwargs, which would swallow misspelt flags: name each"),
+        (lacking, "", "lacks fire: activate .venv, or pip install -r requirements.txt"),
+        (broken, "", "error: ValueError: 44 is not in list (test_cli.py, line "),
+        (wrapped, "", "error: row 3: it broke"),
+    ],
+)
+def test_a_students_own_bug_is_one_line_too(command, monkeypatch, function, line, message):
+    code, _, err = command(function, line)
+    assert code == 1 and message in err and "Traceback" not in err
+    if function is wrapped:
+        monkeypatch.setenv("HOMEWORK_DEBUG", "1")
+        assert "[].index(44)" in command(function, line)[2]
+
+
+def test_an_abbreviation_finds_its_flag(command):
+    def train(*, learning_rate: float = 1.0) -> None:
+        """Train."""
+
+    assert "(did you mean --learning-rate?)" in command(train, "--lr 1e-3")[2]
+
+
 def test_help_names_the_options_that_exist(command):
     code, out, _ = command(COMMANDS, "train --help")
     assert code == 0 and "--epochs=EPOCHS" in out and "passes over the rows" in out and "-e," not in out

@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.span_cost import format_table
 from grader import rubric
+from grader.__main__ import parse_arguments as parse_grader_arguments
 from grader.engine import check_names
 from homework.checkpoint import ROOT
 from homework.cli import UsageError, parse_arguments
@@ -66,6 +67,14 @@ def test_every_command_of_the_handout_parses():
     assert len(commands()) >= 10
     for module, name, arguments in commands():
         parse_arguments(import_module(module).COMMANDS[name], arguments)
+
+
+def test_every_line_of_grading_in_the_handout_parses():
+    lines = re.findall(r"python -m grader ([^`\n#]*)", README)
+    assert len(lines) >= 1
+    for line in lines:
+        parse_grader_arguments(shlex.split(line))
+    assert "python bundle.py homework 123456" in README
 
 
 def test_a_drifted_command_would_be_noticed():
