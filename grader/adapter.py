@@ -20,7 +20,7 @@ from grader import rubric
 from grader.errors import Refusal
 
 CONFIG, WEIGHTS = "sft_model/adapter_config.json", "sft_model/adapter_model.safetensors"
-TRAIN_AGAIN = "train again with python -m homework.sft train, and bundle again"
+TRAIN_AGAIN = "train again with python -m homework.sft train, and bundle again (README, Hand in)"
 # What a student may choose, and what says only how the adapter was made.
 CHOSEN = {"r", "lora_alpha", "target_modules", "use_rslora", "lora_dropout"}
 SAID = {"base_model_name_or_path", "peft_type", "task_type", "inference_mode", "peft_version", "init_lora_weights"}

@@ -22,7 +22,7 @@ from grader import rubric
 from grader.adapter import WEIGHTS
 from grader.errors import Refusal
 
-BUNDLE_AGAIN = "make the zip with python bundle.py homework ID"
+BUNDLE_AGAIN = "make the zip with python bundle.py homework ID (README, Hand in)"
 JUNK_PARTS = {"__MACOSX", "__pycache__", ".git", ".venv", ".ipynb_checkpoints", ".pytest_cache", ".ruff_cache"}
 JUNK_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitignore", ".lock"}
 PICKLES = (".bin", ".pt", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".dill")

@@ -147,22 +147,22 @@ def explain_overflow(model: nn.Module) -> str:
 def diagnose_log(log: Sequence[dict]) -> str | None:
     """What is wrong with a log of `loss`, `grad_norm` and `learning_rate` at `step`, or None.
 
-    A gradient scaler skips a step, and with it the scheduler's, whenever a float16 gradient overflows. So a gradient
-    norm that is not finite, with the same learning rate and a finite loss at the next step, is a step not taken.
+    A gradient scaler skips a step, and with it the scheduler's, whenever a float16 gradient overflows. Without one, such
+    a gradient would make the weights NaN. So a gradient norm that is not finite, with a real loss at the next step, is a
+    step not taken, and the learning rate stays behind its schedule.
     """
-    steps = [{key: float(entry[key]) for key in KEYS} for entry in log if "loss" in entry]
+    steps = [{key: float(entry[key]) for key in KEYS} for entry in log if all(key in entry for key in KEYS)]
     skipped = [
-        early
+        (early, late)
         for early, late in pairwise(steps)
-        if not math.isfinite(early["grad_norm"])
-        and early["learning_rate"] == late["learning_rate"]
-        and math.isfinite(late["loss"])
+        if not math.isfinite(early["grad_norm"]) and math.isfinite(late["loss"]) and late["loss"] != 0
     ]
     if skipped:
+        first, then = (entry["learning_rate"] for entry in skipped[0])
+        rate = f"stays at {first:.3g}" if first == then else f"falls from {first:.3g} to {then:.3g} only"
         return (
             f"{len(skipped)} of {len(steps)} steps were skipped by a float16 gradient scaler (the gradient norm is "
-            f"{skipped[0]['grad_norm']}, the learning rate stays at {skipped[0]['learning_rate']:.3g}): no fp16=True, "
-            "train in bfloat16 or float32"
+            f"{skipped[0][0]['grad_norm']}, the learning rate {rate}): no fp16=True, train in bfloat16 or float32"
         )
     for entry in steps:
         for key in ("loss", "grad_norm"):

@@ -272,6 +272,11 @@ def entry(step: int, loss: float, norm: float, rate: float) -> dict:
         ([entry(1, 0.01, 0.0, 2e-3)], "the loss was a constant, or the gradients were set to zero"),
         ([entry(1, 0.0, 1.0, 2e-3)], "the loss was not that of the labels"),
         ([entry(1, 2.0, float("nan"), 2e-3), entry(2, 2.1, 1.0, 2e-3)], "1 of 2 steps were skipped by a float16"),
+        ([entry(10, 2.0, float("nan"), 2e-3), entry(20, 1.4, 1.0, 1.99e-3)], "falls from 0.002 to 0.00199 only"),
+        (
+            [entry(1, 0.0, float("nan"), 2e-3), entry(2, 0.0, float("nan"), 1.9e-3)],
+            "not finite, most likely in float16",
+        ),
         ([{**entry(1, 2.0, 1.0, 2e-3), "grad_norm": "nan"}], "not finite, most likely in float16"),
     ],
 )

@@ -87,6 +87,14 @@ def many_that_say_few(path: Path, files: Files) -> None:
     path.write_bytes(content)
 
 
+def zip64(path: Path, files: Files) -> None:
+    """An end record that sends the reader to a 64-bit directory."""
+    good(path, files)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<2H2L", content, content.rfind(b"PK\x05\x06") + 8, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+    path.write_bytes(content)
+
+
 def bomb(path: Path, files: Files) -> None:
     """1000 : 1."""
     with_extra("homework/sft_model/adapter_model.safetensors", bytes(40_000_000))(path, {"sft.py": b""})
@@ -174,6 +182,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "encrypted": (encrypted, "is encrypted"),
     "many": (many, "too many files"),
     "many that say few": (many_that_say_few, "too many files"),
+    "zip64": (zip64, "too many files"),
     "bomb": (bomb, "as a bomb does"),
     "bomb of code": (bomb_of_code, "as a bomb does"),
     "lying size": (lying_size, "damaged|another size"),
