@@ -147,9 +147,9 @@ def explain_overflow(model: nn.Module) -> str:
 def diagnose_log(log: Sequence[dict]) -> str | None:
     """What is wrong with a log of `loss`, `grad_norm` and `learning_rate` at `step`, or None.
 
-    A gradient scaler skips a step, and with it the scheduler's, whenever a float16 gradient overflows. Without one, such
-    a gradient would make the weights NaN. So a gradient norm that is not finite, with a real loss at the next step, is a
-    step not taken, and the learning rate stays behind its schedule.
+    A gradient scaler skips a step, and with it the scheduler's, whenever a float16 gradient overflows. Without one,
+    such a gradient would make the weights NaN. So a gradient norm that is not finite, with a real loss at the next step,
+    is a step not taken, and the learning rate stays behind its schedule.
     """
     steps = [{key: float(entry[key]) for key in KEYS} for entry in log if all(key in entry for key in KEYS)]
     skipped = [
