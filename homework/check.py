@@ -103,9 +103,10 @@ def check_labels(known: Known) -> str:
 
 def check_prompt(known: Known) -> str:
     """The way from question to answer, with a scripted model."""
-    from homework.rehearsal import rehearse
+    from homework.rehearsal import check_lengths, rehearse
 
     rehearse(known["llm"], known["train"], known["rows"])
+    check_lengths(known["llm"], known["valid"], "valid")
     return "inference asks what training taught; generate, answer and parse_answer agree"
 
 

@@ -20,7 +20,7 @@ from homework.cli import run
 from homework.data import IGNORE_INDEX, Dataset, Row, check_apart, take_probes, take_reported, take_rows
 from homework.errors import HomeworkError, explain_error
 from homework.labels import plain_row, prove_rows
-from homework.rehearsal import rehearse
+from homework.rehearsal import check_lengths, rehearse
 from homework.report import describe_rows, finish, refuse_doubtful, report_accuracy, report_finished
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ def train_model(
     recipe = training.choose_recipe(llm.name, given)
     training.check_batch(recipe, micro_batch_size, len(train_rows))
     rows = prepare_rows(llm, train_rows, recipe.batch_size)
+    check_lengths(llm, valid_rows, "valid")
     options = {"max_steps": max_steps, "micro_batch_size": micro_batch_size, "seed": seed}
     options["activation_checkpointing"] = gradient_checkpointing
     base = {

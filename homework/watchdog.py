@@ -127,7 +127,7 @@ def diagnose_gradient(norm: float, model: nn.Module) -> str | None:
     if norm == 0:
         return (
             "the gradient norm is exactly 0.0: the loss does not depend on the adapter (a constant in place of the "
-            "loss, gradients set to zero, or a frozen model)"
+            "loss, gradients set to zero, a frozen model, or a --learning-rate so high that nothing is left to learn)"
         )
     return None
 
@@ -148,8 +148,8 @@ def diagnose_log(log: Sequence[dict]) -> str | None:
     """What is wrong with a log of `loss`, `grad_norm` and `learning_rate` at `step`, or None.
 
     A gradient scaler skips a step, and with it the scheduler's, whenever a float16 gradient overflows. Without one,
-    such a gradient would make the weights NaN. So a gradient norm that is not finite, with a real loss at the next step,
-    is a step not taken, and the learning rate stays behind its schedule.
+    such a gradient would make the weights NaN. So a gradient norm that is not finite, with a real loss at the next
+    step, is a step not taken, and the learning rate stays behind its schedule.
     """
     steps = [{key: float(entry[key]) for key in KEYS} for entry in log if all(key in entry for key in KEYS)]
     skipped = [
