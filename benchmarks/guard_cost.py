@@ -5,21 +5,16 @@
 Timings of one machine drift, so both kinds run in turn, in changing order, and the ratio is taken within each pair.
 """
 
-import contextlib
-import io
 import random
 import statistics
-import tempfile
 import time
 from pathlib import Path
 
-from homework.base_llm import BaseLLM
+from benchmarks.reference_run import reference_run
 from homework.cli import run
-from homework.data import Dataset
-from homework.runs import Run, write_json
+from homework.runs import write_json
 from homework.sampling import ResumableTrainer
-from homework.sft import TokenizedDataset, format_example
-from homework.training import Collator, add_lora, choose_recipe, fit
+from homework.training import Collator, fit
 from homework.watchdog import WatchedTrainer
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -28,17 +23,10 @@ KINDS = {"with": WatchedTrainer, "without": ResumableTrainer}
 
 def measure(kind: str, steps: int) -> float:
     """The seconds of a training of so many steps."""
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        tempfile.TemporaryDirectory() as folder,
-        Run(Path(folder), {}) as place,
-    ):
-        llm = BaseLLM("data/base_model")
-        recipe = choose_recipe(llm.name, {})
-        rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
-        model = add_lora(llm.model, llm.name, recipe, seed=0)
+    with reference_run(seed=0) as setup:
+        collator, place = Collator(setup.llm.pad_id), {"run": setup.run, "trainer_class": KINDS[kind]}
         started = time.perf_counter()
-        fit(model, rows, recipe, Collator(llm.pad_id), run=place, trainer_class=KINDS[kind], max_steps=steps)
+        fit(setup.model, setup.rows, setup.recipe, collator, max_steps=steps, **place)
         return time.perf_counter() - started
 
 

@@ -6,24 +6,20 @@
 Everything but the labels is the recipe of the bundled model. What the file holds already is not measured again.
 """
 
-import contextlib
-import io
 import json
 import math
 import statistics
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from homework.base_llm import BaseLLM
+from benchmarks.reference_run import reference_run
 from homework.cli import run
 from homework.data import IGNORE_INDEX, Dataset, Row, score, take_reported
-from homework.runs import Run, read_json, write_json
+from homework.runs import read_json, write_json
 from homework.sampling import ResumableTrainer
-from homework.sft import TokenizedDataset, format_example
-from homework.training import Collator, add_lora, choose_recipe, fit, pad, steps_of
+from homework.training import Collator, fit, pad, steps_of
 
 RESULTS = Path(__file__).with_suffix(".json")
 STUDENT_T = {5: 2.776}  # 97.5 % quantile with 4 degrees of freedom
@@ -87,19 +83,12 @@ class PlainCollator(Collator):
 
 def measure(change: Callable[[Row], Row], seed: int) -> dict[str, float | None]:
     """Train and score one span with one seed: accuracy, answer rate, share ended by EOS, first and last loss."""
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        tempfile.TemporaryDirectory() as folder,
-        Run(Path(folder), {}) as place,
-    ):
-        llm = BaseLLM("data/base_model")
-        recipe = choose_recipe(llm.name, {})
-        rows = [change(row) for row in TokenizedDataset(llm.tokenizer, Dataset("train"), format_example).rows]
-        model = add_lora(llm.model, llm.name, recipe, seed)
-        collator = PlainCollator(llm.pad_id)
-        log = fit(model, rows, recipe, collator, run=place, trainer_class=ResumableTrainer, seed=seed)
-        llm.model = model.eval()
-        result, completions = score(llm, take_reported(Dataset("valid"), None))
+    with reference_run(seed) as setup:
+        rows, collator = [change(row) for row in setup.rows.rows], PlainCollator(setup.llm.pad_id)
+        unguarded = {"run": setup.run, "trainer_class": ResumableTrainer, "seed": seed}
+        log = fit(setup.model, rows, setup.recipe, collator, **unguarded)
+        setup.llm.model = setup.model.eval()
+        result, completions = score(setup.llm, take_reported(Dataset("valid"), None))
     losses = [entry["loss"] for entry in steps_of(log)]
     return {
         "accuracy": result.accuracy,

@@ -16,9 +16,11 @@ from grader.course import Course
 from grader.grade import grade
 from grader.result import Result
 from homework import runs
+from homework.base_llm import BaseLLM
 from homework.checkpoint import BUNDLED
 from homework.cli import run
-from homework.sft import train_model
+from homework.data import Dataset
+from homework.sft import TokenizedDataset, format_example, train_model
 from tests import zips
 
 # The folder of SmolLM2-360M-Instruct's tokenizer; .ci/run sets it where there is one.
@@ -68,6 +70,24 @@ def runs_folder(tmp_path, monkeypatch) -> Path:
     """Runs of tests stay out of the project's runs/."""
     monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
     return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def llm() -> BaseLLM:
+    """The bundled base model."""
+    return BaseLLM()
+
+
+@pytest.fixture(scope="module")
+def data() -> list[tuple[str, float]]:
+    """Eight rows of train."""
+    return [Dataset("train")[index] for index in range(8)]
+
+
+@pytest.fixture(scope="module")
+def rows(llm, data) -> TokenizedDataset:
+    """The same, tokenized."""
+    return TokenizedDataset(llm.tokenizer, data, format_example)
 
 
 class TrainingRun(NamedTuple):

@@ -8,33 +8,16 @@ import torch
 
 from homework import training
 from homework.base_llm import BaseLLM
-from homework.data import Dataset
 from homework.errors import HomeworkError
 from homework.first_step import check_trainable, diagnose_batch, diagnose_loss_by_hand
 from homework.report import refuse_doubtful
 from homework.runs import Run
-from homework.sft import TokenizedDataset, format_example
 from homework.watchdog import diagnose_log
-
-
-@pytest.fixture(scope="module")
-def llm() -> BaseLLM:
-    return BaseLLM()
 
 
 @pytest.fixture
 def model():
     return training.add_lora(BaseLLM().model, "base", training.DEFAULT_RECIPE, seed=0)
-
-
-@pytest.fixture(scope="module")
-def data() -> list[tuple[str, float]]:
-    return [Dataset("train")[index] for index in range(8)]
-
-
-@pytest.fixture(scope="module")
-def rows(llm, data) -> TokenizedDataset:
-    return TokenizedDataset(llm.tokenizer, data, format_example)
 
 
 # --- what is trained ---

@@ -7,25 +7,9 @@ import pytest
 
 from homework import sft
 from homework.base_llm import BaseLLM
-from homework.data import Dataset
 from homework.errors import HomeworkError
 from homework.rehearsal import check_lengths, rehearse
 from homework.sft import TokenizedDataset, format_example
-
-
-@pytest.fixture(scope="module")
-def llm() -> BaseLLM:
-    return BaseLLM()
-
-
-@pytest.fixture(scope="module")
-def data() -> list[tuple[str, float]]:
-    return [Dataset("train")[index] for index in range(8)]
-
-
-@pytest.fixture(scope="module")
-def rows(llm, data) -> TokenizedDataset:
-    return TokenizedDataset(llm.tokenizer, data, format_example)
 
 
 def test_a_good_homework_passes_the_rehearsal(llm, data, rows):
