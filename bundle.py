@@ -73,7 +73,7 @@ def bundle(folder: Path, target: Path) -> int:
     Raises:
         Refusal: if the folder can't be handed in as it is.
     """
-    submission = open_submission(folder)
+    submission = open_submission(folder, own=True)
     files = choose_files(submission.files)
     print(show_sizes(files, sorted(set(submission.files) - set(files))))
     scratch = target.with_name(f".{target.name}-{os.getpid()}")
@@ -111,6 +111,9 @@ def main(words: list[str] | None = None) -> int:
     except Refusal as refusal:
         fix = f"\n  {refusal.do}" if refusal.do else ""
         print(f"error: {plain(refusal.cause)}{fix}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C: no zip was written", file=sys.stderr)
+        return 130
     except OSError as error:
         print(f"error: can't write {arguments.id}.zip ({error.strerror})", file=sys.stderr)
     return 1

@@ -71,9 +71,6 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: there is no check {min(unknown)!r}: choose among {', '.join(check_names())}", file=sys.stderr)
         return 2
     result = grade(arguments.submission, Course(seed), only, label)
-    for path, render in ((arguments.json, gradescope.render), (arguments.html, html.render)):
-        if path and not write(path, render(result)):
-            return 2
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
@@ -81,19 +78,21 @@ def main(words: list[str] | None = None) -> int:
     if (public := result.measured.get("public")) is not None:
         gap = public - result.measured["accuracy"]
         print(f"for staff: {public:.3f} on the public questions, a gap of {gap:+.3f} to the official ones")
-    return 2 if result.is_fault or result.is_refused else 0
+    reports = ((arguments.json, gradescope.render), (arguments.html, html.render))
+    written = [write(path, render(result)) for path, render in reports if path is not None]
+    return 2 if result.is_fault or result.is_refused or not all(written) else 0
 
 
 def choose_seed(seed: int | None, key_file: str | None) -> tuple[int | str, str]:
     """The seed of the questions, and what may be said of it. --seed wins, so that staff can replay a public grading."""
-    if seed is not None or not key_file:
+    if seed is not None or key_file is None:  # an empty name of a key is a key that is missing
         return (rubric.PUBLIC_SEED if seed is None else seed), f"public {rubric.PUBLIC_SEED if seed is None else seed}"
     return official_seed(read_key(key_file)), "official"
 
 
 def write(path: Path, content: str) -> bool:
     """Write a report whole or not at all; says why if it can't."""
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    scratch = path.parent / f".report-{os.getpid()}"
     try:
         scratch.write_text(content, encoding="utf-8")
         scratch.replace(path)
@@ -101,7 +100,18 @@ def write(path: Path, content: str) -> bool:
     except OSError as error:
         print(f"error: can't write {path} ({error.strerror}): choose another file", file=sys.stderr)
         return False
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def run() -> int:
+    """As `main`; Ctrl-C is said in one line."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C: nothing was graded", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

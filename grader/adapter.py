@@ -23,7 +23,7 @@ CONFIG, WEIGHTS = "sft_model/adapter_config.json", "sft_model/adapter_model.safe
 TRAIN_AGAIN = "train again with python -m homework.sft train, and bundle again (README, Hand in)"
 # What a student may choose, and what says only how the adapter was made.
 CHOSEN = {"r", "lora_alpha", "target_modules", "use_rslora", "lora_dropout"}
-SAID = {"base_model_name_or_path", "peft_type", "task_type", "inference_mode", "peft_version", "init_lora_weights"}
+SAID = {"base_model_name_or_path", "peft_type", "task_type", "inference_mode", "peft_version"}
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -55,7 +55,7 @@ def read_json(content: bytes, what: str) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        found = json.loads(content.decode(), object_pairs_hook=unique)
+        found = json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise Refusal(f"{what} is not JSON", actual=f"{error}"[:200], do=TRAIN_AGAIN) from error
     if not isinstance(found, dict):
@@ -74,7 +74,9 @@ def read_config(content: bytes) -> Config:
         if config.get(name) != wanted:
             raise Refusal("the adapter is no LoRA of a language model", expected=f"{name} {wanted}",
                           actual=f"{config.get(name)!r}"[:80], do=TRAIN_AGAIN)  # fmt: skip
-    if config.get("base_model_name_or_path") != rubric.BASE_NAME:
+    # Stock peft writes the path as it was given: absolute, say, or with a slash at its end.
+    name = str(config.get("base_model_name_or_path")).replace("\\", "/").rstrip("/")
+    if not f"/{name}".endswith(f"/{rubric.BASE_NAME}"):
         raise Refusal("the adapter was trained on another base model", expected=rubric.BASE_NAME,
                       actual=f"{config.get('base_model_name_or_path')!r}"[:80],
                       do="train again without --checkpoint and HOMEWORK_CHECKPOINT")  # fmt: skip
@@ -90,6 +92,9 @@ def read_config(content: bytes) -> Config:
     if not isinstance(targets, list) or not targets or not all(target in rubric.TARGETS for target in targets):
         raise Refusal("target_modules is no list of this model's linear layers", expected=", ".join(rubric.TARGETS),
                       actual=f"{targets!r}"[:120], do=TRAIN_AGAIN)  # fmt: skip
+    dropout = config.get("lora_dropout", 0.0)
+    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
+        raise Refusal("lora_dropout is out of range", expected="0 to 1", actual=f"{dropout!r}"[:80], do=TRAIN_AGAIN)
     if type(config.get("use_rslora", False)) is not bool:
         raise Refusal("use_rslora must be true or false", actual=f"{config['use_rslora']!r}"[:80], do=TRAIN_AGAIN)
     return Config(rank, float(alpha), tuple(sorted(set(targets))), config.get("use_rslora", False))
@@ -98,6 +103,7 @@ def read_config(content: bytes) -> Config:
 def refuse_extras(config: dict[str, Any]) -> None:
     """Refuse every field that is not neutral: null, empty, false, or the value that peft itself would put there."""
     defaults = LoraConfig().to_dict()
+    defaults["init_lora_weights"] = True  # others begin from a changed base (PiSSA), which is not graded
     for name in sorted(set(config) - CHOSEN - SAID):
         if config[name] not in (None, False, "", [], {}) and config[name] != defaults.get(name):
             raise Refusal(f"adapter_config.json sets {name[:60]!r}, which this homework does not use",
@@ -155,10 +161,10 @@ def check_header(content: bytes, shapes: dict[str, tuple[int, int]]) -> dict[str
 
 def check_entry(name: str, entry: Any, shape: tuple[int, int]) -> int:
     """The bytes of a tensor by its entry in the header, which must have the expected shape and a float type."""
-    if not isinstance(entry, dict) or entry.get("dtype") not in DTYPES or entry.get("shape") != list(shape):
+    if not isinstance(entry, dict) or str(entry.get("dtype")) not in DTYPES or entry.get("shape") != list(shape):
         raise Refusal(f"the tensor {name} has another shape or type", expected=f"{list(shape)} of float",
                       actual=f"{entry!r}"[:120], do=TRAIN_AGAIN)  # fmt: skip
-    return math.prod(shape) * DTYPES[entry["dtype"]]
+    return math.prod(shape) * DTYPES[str(entry["dtype"])]
 
 
 def read_weights(content: bytes, config: Config, base_config: dict[str, Any]) -> Adapter:

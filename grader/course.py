@@ -26,6 +26,14 @@ KEY_VARIABLE = "GRADER_KEY_FILE"
 SHORTEST_KEY = 16  # bytes
 
 
+def prove_base() -> None:
+    """Raise GraderFault unless every file of the course's base model is the one of the rubric."""
+    for name, digest in rubric.BASE_SHA256.items():
+        path = rubric.BASE / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise GraderFault(f"the course's base model is not whole: data/base_model/{name} is missing or changed")
+
+
 @dataclass(frozen=True)
 class Measured:
     """What an adapter reached, on how many questions, and how long the model wrote."""
@@ -85,6 +93,7 @@ class Course:
     @cached_property
     def base_config(self) -> dict[str, Any]:
         """The base model's configuration: its sizes."""
+        prove_base()
         return json.loads((rubric.BASE / "config.json").read_text(encoding="utf-8"))
 
     @cached_property

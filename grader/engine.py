@@ -195,6 +195,8 @@ def run_checks(shared: dict[str, Any], only: tuple[str, ...] = ()) -> tuple[Chec
     ]
     with alone(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         code = pytest.main([*options, str(CHECKS)], plugins=[plugin])
+    if code == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
     if code == pytest.ExitCode.USAGE_ERROR:
         raise GraderFault(output.getvalue().strip().splitlines()[-1].removeprefix("ERROR: "))
     if not plugin.results or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):

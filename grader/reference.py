@@ -19,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from grader import rubric
 from grader.adapter import Adapter
+from grader.course import prove_base
 from grader.errors import GraderFault
 
 LONGEST_ANSWER = " <answer>-1.7976931348623157e+308</answer>"
@@ -50,10 +51,7 @@ def load_base() -> Base:
     Raises:
         GraderFault: if a file is missing or another one.
     """
-    for name, digest in rubric.BASE_SHA256.items():
-        path = rubric.BASE / name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise GraderFault(f"the course's base model is not whole: data/base_model/{name} is missing or changed")
+    prove_base()
     disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(rubric.BASE, dtype=torch.float32, use_safetensors=True)
     model.generation_config = GenerationConfig()

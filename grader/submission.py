@@ -9,7 +9,6 @@ than the rubric allows, whatever the zip says of its own sizes.
 import hashlib
 import stat
 import struct
-import sys
 import unicodedata
 import zipfile
 import zlib
@@ -28,8 +27,9 @@ JUNK_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitignore", ".lock"}
 PICKLES = (".bin", ".pt", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".dill")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".whl")
 CODE_FILES = (".py", ".json", ".safetensors")
+READ_FILES = (*CODE_FILES, *PICKLES, *ARCHIVES, ".pth")  # the others are left out by their names
 # Names that would stand in the place of a library, or run before anybody asks.
-SHADOWS = sys.stdlib_module_names | {
+SHADOWS = {
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "accelerate", "fire", "pytest", "_pytest",
     "tqdm", "huggingface_hub", "sitecustomize", "usercustomize", "conftest", "grader",
 }  # fmt: skip
@@ -45,15 +45,19 @@ class Submission(NamedTuple):
     sha256: str
 
 
-def open_submission(path: Path) -> Submission:
+def open_submission(path: Path, own: bool = False) -> Submission:
     """Open a zip or a folder.
+
+    Args:
+        path: of the submission.
+        own: whether it is the student's own folder, of which only some files will be bundled; others are not looked at.
 
     Raises:
         Refusal: naming what is wrong with it and what to do.
     """
     if path.is_symlink() or not (path.is_dir() or path.is_file()):
         raise Refusal(f"there is no submission at {path}", do="name the folder homework or the ID.zip")
-    found = dict(read_folder(path) if path.is_dir() else read_zip(path))
+    found = dict(read_folder(path, CODE_FILES if own else READ_FILES) if path.is_dir() else read_zip(path))
     cleaned, notes = clean(found)
     if not cleaned:
         raise Refusal("the submission holds no file of a homework", do=BUNDLE_AGAIN)
@@ -68,16 +72,17 @@ def clean(found: dict[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
     notes, kept = [], {name: content for name, content in found.items() if not is_junk(name)}
     if junk := len(found) - len(kept):
         notes.append(f"left out {junk} files of the system (__MACOSX, .DS_Store, caches)")
-    parents = shared_parents(list(kept))
+    other = [name for name in kept if not name.lower().endswith(READ_FILES)]
+    if other:
+        names = ", ".join(sorted(name.rpartition("/")[2] for name in other)[:3])
+        notes.append(f"left out {len(other)} files that are no code: {names}")
+    parents = shared_parents([name for name in kept if name not in other])
     if len(parents) > 1:
         notes.append(f"the homework lies in {'/'.join(parents)}, not at the top: taken from there")
-    kept = {name.split("/", len(parents))[-1]: content for name, content in kept.items()}
+    kept = {name.split("/", len(parents))[-1]: content for name, content in kept.items() if name not in other}
     for name in kept:
         refuse_name(name)
-    other = [name for name in kept if not name.endswith(CODE_FILES)]
-    if other:
-        notes.append(f"left out {len(other)} files that are no code: {', '.join(sorted(other)[:3])}")
-    return {name: content for name, content in kept.items() if name not in other}, notes
+    return kept, notes
 
 
 def is_junk(name: str) -> bool:
@@ -107,7 +112,7 @@ def refuse_name(name: str) -> None:
     lower = name.lower()
     if lower.endswith((*PICKLES, ".pth")):
         raise Refusal(f"{name[:100]!r} is a pickle or may be one: it could run code when it is opened",
-                      expected="weights as .safetensors", do="train with this homework, bundle again")  # fmt: skip
+                      expected="weights as .safetensors", do="delete it, and bundle again")  # fmt: skip
     if lower.endswith(ARCHIVES):
         raise Refusal(f"{name[:100]!r} is an archive in the archive", do=BUNDLE_AGAIN)
     top = PurePosixPath(name).parts[0].removesuffix(".py").lower()
@@ -115,8 +120,8 @@ def refuse_name(name: str) -> None:
         raise Refusal(f"{name[:100]!r} has the name of a library and would stand in its place", do="rename the file")
 
 
-def read_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file below a folder, by its path with the folder's name in front. Links are refused, not followed."""
+def read_folder(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+    """The files of some kinds below a folder, by their path with the folder's name in front. Links are refused."""
     total, paths = 0, sorted(path for path in folder.rglob("*") if not is_junk(path.relative_to(folder).as_posix()))
     if len(paths) > 10 * rubric.FILES:
         raise Refusal(f"{folder.name} holds {len(paths)} files", expected=f"at most {rubric.FILES}", do=BUNDLE_AGAIN)
@@ -124,7 +129,9 @@ def read_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
         name = f"{folder.name}/{path.relative_to(folder).as_posix()}"
         if path.is_symlink():
             raise Refusal(f"{name[:100]!r} is a link", do="put the file itself in its place")
-        if path.is_file() and name.endswith((*CODE_FILES, *PICKLES, *ARCHIVES, ".pth")):
+        if any(0xD800 <= ord(char) <= 0xDFFF for char in name):
+            raise Refusal(f"the file name {name[:100]!r} is no UTF-8", do="rename the file")
+        if path.is_file() and name.lower().endswith(suffixes):
             total += path.stat().st_size
             check_size(name, path.stat().st_size, total)
             yield name, path.read_bytes()
@@ -160,7 +167,7 @@ def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
             check_entries(entries)
             total = 0
             for entry in (entry for entry in entries if not entry.is_dir()):
-                content = read_entry(archive, entry)
+                content = read_entry(archive, entry) if entry.filename.lower().endswith(READ_FILES) else b""
                 total += len(content)
                 check_size(entry.filename, len(content), total)
                 yield entry.filename, content
@@ -172,6 +179,7 @@ def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
         RuntimeError,
         UnicodeError,
         struct.error,
+        OSError,
     ) as error:
         raise Refusal(
             "the zip is damaged or of a kind that is not read", actual=f"{error}"[:200], do=BUNDLE_AGAIN
@@ -184,6 +192,10 @@ def check_directory(content: bytes) -> None:
     if start < 0 or start + END.size > len(content):
         raise Refusal("this is no zip file, or it was cut", actual=f"it begins with {content[:8]!r}", do=BUNDLE_AGAIN)
     _, _, _, _, entries, size, _, _ = END.unpack_from(content, start)
+    if content[max(0, start - 20) :].startswith(b"PK\x06\x07"):
+        raise Refusal(
+            "the zip sends its reader to a 64-bit directory", expected="at most 200 small files", do=BUNDLE_AGAIN
+        )
     if entries == 0xFFFF or size == 0xFFFFFFFF or entries > rubric.FILES or size > 1000 * rubric.FILES:
         raise Refusal(
             "the zip holds too many files", expected=f"at most {rubric.FILES}", actual=f"{entries}", do=BUNDLE_AGAIN
@@ -195,6 +207,13 @@ def check_directory(content: bytes) -> None:
 def check_entries(entries: list[zipfile.ZipInfo]) -> None:
     """Refuse entries by what the directory says of them, before any is opened."""
     seen: dict[str, str] = {}
+    if len(entries) > rubric.FILES:
+        raise Refusal(
+            "the zip holds too many files",
+            expected=f"at most {rubric.FILES}",
+            actual=f"{len(entries)}",
+            do=BUNDLE_AGAIN,
+        )
     for entry in entries:
         name = entry.filename
         check_path(name, entry.orig_filename)
@@ -228,8 +247,10 @@ def check_path(name: str, original: str) -> None:
     parts = name.rstrip("/").split("/")
     if name != original or "\\" in name or ":" in name or any(ord(char) < 32 or ord(char) == 127 for char in name):
         raise Refusal(f"the path {original[:100]!r} holds characters that systems read differently", do=BUNDLE_AGAIN)
-    if name.startswith("/") or any(part in ("", ".", "..") for part in parts) or len(name) > 240:
+    if name.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise Refusal(f"the path {name[:100]!r} leaves the folder", do=BUNDLE_AGAIN)
+    if len(name) > 240:
+        raise Refusal(f"the path {name[:60]!r}… has {len(name)} characters", expected="at most 240", do="shorten it")
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:

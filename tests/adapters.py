@@ -59,6 +59,13 @@ def double_key(content: bytes) -> bytes:
     return struct.pack("<Q", len(longer)) + longer + content[8 + size :]
 
 
+def odd_dtype(content: bytes) -> bytes:
+    """A type that is a list: it can't even be looked up in a table."""
+    size = struct.unpack("<Q", content[:8])[0]
+    header = content[8 : 8 + size].replace(b'"dtype":"F32"', b'"dtype":["F32"]', 1)
+    return struct.pack("<Q", len(header)) + header + content[8 + size :]
+
+
 def huge_header(content: bytes) -> bytes:
     return struct.pack("<Q", 1 << 40) + content[8:]
 
@@ -68,6 +75,16 @@ def other_base(content: bytes) -> bytes:
     return save(load(content), metadata={"base_weights": "0" * 32})
 
 
+# What stock peft and editors write otherwise, and nothing is wrong with.
+FINE: dict[str, Change] = {
+    "absolute base": with_config(base_model_name_or_path="/home/me/course/data/base_model"),
+    "base with a slash": with_config(base_model_name_or_path="./data/base_model/"),
+    "Windows base": with_config(base_model_name_or_path="C:\\course\\data\\base_model"),
+    "byte order mark": lambda files: {**files, CONFIG: b"\xef\xbb\xbf" + files[CONFIG]},
+    "bfloat16": with_weights(lambda w: {name: tensor.bfloat16() for name, tensor in w.items()}),
+    "rslora": with_config(use_rslora=True),
+    "README beside": lambda files: {**files, "sft_model/README.md": b"made by peft"},
+}
 # What is wrong, and the check and the words that have to say so.
 BAD: dict[str, tuple[Change, str, str]] = {
     "untrained": (with_weights(untrained), "sound", "the adapter is untrained: every lora_B is zero"),
@@ -87,6 +104,7 @@ BAD: dict[str, tuple[Change, str, str]] = {
     "cut": (with_bytes(lambda content: content[:-100]), "sound", "bytes beside its tensors|damaged"),
     "trailing zip": (with_bytes(lambda content: content + b"PK\x03\x04"), "sound", "bytes beside its tensors"),
     "double key": (with_bytes(double_key), "sound", "is not JSON"),
+    "odd dtype": (with_bytes(odd_dtype), "sound", "another shape or type"),
     "huge header": (with_bytes(huge_header), "sound", "is no safetensors file"),
     "other base by hash": (with_bytes(other_base), "sound", "trained on other weights of the base model"),
     "bigger base": (
@@ -107,6 +125,9 @@ BAD: dict[str, tuple[Change, str, str]] = {
     "rank_pattern": (with_config(rank_pattern={".*": 64}), "configured", "sets 'rank_pattern'"),
     "alpha_pattern": (with_config(alpha_pattern={"q_proj": 1e9}), "configured", "sets 'alpha_pattern'"),
     "dora": (with_config(use_dora=True), "configured", "sets 'use_dora'"),
+    "PiSSA": (with_config(init_lora_weights="pissa_niter_999"), "configured", "sets 'init_lora_weights'"),
+    "dropout of 9": (with_config(lora_dropout=9), "configured", "lora_dropout is out of range"),
+    "dropout a text": (with_config(lora_dropout="x"), "configured", "lora_dropout is out of range"),
     "unknown field": (with_config(trust_remote_code=True), "configured", "sets 'trust_remote_code'"),
     "regex": (with_config(target_modules="(a+)+$"), "configured", "target_modules is no list"),
     "head": (with_config(target_modules=["lm_head"]), "configured", "target_modules is no list"),

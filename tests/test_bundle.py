@@ -31,6 +31,7 @@ def homework(trained, tmp_path, monkeypatch):
 def test_the_zip_holds_code_and_adapter_and_says_its_score(homework, capsys):
     (homework / "notes.txt").write_text("mine")
     (homework / "sft_model" / "optimizer.json").write_text("{}")
+    (homework / "sft_model" / "training_args.bin").write_bytes(b"a pickle of the Trainer's")
     assert bundle.main(["homework", "123456"]) == 0
     names = zipfile.ZipFile("123456.zip").namelist()
     assert {f"homework/{CONFIG}", f"homework/{WEIGHTS}", "homework/sft.py"} <= set(names)

@@ -25,7 +25,7 @@ from grader.submission import Submission
 from grader.world import draw_questions
 from homework.checkpoint import ROOT
 from tests import zips
-from tests.adapters import BAD
+from tests.adapters import BAD, FINE
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,12 @@ def test_a_bad_adapter_is_named_and_gets_nothing_for_accuracy(files, name, monke
     assert f"the check {failing!r} did not pass" in results["accuracy"].cause
 
 
+@pytest.mark.parametrize("name", FINE)
+def test_what_is_only_written_otherwise_is_accepted(files, staff, name):
+    results = check(FINE[name](dict(files)), staff, only=("sound",))
+    assert [result.state for result in results.values()] == [State.PASSED] * 3
+
+
 def test_code_beside_the_weights_changes_nothing(files, staff, tmp_path):
     """A lookup table in answer, a generate that computes, a parser that knows: none of it is ever imported."""
     canary = tmp_path / "canary"
@@ -147,11 +153,29 @@ def test_a_fault_of_ours_is_no_zero_and_no_pass(files, tmp_path, monkeypatch, fa
     assert "score" not in json.loads(gradescope.render(result))
 
 
+def test_a_changed_base_model_is_our_fault_before_any_weight_is_read(files, tmp_path, monkeypatch):
+    zips.good(tmp_path / "x.zip", files)
+    monkeypatch.setitem(rubric.BASE_SHA256, "config.json", "0" * 64)
+    result = grade(tmp_path / "x.zip", Course(), only=("sound",))
+    assert result.is_fault and "base model is not whole" in str(result.checks[-1].traceback)
+
+
+def test_ctrl_c_is_no_fault_of_the_grader(files, tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    zips.good(tmp_path / "x.zip", files)
+    monkeypatch.setattr(Course, "measure", interrupt)
+    monkeypatch.setattr(sys, "argv", ["grader", str(tmp_path / "x.zip")])
+    assert __main__.run() == 130 and "stopped by Ctrl-C" in capsys.readouterr().err
+
+
 def test_a_check_that_hangs_is_a_timeout(files, staff, monkeypatch):
     monkeypatch.setattr(rubric, "CHECK_SECONDS", 0.3)
     monkeypatch.setattr(Course, "measure", lambda *_: time.sleep(30))
     result = check(files, staff)["accuracy"]
     assert result.state is State.TIMEOUT and result.score == 0
+    assert Result("x", "0", (result,)).is_fault, "no code of the student runs here, so the machine is to blame"
 
 
 @pytest.mark.parametrize("score", [float("nan"), -1.0, 6.0, float("inf")])
@@ -209,6 +233,11 @@ def test_the_official_seed_comes_from_the_key_alone(tmp_path, monkeypatch):
     assert draw_questions("hidden", 3, seed) != draw_questions(
         "hidden", 3, official_seed(b"another key of enough bytes")
     )
+
+
+def test_an_empty_name_of_a_key_is_a_missing_key(monkeypatch, capsys):
+    monkeypatch.setenv("GRADER_KEY_FILE", "")
+    assert __main__.main(["x.zip"]) == 2 and "can't read the staff key" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [None, b"short"])

@@ -81,4 +81,9 @@ def test_wrong_arguments_are_refused_before_anything_runs(words, monkeypatch, ca
 def test_a_report_that_cannot_be_written_is_said(tmp_path, files, capsys, monkeypatch):
     zips.good(tmp_path / "x.zip", files)
     words = [str(tmp_path / "x.zip"), "--only", "there", "--json", str(tmp_path / "no" / "r.json")]
-    assert __main__.main(words) == 2 and "can't write" in capsys.readouterr().err
+    assert __main__.main(words) == 2
+    said = capsys.readouterr()
+    assert "can't write" in said.err and "2 of 2 points" in said.out, "the grade is not lost with the file"
+    (tmp_path / "folder").mkdir()
+    assert __main__.main([*words[:-1], str(tmp_path / "folder")]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "x.zip"]

@@ -3,6 +3,7 @@
 python -m pytest tests/test_submission.py
 """
 
+import random
 import resource
 import time
 import zipfile
@@ -54,6 +55,24 @@ def test_rubbish_of_systems_is_cleaned_up_and_said(files, tmp_path):
         "left out 3 files of the system (__MACOSX, .DS_Store, caches)",
         "left out 1 files that are no code: notes.txt",
     ]
+
+
+def test_files_beside_the_folder_do_not_hide_it(files, tmp_path):
+    entries = [(f"homework/{name}", content) for name, content in files.items()]
+    picture = random.Random(0).randbytes(2_000_000)
+    zips.write(tmp_path / "x.zip", [*entries, ("notes.txt", b"x"), ("homework/plot.png", picture)])
+    opened = open_submission(tmp_path / "x.zip")
+    assert opened.files == files and opened.notes == ["left out 2 files that are no code: notes.txt, plot.png"]
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "homework").mkdir()
+    try:
+        (tmp_path / "homework" / "a\udcff.py").write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(Refusal, match="is no UTF-8"):
+        open_submission(tmp_path / "homework")
 
 
 def test_folder_and_zip_are_one_submission(files, tmp_path):

@@ -95,6 +95,18 @@ def zip64(path: Path, files: Files) -> None:
     path.write_bytes(content)
 
 
+def zip64_behind_a_small_end(path: Path, files: Files) -> None:
+    """The end record says 3 entries; a locator before it leads the reader to a directory of 60,000."""
+    many(path, files)
+    content = path.read_bytes()
+    at = content.rfind(b"PK\x05\x06")
+    size, offset = struct.unpack_from("<2L", content, at + 12)
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 60_000, 60_000, size, offset)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, at, 1)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 3, 3, 100, 0, 0)
+    path.write_bytes(content[:at] + record + locator + end)
+
+
 def bomb(path: Path, files: Files) -> None:
     """1000 : 1."""
     with_extra("homework/sft_model/adapter_model.safetensors", bytes(40_000_000))(path, {"sft.py": b""})
@@ -183,6 +195,8 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "many": (many, "too many files"),
     "many that say few": (many_that_say_few, "too many files"),
     "zip64": (zip64, "too many files"),
+    "zip64 behind a small end": (zip64_behind_a_small_end, "64-bit directory"),
+    "long path": (with_extra("homework/" + "a/" * 150 + "x.py"), "has 313 characters"),
     "bomb": (bomb, "as a bomb does"),
     "bomb of code": (bomb_of_code, "as a bomb does"),
     "lying size": (lying_size, "damaged|another size"),

@@ -42,7 +42,7 @@ def render_check(check: CheckResult) -> dict[str, Any]:
         "output_format": "text",
         "visibility": "visible",
     }
-    if check.state is not State.FAULT:
+    if check.state not in (State.FAULT, State.TIMEOUT):
         passed = check.state is State.PASSED
         entry |= {"score": check.score, "max_score": check.points, "status": "passed" if passed else "failed"}
     return entry
