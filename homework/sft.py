@@ -189,8 +189,9 @@ def train_model(
         final = load(output, checkpoint)
         adapter.prove_load(model, final.model, probe, output, saved)
         count = questions if questions or not max_steps else 100
-        finish(run, log, report_accuracy(final, take_reported(valid_rows, count), "valid"), saved)
-        refuse_doubtful(log)
+        result = report_accuracy(final, take_reported(valid_rows, count), "valid")
+        refuse_doubtful(log)  # before the run counts as finished, or the same command would call it a success
+        finish(run, log, result, saved)
     print(f"done in {time.perf_counter() - started:.0f} s")
 
 

@@ -103,6 +103,14 @@ def test_a_finished_run_whose_adapter_is_gone_trains_again(command, finished, tm
     assert code == 1 and "no longer holds its adapter: training again" in out and "training began" in err
 
 
+def test_a_run_that_learned_nothing_is_never_a_finished_one(command, tmp_path):
+    """Twice the same command: the second may not call it a success."""
+    flags = f"--max-steps 24 --questions 5 --output-dir {tmp_path / 'a'} --run-dir {tmp_path / 'run'}"
+    for _ in range(2):
+        code, out, err = command(sft.COMMANDS, f"train --learning-rate 1e-12 {flags}")
+        assert code == 1 and "nothing was learned" in err and "this run is finished" not in out
+
+
 def test_restart_begins_anew(command, finished, monkeypatch):
     monkeypatch.setattr(training, "fit", lambda *_, **__: (_ for _ in ()).throw(HomeworkError("training began")))
     assert "training began" in command(sft.COMMANDS, finished + " --restart")[2]
