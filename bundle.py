@@ -109,8 +109,8 @@ def main(words: list[str] | None = None) -> int:
     try:
         return bundle(arguments.folder, Path(f"{arguments.id}.zip"))
     except Refusal as refusal:
-        fix = f"\n  {refusal.do}" if refusal.do else ""
-        print(f"error: {plain(refusal.cause)}{fix}", file=sys.stderr)
+        fix = f"\n  {refusal.said['do']}" if refusal.said["do"] else ""
+        print(f"error: {plain(str(refusal))}{fix}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C: no zip was written", file=sys.stderr)
         return 130

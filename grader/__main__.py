@@ -18,7 +18,10 @@ from grader.course import KEY_VARIABLE, Course, official_seed, read_key
 from grader.engine import check_names
 from grader.errors import GraderFault
 from grader.grade import grade
+from grader.isolation import Tier
 from grader.report import console, gradescope, html
+from grader.result import Result
+from grader.sandbox import Sandbox
 
 EXAMPLES = """
 examples:
@@ -28,9 +31,9 @@ examples:
   python -m grader 123456.zip --only sound         one check, and what it needs
   python -m grader 123456.zip --json results.json --html report.html
 
-The weights are graded without running a line of the submission. The exit code is 0 when it was graded, whatever the
-score, and 2 when the submission was refused or the grader failed. For staff: the official questions come from the key
-in --key-file or GRADER_KEY_FILE.
+The weights are graded without running a line of the submission; its code runs in a sandbox and is judged by what it
+writes. The exit code is 0 when it was graded, whatever the score, and 2 when the submission was refused or the grader
+failed. For staff: the official questions come from the key in --key-file or GRADER_KEY_FILE, and need a sandbox.
 """
 
 
@@ -53,6 +56,10 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--key-file", metavar="FILE", default=os.environ.get(KEY_VARIABLE), help="staff: the official key"
     )
+    parser.add_argument(
+        "--sandbox", default="auto", choices=["auto", "required", *map(str, Tier)],
+        help="how the code is isolated: the best that holds here (auto), never none (required), or one by name",
+    )  # fmt: skip
     parser.add_argument("--traceback", action="store_true", help="show the traceback of a fault of the grader")
     parser.add_argument("--version", action="version", version=f"grader {rubric.VERSION} of {rubric.ASSIGNMENT}")
     return parser.parse_args(words)
@@ -70,7 +77,11 @@ def main(words: list[str] | None = None) -> int:
     if unknown := set(only) - set(check_names()):
         print(f"error: there is no check {min(unknown)!r}: choose among {', '.join(check_names())}", file=sys.stderr)
         return 2
-    result = grade(arguments.submission, Course(seed), only, label)
+    try:
+        result = grade_once(arguments, Course(seed), only, label)
+    except GraderFault as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
@@ -81,6 +92,20 @@ def main(words: list[str] | None = None) -> int:
     reports = ((arguments.json, gradescope.render), (arguments.html, html.render))
     written = [write(path, render(result)) for path, render in reports if path is not None]
     return 2 if result.is_fault or result.is_refused or not all(written) else 0
+
+
+def grade_once(arguments: argparse.Namespace, course: Course, only: tuple[str, ...], label: str) -> Result:
+    """The result of one submission, with a sandbox of its own if code has to run.
+
+    Raises:
+        GraderFault: if a sandbox is required and none holds.
+    """
+    if only and set(only) <= set(check_names("weights")):
+        return grade(arguments.submission, course, None, only, label)
+    required = arguments.sandbox == "required" or label == "official"
+    wanted = "auto" if arguments.sandbox == "required" else arguments.sandbox
+    with Sandbox.open(wanted, required) as sandbox:
+        return grade(arguments.submission, course, sandbox, only, label)
 
 
 def choose_seed(seed: int | None, key_file: str | None) -> tuple[int | str, str]:

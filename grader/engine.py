@@ -29,6 +29,8 @@ from grader.errors import GraderFault, Refusal
 from grader.result import CheckResult, State
 
 CHECKS = Path(__file__).parent / "checks"
+# In the order of the report: what counts most, then the student's tasks.
+FILES = tuple(CHECKS / f"{name}.py" for name in ("weights", "answering", "labels", "training", "loading"))
 
 
 class TimeLimit(BaseException):
@@ -73,6 +75,15 @@ class Scores:
     def course(self) -> Any:
         """The course's side: base model and questions."""
         return self.shared["course"]
+
+    @pytest.fixture(scope="session")
+    def code(self) -> Any:
+        """What the submission's code does in the sandbox."""
+        from grader.behaviour.behaviour import Behaviour
+
+        if self.shared.get("sandbox") is None:
+            raise GraderFault("no sandbox was given: a submission's code runs nowhere else")
+        return Behaviour(self.shared["submission"], self.shared["course"], self.shared["sandbox"])
 
     @pytest.fixture
     def give(self) -> Callable[[float, str], None]:
@@ -125,22 +136,24 @@ class Scores:
             state = State.PASSED if share == 1 else State.PARTIAL if share else State.FAILED
             return CheckResult(**{**base, "score": round(share * number, 2)}, state=state, detail=self.detail)
         if isinstance(error, Refusal):
-            said = {"cause": error.cause, "expected": error.expected, "actual": error.actual, "do": error.do}
-            return CheckResult(**base, state=State.FAILED, **said)
+            return CheckResult(**base, state=error.state, **error.said)
         if isinstance(error, pytest.skip.Exception):
             return CheckResult(**base, state=State.SKIPPED, cause=str(error.msg))
-        if isinstance(error, TimeLimit):
-            limit = f"it took more than {rubric.CHECK_SECONDS} s"
-            return CheckResult(**base, state=State.TIMEOUT, cause=limit, do="ask the staff to grade it again")
+        if isinstance(error, TimeLimit):  # the sandbox has stopped the submission's code long before: this is ours
+            limit = f"the grader took more than {rubric.CHECK_SECONDS} s: this is no zero"
+            return CheckResult(**base, state=State.FAULT, cause=limit, do="ask the staff to grade it again")
         text = "".join(traceback.format_exception(error))
         cause = f"the grader failed ({type(error).__name__}): this is no zero, ask the staff to grade it again"
         return CheckResult(**base, state=State.FAULT, cause=cause, traceback=text)
 
 
-def check_names() -> list[str]:
-    """The names of all checks, in the order in which they run."""
+def check_names(file: str = "") -> list[str]:
+    """The names of all checks, or of those in one file, in the order in which they run."""
     return [
-        name for path in sorted(CHECKS.glob("*.py")) for name in re.findall(r"^def test_(\w+)", path.read_text(), re.M)
+        name
+        for path in FILES
+        if not file or path.stem == file
+        for name in re.findall(r"^def test_(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
 
 
@@ -194,7 +207,7 @@ def run_checks(shared: dict[str, Any], only: tuple[str, ...] = ()) -> tuple[Chec
         "-q",
     ]
     with alone(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        code = pytest.main([*options, str(CHECKS)], plugins=[plugin])
+        code = pytest.main([*options, *map(str, FILES)], plugins=[plugin])
     if code == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if code == pytest.ExitCode.USAGE_ERROR:

@@ -1,8 +1,10 @@
-"""The two ways in which grading can stop: the submission is at fault, or we are.
+"""The ways in which grading can stop: the submission is at fault, or its code was stopped, or we are at fault.
 
 raise Refusal("the zip holds a link", do="copy the file in place of the link")
 raise GraderFault("the base model is not the one of this rubric")
 """
+
+from grader.result import State
 
 
 class Refusal(Exception):
@@ -13,11 +15,27 @@ class Refusal(Exception):
         expected: what should be there.
         actual: what is there.
         do: what to do, with the section of the README.
+        shown: lines that are shown as they are, such as a row token by token.
     """
 
-    def __init__(self, cause: str, *, expected: str = "", actual: str = "", do: str = "") -> None:
+    state = State.FAILED
+
+    def __init__(self, cause: str, *, expected: str = "", actual: str = "", do: str = "", shown: str = "") -> None:
         super().__init__(cause)
-        self.cause, self.expected, self.actual, self.do = cause, expected, actual, do
+        self.said = {"cause": cause, "expected": expected, "actual": actual, "do": do, "shown": shown}
+
+
+class Stopped(Refusal):
+    """The submission's code crashed, or took more than it may, and was stopped.
+
+    Args:
+        state: CRASHED or TIMEOUT.
+        cause: as for a refusal.
+    """
+
+    def __init__(self, state: State, cause: str, **said: str) -> None:
+        super().__init__(cause, **said)
+        self.state = state
 
 
 class GraderFault(Exception):

@@ -17,38 +17,52 @@ from grader import rubric
 from grader.course import Course
 from grader.engine import run_checks
 from grader.errors import GraderFault, Refusal
+from grader.isolation import Tier
 from grader.result import CheckResult, Result, State
+from grader.sandbox import Sandbox
 from grader.submission import open_submission
 
 GRADER = Path(__file__).resolve().parent
-ALL_POINTS = rubric.THERE + rubric.CONFIGURED + rubric.SOUND + rubric.ACCURACY
 
 
-def grade(path: Path, course: Course, only: tuple[str, ...] = (), seed_label: str = "public", name: str = "") -> Result:
+def grade(
+    path: Path, course: Course, sandbox: Sandbox | None, only: tuple[str, ...] = (), seed_label: str = "public",
+    name: str = "",
+) -> Result:  # fmt: skip
     """The result of one submission; whatever goes wrong is a result too, never an exception.
 
     Args:
         path: the zip or the folder.
         course: the course's side, which may be shared by many submissions.
+        sandbox: where the submission's code runs, shared likewise; None only if no check of the code is wanted.
         only: names of checks; all if empty.
         seed_label: what is written down of the seed: a public number, or that it is the official one.
         name: of the submission in the reports, if it is not the path's.
     """
     started = time.perf_counter()
-    provenance = {"seed": seed_label, **describe_machine()}
-    notes, digest = version_notes(provenance["versions"]), ""
+    isolation = sandbox.describe() if sandbox else {"tier": "no code was run"}
+    provenance = {"seed": seed_label, "sandbox": isolation, **describe_machine()}
+    notes, digest = [*version_notes(provenance["versions"]), *isolation_notes(sandbox)], ""
     try:
         submission = open_submission(path)
         notes, digest = [*notes, *submission.notes], submission.sha256
-        checks = run_checks({"submission": submission, "course": course}, only)
+        checks = run_checks({"submission": submission, "course": course, "sandbox": sandbox}, only)
     except Refusal as refusal:
-        said = {"cause": refusal.cause, "expected": refusal.expected, "actual": refusal.actual, "do": refusal.do}
-        checks = (CheckResult("submission", "The submission can be opened.", ALL_POINTS, 0.0, State.REFUSED, **said),)
+        title = "The submission can be opened."
+        checks = (CheckResult("submission", title, rubric.ALL_POINTS, 0.0, State.REFUSED, **refusal.said),)
     except Exception as error:
         checks = (explain_fault(error),)
+    notes += [f"for staff: {check.name}: {check.cause}" for check in checks if not check.points and check.cause]
     measured = asdict(course.measured) if course.measured else {}
     course.measured = None
     return Result(name or path.name, digest, checks, tuple(notes), time.perf_counter() - started, provenance, measured)
+
+
+def isolation_notes(sandbox: Sandbox | None) -> list[str]:
+    """Said first, where the code runs without isolation."""
+    if sandbox is None or sandbox.tier is not Tier.NONE:
+        return []
+    return ["the code runs without a sandbox here, with all that you may do: grade only your own homework this way"]
 
 
 def explain_fault(error: Exception) -> CheckResult:
@@ -57,7 +71,7 @@ def explain_fault(error: Exception) -> CheckResult:
     return CheckResult(
         "grader",
         "The grader itself works.",
-        ALL_POINTS,
+        rubric.ALL_POINTS,
         0.0,
         State.FAULT,
         cause=cause[:500],

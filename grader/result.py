@@ -17,6 +17,7 @@ class State(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     TIMEOUT = "timeout"
+    CRASHED = "crashed"
     REFUSED = "refused"
     FAULT = "grader error"
 
@@ -34,6 +35,7 @@ class CheckResult:
     expected: str = ""
     actual: str = ""
     do: str = ""
+    shown: str = ""  # lines to show as they are: a row token by token
     detail: str = ""  # what a passed check found
     traceback: str = ""  # shown on request only
 
@@ -68,11 +70,8 @@ class Result:
 
     @property
     def is_fault(self) -> bool:
-        """Whether we failed to grade: there is no score then, and the submission has to be graded again.
-
-        A timeout is ours as well, as long as no code of the student runs in a check.
-        """
-        return not self.checks or any(check.state in (State.FAULT, State.TIMEOUT) for check in self.checks)
+        """Whether we failed to grade: there is no score then, and the submission has to be graded again."""
+        return not self.checks or any(check.state is State.FAULT for check in self.checks)
 
     @property
     def is_refused(self) -> bool:

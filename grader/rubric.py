@@ -24,10 +24,22 @@ BASE_SHA256 = {
 # Points of the checks of the weights.
 THERE, CONFIGURED, SOUND, ACCURACY = 2, 4, 4, 60
 
+# Points of the checks of the code: each of the student's tasks, by what it does.
+PARSER, GENERATE, PADDING, NESTING, ANSWER = 2, 2, 2, 1, 1
+FORMAT, SUPERVISED, SPANS, STEADY, DATASET = 2, 2, 4, 1, 2
+BATCH, GRADIENTS, TRAINS = 2, 3, 4
+LOADS, REFUSES = 1, 1
+AGREES = 0  # a report for the staff, never a penalty
+WEIGHT_POINTS = THERE + CONFIGURED + SOUND + ACCURACY
+CODE_POINTS = sum((PARSER, GENERATE, PADDING, NESTING, ANSWER, FORMAT, SUPERVISED, SPANS, STEADY, DATASET,
+                   BATCH, GRADIENTS, TRAINS, LOADS, REFUSES, AGREES))  # fmt: skip
+ALL_POINTS = WEIGHT_POINTS + CODE_POINTS
+
 # Accuracy on held-out questions: no credit at ZERO, full credit at FULL, a straight line between.
 ZERO, FULL = 0.50, 0.90
 HIDDEN_QUESTIONS = 600
 NOVEL_QUESTIONS = 200  # reported, never scored
+AGREE_QUESTIONS = 12  # asked through the submission's own load().answer
 PUBLIC_SEED = 2026
 
 # An answer is right within 5 % of the correct one.

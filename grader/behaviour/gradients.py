@@ -1,0 +1,130 @@
+"""The grader's own loss and gradients of a training step, and what it holds the submission's against.
+
+Every figure is recomputed from the token ids that reached the model: the rows decide what the labels have to be.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from grader.adapter import Adapter
+from grader.behaviour.spans import IGNORE_INDEX
+from grader.errors import Refusal
+from grader.reference import attach
+
+
+class Example(NamedTuple):
+    """A row that reached the model, without padding, and the labels that it should have."""
+
+    ids: list[int]
+    labels: list[int]
+
+
+class Step(NamedTuple):
+    """Loss and gradients of one optimizer step, the gradients by the name that the model inside peft gives them."""
+
+    loss: float
+    gradients: dict[str, torch.Tensor]
+
+
+def read_tensors(content: bytes | None) -> dict[str, torch.Tensor]:
+    """Tensors that a worker wrote; none if it wrote no such file.
+
+    Raises:
+        Refusal: if the file is damaged.
+    """
+    try:
+        return load(content) if content else {}
+    except SafetensorError as error:
+        raise Refusal("the training left damaged files behind", actual=f"{error}"[:200]) from error
+
+
+def compute_step(base: torch.nn.Module, adapter: Adapter, examples: Sequence[Example]) -> Step:
+    """One step of the grader's own: the mean loss over all supervised tokens, and the LoRA gradients."""
+    model = attach(base, adapter)
+    try:
+        loss = mean_loss(model, examples)
+        loss.backward()
+        named = model.base_model.model.named_parameters()
+        return Step(float(loss), {name: p.grad.clone() for name, p in named if p.grad is not None})
+    finally:
+        model.unload()
+
+
+def compute_loss(base: torch.nn.Module, adapter: Adapter | None, examples: Sequence[Example]) -> float:
+    """The mean loss over all supervised tokens, with an adapter or of the base alone."""
+    model = base if adapter is None else attach(base, adapter)
+    try:
+        with torch.no_grad():
+            return float(mean_loss(model, examples))
+    finally:
+        if adapter is not None:
+            model.unload()
+
+
+def mean_loss(model: torch.nn.Module, examples: Sequence[Example]) -> torch.Tensor:
+    """Cross-entropy over the supervised tokens of all rows, padded on the right and masked."""
+    width = max(len(example.ids) for example in examples)
+    ids = torch.tensor([example.ids + [0] * (width - len(example.ids)) for example in examples])
+    mask = torch.tensor([[1] * len(example.ids) + [0] * (width - len(example.ids)) for example in examples])
+    labels = torch.tensor([row.labels + [IGNORE_INDEX] * (width - len(row.labels)) for row in examples])
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
+
+
+def cosine(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The cosine of two sets of tensors, over the names of the second; NaN if one of them is zero."""
+    dot = sum(float((one[name].double() * tensor.double()).sum()) for name, tensor in other.items())
+    size = norm({name: one[name] for name in other}) * norm(other)
+    return dot / size if size else math.nan
+
+
+def norm(tensors: dict[str, torch.Tensor]) -> float:
+    """The length of all tensors as one vector."""
+    return math.sqrt(sum(float(tensor.double().pow(2).sum()) for tensor in tensors.values()))
+
+
+def rows_of(batch: dict[str, Any]) -> list[tuple[list[int], list[int] | None]]:
+    """The rows of a batch that reached the model, ids without padding, and their labels if it had any.
+
+    Raises:
+        Refusal: if the batch has no ids or no rectangular shape.
+    """
+    ids, mask = batch.get("input_ids"), batch.get("attention_mask")
+    if not is_table(ids) or (mask is not None and not is_table(mask, like=ids)):
+        raise Refusal("a batch without input_ids reached the model", actual=f"{sorted(batch)}"[:200])
+    labels, rows = labels_of(batch), []
+    for at, row in enumerate(ids):
+        kept = [t for t in range(len(row)) if mask is None or mask[at][t]]
+        rows.append(([row[t] for t in kept], None if labels is None else [labels[at][t] for t in kept]))
+    return rows
+
+
+def labels_of(batch: dict[str, Any]) -> list[list[int]] | None:
+    """The labels of a batch in the places of their tokens, however they were given; None if there were none."""
+    ids, shifted, kept = batch["input_ids"], batch.get("shift_labels"), batch.get("logits_to_keep")
+    if shifted is None:
+        labels = batch.get("labels")
+        return labels if is_table(labels, like=ids) else None
+    blank = [[IGNORE_INDEX] * len(row) for row in ids]
+    flat = [label for row in shifted for label in row] if is_table(shifted) else list(shifted)
+    places = [(at, t) for at, row in enumerate(ids) for t in range(len(row)) if not is_table(kept, ids) or kept[at][t]]
+    if len(flat) != len(places):
+        return None
+    for (at, t), label in zip(places, flat, strict=True):
+        if t + 1 < len(blank[at]):
+            blank[at][t + 1] = label
+    return blank
+
+
+def is_table(values: Any, like: list | None = None) -> bool:
+    """Whether this is a list of rows of numbers, all of one length, and of the shape of another one."""
+    if not isinstance(values, list) or not values or not all(isinstance(row, list) and row for row in values):
+        return False
+    shapes = {len(row) for row in values}
+    whole = all(isinstance(value, int | float) for row in values for value in row)
+    return len(shapes) == 1 and whole and (like is None or (len(values), shapes) == (len(like), {len(like[0])}))

@@ -1,0 +1,64 @@
+"""A real Llama checkpoint whose greedy decoding is known beforehand: each token decides the next one.
+
+Attention and MLP add nothing, embeddings are unit vectors, so the output layer is a table from token to token. After a
+prompt it writes <answer>NUMBER</answer>; after one whose last word is `SILENT` it writes nothing. No code is needed to
+say so, and none can be tricked: generate and answer of a submission see an ordinary model.
+"""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+SILENT = "silence"
+TOKENS = ["<unk>", "<|im_start|>", "<|im_end|>", "<answer>", "</answer>", SILENT, *"0123456789", *"?.,:"]
+EOS = 2
+
+
+def make_checkpoint(number: str) -> dict[str, bytes]:
+    """The files of a checkpoint that answers `number`, whose digits are all different."""
+    table = dict.fromkeys(TOKENS, "<answer>")
+    chain = ["<answer>", *number, "</answer>"]
+    table |= dict(zip(chain, [*chain[1:], "<|im_end|>"], strict=True))
+    table |= {SILENT: "<|im_end|>"}
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(table).save_pretrained(folder)
+        make_tokenizer().save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def make_model(table: dict[str, str]) -> LlamaForCausalLM:
+    """A model that writes after each token the one that `table` names."""
+    size = len(TOKENS)
+    config = LlamaConfig(
+        vocab_size=size, hidden_size=size, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1,
+        num_key_value_heads=1, head_dim=size - size % 2, max_position_embeddings=512, tie_word_embeddings=False,
+        bos_token_id=1, eos_token_id=EOS, pad_token_id=EOS,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.model.norm.weight.fill_(1.0)
+        model.model.embed_tokens.weight.copy_(torch.eye(size))
+        for token, following in table.items():
+            model.lm_head.weight[TOKENS.index(following), TOKENS.index(token)] = 1.0
+    return model
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Whole words; whatever it does not know is one token."""
+    tokenizer = Tokenizer(models.WordLevel({token: index for index, token in enumerate(TOKENS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Whitespace(), decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<|im_start|>", eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+    )  # fmt: skip
+
+
+def answer_to(prompt: str, number: str) -> float:
+    """What the checkpoint answers to a prompt: the number, or NaN."""
+    words = prompt.split()
+    return float("nan") if words and words[-1] == SILENT else float(number)

@@ -1,0 +1,125 @@
+"""homework/base_llm.py: what the student's code reads and generates, beside what the grader reads and generates.
+
+python -m grader ID.zip --only parser,generate,padding,nesting,answer
+"""
+
+from typing import Any
+
+from grader import reference, rubric
+from grader.behaviour.behaviour import Behaviour
+from grader.behaviour.scripted import answer_to
+from grader.course import Course
+from grader.engine import points
+from grader.errors import Refusal
+
+SHORTEST = 12  # characters that a text has to share with the grader's; the caps of tokens may differ
+LEFT = "pad on the left for generation, with an attention_mask (padding_side='left')"
+
+
+@points(rubric.PARSER)
+def test_parser(code: Behaviour) -> None:
+    """parse_answer reads the number between the tags, and gives NaN where there is none."""
+    found = code.answering.value("parse_answer")
+    texts = code.texts
+    refuse_unless_list(found, len(texts), "parse_answer")
+    for (text, wanted), number in zip(texts, found, strict=True):
+        if not is_number(number):
+            raise Refusal(f"parse_answer({text!r}) is {number!r}, not a number", expected=f"{wanted:g}",
+                          do="return float('nan') where there is no answer")  # fmt: skip
+        if not same(number, wanted):
+            raise Refusal(f"parse_answer({text!r}) is {number:g}", expected=f"{wanted:g}",
+                          do="read what stands between <answer> and </answer>")  # fmt: skip
+
+
+@points(rubric.GENERATE)
+def test_generate(code: Behaviour, course: Course) -> None:
+    """generate gives what the model writes after the prompt, without the prompt, word for word."""
+    found = code.answering.value("generate")
+    refuse_unless_texts(found, len(code.prompts), "generate")
+    for prompt, text, wanted in zip(code.prompts, found, written(code, course), strict=True):
+        refuse_other_text("generate", prompt, text, wanted, "decode the new tokens only, and change nothing in them")
+
+
+@points(rubric.PADDING, needs="generate")
+def test_padding(code: Behaviour, course: Course) -> None:
+    """batched_generate gives each prompt the same text as generate, however long the others are."""
+    found = code.answering.value("batched_generate")
+    refuse_unless_texts(found, len(code.prompts), "batched_generate")
+    for prompt, text, wanted in zip(code.prompts, found, written(code, course), strict=True):
+        refuse_other_text("batched_generate", prompt, text, wanted, LEFT)
+
+
+@points(rubric.NESTING, needs="generate")
+def test_nesting(code: Behaviour) -> None:
+    """With num_return_sequences=n, batched_generate gives a list of n texts for each prompt, drawn at random."""
+    drawn: list[str] = []
+    for count in (1, 3):
+        name = f"batched_generate n={count}"
+        found = code.answering.value(name)
+        refuse_unless_list(found, 2, name)
+        for texts in found:
+            refuse_unless_texts(texts, count, f"{name}, for one prompt,")
+        drawn = [text for texts in found for text in texts]
+    if len(set(drawn)) < 3:
+        raise Refusal("at temperature 1, batched_generate gives the same text again and again",
+                      actual=f"{drawn[0]!r}"[:120], do="sample (do_sample=True) at temperatures above 0")  # fmt: skip
+
+
+@points(rubric.ANSWER, needs="parser generate")
+def test_answer(code: Behaviour) -> None:
+    """answer gives one number for each question, NaN where the model gave none."""
+    found = code.answering.value("answer")
+    prompts = code.answering.value("format_prompt of questions")
+    refuse_unless_list(found, len(prompts), "answer")
+    for prompt, number in zip(prompts, found, strict=True):
+        wanted = answer_to(str(prompt), code.number)
+        if not is_number(number) or not same(number, wanted):
+            raise Refusal(f"answer gives {number!r} where the model wrote " +
+                          (f"<answer>{code.number}</answer>" if wanted == wanted else "no answer"),
+                          expected=f"{wanted:g}", do="answer is parse_answer of what was generated")  # fmt: skip
+
+
+def written(code: Behaviour, course: Course) -> list[str]:
+    """What the base model writes after each prompt, by the grader's own greedy decoding."""
+    return [reference.complete(course.base, course.base.model, [ids], 64)[0] for ids in code.ids]
+
+
+def refuse_other_text(name: str, prompt: str, text: str, wanted: str, do: str) -> None:
+    """Refuse a text that is not the model's; the one may be cut earlier than the other."""
+    text, wanted = text.strip(), wanted.strip()
+    shared = min(len(text), len(wanted))
+    said = {"expected": f"{wanted!r}"[:120], "actual": f"{text!r}"[:120]}
+    if text[:shared] == wanted[:shared] and (shared >= SHORTEST or shared == len(wanted)):
+        return
+    if text.startswith(prompt.strip()):
+        raise Refusal(f"{name} gives the prompt back before the model's text", **said,
+                      do="cut the first input_ids.shape[1] tokens off before decoding")  # fmt: skip
+    if not text:
+        raise Refusal(f"{name} gives nothing after {prompt!r:.60}", **said, do=do)
+    raise Refusal(f"{name} gives another text than the model writes after {prompt!r:.60}", **said, do=do)
+
+
+def refuse_unless_list(found: Any, count: int, name: str) -> None:
+    """Refuse what is no list of so many."""
+    if not isinstance(found, list) or len(found) != count:
+        actual = f"a list of {len(found)}" if isinstance(found, list) else f"{found!r}"[:80]
+        raise Refusal(f"{name} does not give a list of {count}", expected=f"a list of {count}", actual=actual,
+                      do="one entry for each prompt or question, in their order")  # fmt: skip
+
+
+def refuse_unless_texts(found: Any, count: int, name: str) -> None:
+    """Refuse what is no list of so many texts."""
+    refuse_unless_list(found, count, name)
+    wrong = next((text for text in found if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise Refusal(f"{name} gives {wrong!r:.60} where a text belongs", do="return texts, not ids or lists")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, NaN included."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def same(one: float, other: float) -> bool:
+    """Whether two numbers are the same, or both NaN."""
+    return abs(one - other) <= 1e-9 * abs(other) if one == one and other == other else one != one and other != other

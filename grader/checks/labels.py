@@ -1,0 +1,115 @@
+"""homework/sft.py: the text of the answers, and which tokens are supervised, on rows that were never seen.
+
+python -m grader ID.zip --only format,supervised,spans,steady,dataset
+"""
+
+from typing import Any
+
+from grader import reference, rubric
+from grader.behaviour.behaviour import Behaviour
+from grader.behaviour.families import FAMILIES, make_families
+from grader.behaviour.spans import IGNORE_INDEX, diagnose_row, read_row, side_by_side
+from grader.engine import points
+from grader.errors import Refusal
+
+LOOK = "python -m homework.sft show prints the labels of your rows token by token"
+
+
+@points(rubric.FORMAT)
+def test_format(code: Behaviour) -> None:
+    """format_example writes each answer as <answer>NUMBER</answer>, within 5 % of the right one."""
+    found = code.labels.value("format_example")
+    refuse_unless_all(found, len(code.train_rows), "format_example")
+    for (question, correct), example in zip(code.train_rows, found, strict=True):
+        if not isinstance(example, dict) or not all(isinstance(example.get(k), str) for k in ("question", "answer")):
+            raise Refusal("format_example gives no dictionary of two texts", expected="{'question': …, 'answer': …}",
+                          actual=f"{example!r}"[:120])  # fmt: skip
+        if question not in example["question"]:
+            raise Refusal("format_example changes the question", expected=question, actual=example["question"][:120])
+        refuse_wrong_number(example["answer"], correct)
+
+
+@points(rubric.SUPERVISED)
+def test_supervised(code: Behaviour) -> None:
+    """tokenize leaves something to learn in every row: the span of labels is not empty."""
+    for family in FAMILIES:
+        for at, row in enumerate(read_rows(code, f"tokenize {family}", family)):
+            if all(label == IGNORE_INDEX for label in row["labels"]):
+                refuse_span(code, family, at, row)
+
+
+@points(rubric.SPANS, needs="supervised")
+def test_spans(code: Behaviour) -> None:
+    """Exactly the answer, with the space before it, and one EOS are supervised, for tokenizers of three families."""
+    for family in FAMILIES:
+        for at, row in enumerate(read_rows(code, f"tokenize {family}", family)):
+            refuse_span(code, family, at, row)
+
+
+@points(rubric.STEADY, needs="spans")
+def test_steady(code: Behaviour) -> None:
+    """A generation before it changes nothing in what tokenize gives."""
+    code.labels.value("generate")
+    for at, row in enumerate(read_rows(code, "tokenize later", "bundled")):
+        refuse_span(code, "bundled", at, row, "after a generation, ")
+
+
+@points(rubric.DATASET)
+def test_dataset(code: Behaviour) -> None:
+    """TokenizedDataset holds every row of the data, formatted and tokenized."""
+    tokenizer = make_families()["bundled"][0]
+    found = code.labels.value("TokenizedDataset")
+    refuse_unless_all(found, len(code.train_rows), "TokenizedDataset")
+    for at, ((question, correct), one) in enumerate(zip(code.train_rows, found, strict=True)):
+        row = read_row(one, tokenizer)
+        answer = answer_in(tokenizer, question, row)
+        refuse_wrong_number(answer, correct, f"row {at}: ")
+        if complaint := diagnose_row(tokenizer, question, answer, row):
+            shown = side_by_side(tokenizer, question, answer, row)
+            raise Refusal(f"row {at}: {complaint}", do=LOOK, shown=shown)
+
+
+def read_rows(code: Behaviour, step: str, family: str) -> list[dict[str, list[int]]]:
+    """The rows that a step of the labels' job gave."""
+    found = code.labels.value(step)
+    refuse_unless_all(found, len(code.rows), "tokenize")
+    tokenizer = make_families()[family][0]
+    return [read_row(one, tokenizer) for one in found]
+
+
+def refuse_span(code: Behaviour, family: str, at: int, row: dict[str, list[int]], when: str = "") -> None:
+    """Refuse a row whose labels are wrong, and show it token by token."""
+    tokenizer, (question, answer) = make_families()[family][0], code.rows[at]
+    if complaint := diagnose_row(tokenizer, question, answer, row):
+        actual = f"row {at}, {question!r:.80} {answer}, by the {family} tokenizer"
+        shown = side_by_side(tokenizer, question, answer, row)
+        raise Refusal(f"{when}{complaint}", actual=actual, do=LOOK, shown=shown)
+
+
+def answer_in(tokenizer: Any, question: str, row: dict[str, list[int]]) -> str:
+    """The text of a row behind its question."""
+    length = sum(row["attention_mask"])
+    ids = [token for token, bit in zip(row["input_ids"], row["attention_mask"], strict=True) if bit][:length]
+    text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    if question not in text:
+        raise Refusal("a row of TokenizedDataset does not hold its question", expected=question, actual=text[:120])
+    return text.partition(question)[2].strip()
+
+
+def refuse_wrong_number(answer: str, correct: float, where: str = "") -> None:
+    """Refuse an answer's text whose number is missing, or not within 5 %."""
+    number = reference.parse(answer)
+    if number != number:
+        raise Refusal(f"{where}there is no number in the answer {answer!r:.60}: format_example must write one plain "
+                      "number between <answer> and </answer>", do="format_example(question, answer)")  # fmt: skip
+    if not reference.is_right(number, correct):
+        raise Refusal(f"{where}the answer {answer!r:.60} is not within 5 % of {correct:g}: format_example rounds too "
+                      "much", do="round to significant digits, not to decimals")  # fmt: skip
+
+
+def refuse_unless_all(found: Any, count: int, name: str) -> None:
+    """Refuse what is no list with an entry for each row."""
+    if not isinstance(found, list) or len(found) != count:
+        actual = f"{len(found)}" if isinstance(found, list) else f"{found!r}"[:80]
+        raise Refusal(f"{name} gives another number of rows than the data has: none may be dropped",
+                      expected=f"{count}", actual=actual)  # fmt: skip

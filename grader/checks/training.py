@@ -1,0 +1,199 @@
+"""homework/sft.py: a short training, watched: what reaches the model, its gradients, and what is saved.
+
+python -m grader ID.zip --only batch,gradients,trains
+"""
+
+import math
+from typing import Any
+
+import torch
+
+from grader import rubric
+from grader.adapter import CONFIG, WEIGHTS, Adapter, read_config, read_weights
+from grader.behaviour.behaviour import Behaviour
+from grader.behaviour.families import make_families
+from grader.behaviour.gradients import Example, compute_loss, compute_step, cosine, norm, read_tensors, rows_of
+from grader.behaviour.spans import IGNORE_INDEX, diagnose_row, side_by_side
+from grader.course import Course
+from grader.engine import points
+from grader.errors import Refusal
+
+LOSS_TOLERANCE = 0.02  # relative: a loss in bfloat16 is right, a loss over other tokens is not
+LEAST_COSINE = 0.9  # a mean of micro-batches' means is 0.98 and above; the supervised question, 0.3
+MOST_NORM = 3.0  # times the reference's: clipping makes it smaller, nothing right makes it larger
+LOOK = "the collator and the Trainer have to keep tokenize's labels"
+
+
+@points(rubric.BATCH)
+def test_batch(code: Behaviour, course: Course) -> None:
+    """The batch that reaches the model still has exactly tokenize's labels, and its loss is the reference's."""
+    examples = read_step(code)
+    tokenizer = course.base.tokenizer
+    for ids, labels in seen_rows(code):
+        question, answer = match(code, ids)
+        row = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels or []}
+        if labels is not None and (complaint := diagnose_row(tokenizer, question, answer, row)):
+            shown = side_by_side(tokenizer, question, answer, row)
+            raise Refusal(f"in a batch that reaches the model, {complaint}", do=LOOK, shown=shown)
+    losses = [batch.get("loss") for batch in batches_of(code)]
+    if all(isinstance(loss, float) for loss in losses):
+        refuse_other_loss(losses, compute_step(course.base.model, first_adapter(code), examples).loss)
+
+
+@points(rubric.GRADIENTS)
+def test_gradients(code: Behaviour, course: Course) -> None:
+    """The gradients of the first step are finite, not zero, only on LoRA weights, and those of the right labels."""
+    gradients = read_tensors(code.training.files.get("gradients.safetensors"))
+    examples = read_step(code)
+    if not gradients:
+        raise Refusal("no gradient reached any weight before the first optimizer step",
+                      do="call backward, and give the optimizer the LoRA weights of that model")  # fmt: skip
+    if base := sorted(name for name in gradients if "lora_" not in name):
+        raise Refusal(f"{len(base)} weights of the base model are trained, first {base[0][:80]}: only LoRA may be",
+                      do="use get_peft_model, and set requires_grad nowhere else")  # fmt: skip
+    broken = sorted(name for name, tensor in gradients.items() if not bool(torch.isfinite(tensor).all()))
+    if broken:
+        raise Refusal(f"the gradient of {broken[0][:80]} is NaN or infinite, and {len(broken) - 1} others",
+                      do="train in float32 on a CPU, bfloat16 on a GPU, never float16")  # fmt: skip
+    refuse_other_gradients(gradients, compute_step(course.base.model, first_adapter(code), examples).gradients)
+
+
+@points(rubric.TRAINS)
+def test_trains(code: Behaviour, course: Course) -> None:
+    """train_model saves an adapter in homework/sft_model whose every lora_B has moved and whose loss is lower."""
+    code.training.value("train_model")
+    files = code.training.files
+    for name in (CONFIG, WEIGHTS):
+        if name not in files:
+            raise Refusal(f"train_model came to its end, but there is no homework/{name}",
+                          do="save the adapter there: load() and the zip expect it")  # fmt: skip
+    adapter = read_weights(files[WEIGHTS], read_config(files[CONFIG]), course.base_config)
+    still = sorted(name for name, tensor in adapter.weights.items() if ".lora_B." in name and not bool(tensor.any()))
+    if still:
+        raise Refusal(f"{len(still)} of the lora_B weights have not moved, first {still[0][:80]}",
+                      do="give all LoRA weights to the optimizer")  # fmt: skip
+    examples = [example_of(course, *row) for row in expected_texts(code)]
+    before, after = (compute_loss(course.base.model, one, examples) for one in (None, adapter))
+    if not after < before:
+        raise Refusal(f"training has not lowered the loss: {before:.3f} with the base alone, {after:.3f} after",
+                      do="look at the labels first, then at the learning rate")  # fmt: skip
+    refuse_changed_base(read_tensors(files.get("after.safetensors")), course)
+
+
+def batches_of(code: Behaviour) -> list[dict[str, Any]]:
+    """The batches that reached the model before the first optimizer step."""
+    error = code.training.error("train_model")
+    found = code.training.value("batches") if not error else code.training.lines.get("batches", {}).get("value")
+    batches = [batch for batch in found if isinstance(batch, dict)] if isinstance(found, list) else []
+    if not batches:
+        code.training.value("train_model")  # where it failed, that is the cause
+        raise Refusal("train_model ended without one step of training", do="call trainer.train(), or write the loop")
+    return batches
+
+
+def seen_rows(code: Behaviour) -> list[tuple[list[int], list[int] | None]]:
+    """Ids and labels of the rows of the first step."""
+    return [row for batch in batches_of(code) for row in rows_of(batch)]
+
+
+def read_step(code: Behaviour) -> list[Example]:
+    """The rows of the first step, with the labels that they should have had."""
+    prompts, examples = prompts_of(code), []
+    for ids, _ in seen_rows(code):
+        question, _ = match(code, ids)
+        start = len(prompts[question])
+        examples.append(Example(ids, [IGNORE_INDEX] * start + ids[start:]))
+    return examples
+
+
+def prompts_of(code: Behaviour) -> dict[str, list[int]]:
+    """The ids of each question of the training data."""
+    tokenizer = make_families()["bundled"][0]
+    return {question: list(tokenizer(question)["input_ids"]) for question, _ in code.train_rows}
+
+
+def match(code: Behaviour, ids: list[int]) -> tuple[str, str]:
+    """The question with whose ids a row begins, and the text behind it.
+
+    Raises:
+        Refusal: if it begins with no question of the data, or goes on with no answer.
+    """
+    tokenizer = make_families()["bundled"][0]
+    if any(type(token) is not int or not 0 <= token < len(tokenizer) for token in ids):
+        raise Refusal("a batch with ids that the model does not have reached it")
+    prompts = prompts_of(code)
+    found = [question for question, prompt in prompts.items() if ids[: len(prompt)] == prompt]
+    if not found:
+        raise Refusal(f"the row begins with {tokenizer.decode(ids)!r:.60}, which is no question of the data: the prompt "
+                      "at inference is the question alone", do="train on the very ids that the prompt has")  # fmt: skip
+    question = max(found, key=len)
+    behind = [token for token in ids[len(prompts[question]) :] if token != tokenizer.eos_token_id]
+    return question, tokenizer.decode(behind, clean_up_tokenization_spaces=False).strip()
+
+
+def first_adapter(code: Behaviour) -> Adapter:
+    """The LoRA weights of the first step, under the names of a saved adapter."""
+    seen = read_tensors(code.training.files.get("before.safetensors"))
+    weights = {f"base_model.model.{name.replace('.default', '')}": tensor for name, tensor in seen.items()}
+    if not weights or any("lora_A" in name for name in weights) is False:
+        raise Refusal("the model that was trained has no LoRA weights", do="train what get_peft_model gives")
+    rank = next(tensor.shape[0] for name, tensor in weights.items() if "lora_A" in name)
+    targets = tuple(sorted({name.split(".lora_")[0].rpartition(".")[2] for name in weights}))
+    if not set(targets) <= set(rubric.TARGETS):
+        raise Refusal(f"LoRA on {targets} is not graded", expected=", ".join(rubric.TARGETS))
+    config = code.training.files.get(CONFIG)
+    alpha, rslora = (lambda c: (c.alpha, c.use_rslora))(read_config(config)) if config else (float(rank), False)
+    return Adapter(rank, alpha, targets, rslora, weights)
+
+
+def expected_texts(code: Behaviour) -> list[tuple[str, str]]:
+    """Question and right answer of every training row, as a text."""
+    return [(question, f"<answer>{correct:.3g}</answer>") for question, correct in code.train_rows]
+
+
+def example_of(course: Course, question: str, answer: str) -> Example:
+    """A row with right labels."""
+    tokenizer = course.base.tokenizer
+    start = len(tokenizer(question)["input_ids"])
+    ids = [*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id]
+    return Example(ids, [IGNORE_INDEX] * start + ids[start:])
+
+
+def refuse_other_loss(losses: list[float], wanted: float) -> None:
+    """Refuse a loss that is not the reference's, as a sum over micro-batches or as their mean."""
+    whole = (sum(losses), sum(losses) / len(losses))
+    if not any(abs(loss - wanted) <= LOSS_TOLERANCE * wanted for loss in whole):
+        raise Refusal(f"the loss of the first batch is {whole[1]:.4f}, and over its answers alone it is {wanted:.4f}",
+                      expected=f"{wanted:.4f}", actual=f"{whole[1]:.4f}", do=LOOK)  # fmt: skip
+
+
+def refuse_other_gradients(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    """Refuse gradients that are zero, or do not point where the reference's point, or are far longer."""
+    moving = {name: tensor for name, tensor in wanted.items() if "lora_B" in name}
+    if missing := sorted(
+        name for name, tensor in moving.items() if getattr(found.get(name), "shape", 0) != tensor.shape
+    ):
+        raise Refusal(f"no gradient reached {missing[0][:80]}, nor {len(missing) - 1} other LoRA weights",
+                      do="with activation checkpointing: model.enable_input_require_grads()")  # fmt: skip
+    size, right = norm({name: found[name] for name in moving}), norm(moving)
+    if size == 0:
+        raise Refusal("every gradient is exactly zero: nothing is learned", expected=f"a norm of {right:.3g}",
+                      actual="0", do="look at the labels: are they all -100?")  # fmt: skip
+    angle = cosine(found, moving)
+    if not angle >= LEAST_COSINE or math.isnan(angle):
+        raise Refusal(f"the gradients are not those of the answers' tokens: their cosine with them is {angle:.2f}",
+                      expected=f"at least {LEAST_COSINE}", actual=f"{angle:.3f}", do=LOOK)  # fmt: skip
+    if size > MOST_NORM * right:
+        raise Refusal(f"the gradients are {size / right:.3g} times as long as they should be",
+                      expected=f"a norm of at most {right:.3g}", actual=f"{size:.3g}",
+                      do="take the mean of the loss over the supervised tokens")  # fmt: skip
+
+
+def refuse_changed_base(after: dict[str, torch.Tensor], course: Course) -> None:
+    """Refuse a training that changed the base model itself."""
+    base = dict(course.base.model.named_parameters())
+    seen = {name.replace(".base_layer", ""): tensor for name, tensor in after.items() if "lora_" not in name}
+    changed = sorted(name for name in set(seen) & set(base) if not torch.equal(seen[name], base[name].detach()))
+    if changed:
+        raise Refusal(f"training changed {len(changed)} weights of the base model, first {changed[0][:80]}",
+                      do="train LoRA weights only: the base is the same for everybody")  # fmt: skip

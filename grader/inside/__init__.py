@@ -1,0 +1,1 @@
+"""The far side of the border: what runs in the sandbox, beside a submission. It imports nothing of the grader."""

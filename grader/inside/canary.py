@@ -1,0 +1,61 @@
+"""Tries everything that the sandbox must prevent, before any submission runs in it; grader/isolation.py judges.
+
+Each attempt is an ordinary line of Python, as a submission would write it.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def attempt(targets: dict[str, Any]) -> dict[str, str]:
+    """What happened at each attempt: "done", or the error that stopped it.
+
+    Args:
+        targets: files, ports and processes of the grader that must be out of reach.
+    """
+    attempts: dict[str, Callable[[], Any]] = {
+        "read the answers": lambda: Path(targets["secret"]).read_bytes(),
+        "read the grader": lambda: Path(targets["grader"]).read_bytes(),
+        "write outside": lambda: Path(targets["outside"]).write_text("canary"),
+        "connect by TCP": lambda: socket.create_connection(("127.0.0.1", targets["tcp"]), timeout=1).close(),
+        "send by UDP": lambda: send(targets["udp"]),
+        "signal the parent": lambda: os.kill(os.getppid(), signal.SIGCONT),
+        "signal the grader": lambda: os.kill(targets["pid"], signal.SIGCONT),
+        "read the parent's memory": lambda: Path(f"/proc/{os.getppid()}/mem").open("rb").close(),
+        "read the parent's environment": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
+        "start a program": lambda: subprocess.run([sys.executable, "-c", ""], check=True, timeout=10),
+        "fork": fork,
+        "take 64 GiB": lambda: bytearray(64 << 30),
+        "write inside": lambda: Path("out/inside").write_text("canary"),
+        "start a thread": lambda: threading.Thread(target=int).start(),
+    }
+    return {name: outcome_of(function) for name, function in attempts.items()}
+
+
+def outcome_of(function: Callable[[], Any]) -> str:
+    """ "done", or the error."""
+    try:
+        function()
+        return "done"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:200]
+
+
+def send(port: int) -> None:
+    """One packet."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
+        connection.sendto(b"canary", ("127.0.0.1", port))
+
+
+def fork() -> None:
+    """A second process that ends at once."""
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)

@@ -1,0 +1,129 @@
+"""The jobs: what a submission's code is asked to do, one function a job. See worker.py for how it answers.
+
+The names and signatures used here are the contract of the homework (README, Your task); nothing else is assumed.
+"""
+
+import inspect
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoTokenizer
+from worker import Job
+
+LONGEST_DATASET = 2000
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def answering(job: Job) -> None:
+    """parse_answer, generate, batched_generate and answer of homework.base_llm."""
+    base_llm, inputs = job.use("base_llm"), job.inputs
+    llm = job.record("BaseLLM()", base_llm.BaseLLM)
+    if llm is None:
+        return
+    job.record("parse_answer", lambda: [llm.parse_answer(text) for text in inputs["texts"]])
+    job.record("format_prompt", lambda: [llm.format_prompt(question) for question in inputs["prompts"]])
+    job.record("generate", lambda: [llm.generate(prompt) for prompt in inputs["prompts"]])
+    job.record("batched_generate", lambda: llm.batched_generate(list(inputs["prompts"])))
+    few = inputs["prompts"][:2]
+    for count in (1, 3):
+        job.record(f"batched_generate n={count}", lambda count=count: sample(llm, few, count))
+    scripted = job.record("BaseLLM(checkpoint)", lambda: base_llm.BaseLLM(str(job.folder / "in" / "scripted")))
+    if scripted is None:
+        return
+    questions = inputs["questions"]
+    job.record("format_prompt of questions", lambda: [scripted.format_prompt(question) for question in questions])
+    job.record("answer", lambda: scripted.answer(*questions))
+
+
+def sample(llm: Any, prompts: list[str], count: int) -> Any:
+    """Several texts for each prompt, at temperature 1."""
+    return llm.batched_generate(list(prompts), num_return_sequences=count, temperature=1.0)
+
+
+def labels(job: Job) -> None:
+    """format_example, tokenize and TokenizedDataset of homework.sft."""
+    sft, inputs = job.use("sft"), job.inputs
+    job.record("format_example", lambda: [sft.format_example(*row) for row in inputs["numbers"]])
+    for family in inputs["families"]:
+        tokenizer = AutoTokenizer.from_pretrained(job.folder / "in" / family)
+        job.record(f"tokenize {family}", lambda t=tokenizer: [sft.tokenize(t, *row) for row in inputs["rows"]])
+    base_llm = job.use("base_llm")
+    llm = job.record("BaseLLM()", base_llm.BaseLLM)
+    if llm is None:
+        return
+    job.record("generate", lambda: llm.batched_generate([question for question, _ in inputs["rows"]][:4]))
+    job.record("tokenize later", lambda: [sft.tokenize(llm.tokenizer, *row) for row in inputs["rows"]])
+    data = job.use("data")
+    dataset = job.record("Dataset", lambda: data.Dataset("train"))
+    if dataset is not None:
+        tokenizer = AutoTokenizer.from_pretrained(job.folder / "data" / "base_model")
+        job.record("TokenizedDataset", lambda: rows_of(sft.TokenizedDataset(tokenizer, dataset, sft.format_example)))
+
+
+def rows_of(dataset: Any) -> list:
+    """The rows of a dataset."""
+    return [dataset[index] for index in range(min(len(dataset), LONGEST_DATASET))]
+
+
+def training(job: Job) -> None:
+    """train_model of homework.sft on a few rows, watched from outside of it."""
+    import spy
+
+    watched = spy.Spy()
+    sft = job.use("sft")
+    job.record("train_model", lambda: call(sft.train_model, job))
+    job.record("batches", lambda: watched.batches)
+    save(job, "gradients", watched.gradients)
+    save(job, "before", watched.before)
+    save(job, "after", watched.after())
+
+
+def call(train_model: Callable, job: Job) -> Any:
+    """train_model with its defaults; where it asks for a folder, the one that load() and the zip expect."""
+    needed = [
+        name
+        for name, parameter in inspect.signature(train_model).parameters.items()
+        if parameter.default is parameter.empty and parameter.kind not in VARIABLE
+    ]
+    return train_model(**{name: str(job.folder / "homework" / "sft_model") for name in needed if "dir" in name})
+
+
+def loading(job: Job) -> None:
+    """load of homework.sft: with an adapter of the course's in place, and then without one."""
+    sft = job.use("sft")
+    logits = job.record("load", lambda: logits_of(sft.load(), job.inputs["ids"]))
+    if isinstance(logits, torch.Tensor):
+        save(job, "logits", {"logits": logits})
+    shutil.rmtree(job.folder / "homework" / "sft_model")
+    job.record("load without an adapter", lambda: type(sft.load()).__name__)
+
+
+def logits_of(llm: Any, rows: list[list[int]]) -> torch.Tensor:
+    """The logits of the last position of each row of ids, (rows, vocabulary)."""
+    with torch.no_grad():
+        return torch.stack([llm.model(input_ids=torch.tensor([ids])).logits[0, -1].float() for ids in rows])
+
+
+def agreeing(job: Job) -> None:
+    """load().answer with the submission's own adapter."""
+    sft = job.use("sft")
+    job.record("answer", lambda: sft.load().answer(*job.inputs["questions"]))
+
+
+def save(job: Job, name: str, tensors: dict[str, torch.Tensor]) -> None:
+    """Write tensors as safetensors, each with memory of its own."""
+    job.stage(f"writing {name}")
+    kept = {key: tensor.detach().float().cpu().clone().contiguous() for key, tensor in tensors.items()}
+    save_file(kept, job.folder / "out" / f"{name}.safetensors")
+
+
+JOBS: dict[str, Callable[[Job], None]] = {
+    "answering": answering,
+    "labels": labels,
+    "training": training,
+    "loading": loading,
+    "agreeing": agreeing,
+}

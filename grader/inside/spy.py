@@ -1,0 +1,69 @@
+"""Watches a training from below: the batches that reach the model, and the gradients at the first optimizer step.
+
+It hooks what every training must call, the model's forward and an optimizer's step, so it sees the Trainer and a loop
+written by hand alike. What it notes is data for the grader, which computes the same again and compares.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from transformers import LlamaForCausalLM
+
+NOTED = ("input_ids", "attention_mask", "labels", "shift_labels", "logits_to_keep")
+
+
+class Spy:
+    """What one training showed: `batches` and `gradients` of its first step, its weights before and after."""
+
+    def __init__(self) -> None:
+        self.batches: list[dict[str, Any]] = []
+        self.gradients: dict[str, torch.Tensor] = {}
+        self.before: dict[str, torch.Tensor] = {}
+        self.model: torch.nn.Module | None = None
+        self.stepped = False
+        self.forward = LlamaForCausalLM.forward
+        LlamaForCausalLM.forward = self.watch_forward()
+        register_optimizer_step_pre_hook(self.watch_step)
+        # Without it, the gradients of an honest training would be random, and could not be compared.
+        torch.nn.Dropout.forward = lambda module, values: values
+
+    def watch_forward(self) -> Any:
+        """A forward that notes its batch, as long as no optimizer step was taken and gradients are computed."""
+        original, spy = self.forward, self
+
+        @functools.wraps(original)  # the Trainer reads its signature
+        def forward(model: LlamaForCausalLM, *arguments: Any, **options: Any) -> Any:
+            output = original(model, *arguments, **options)
+            if not spy.stepped and torch.is_grad_enabled() and model.training:
+                spy.note(model, arguments, options, output)
+            return output
+
+        return forward
+
+    def note(self, model: torch.nn.Module, arguments: tuple, options: dict[str, Any], output: Any) -> None:
+        """Keep what went into forward, and the loss that came out."""
+        if self.model is not model:
+            self.model, self.batches = model, []
+        given = {name: options[name] for name in NOTED if options.get(name) is not None}
+        if arguments and "input_ids" not in given:
+            given["input_ids"] = arguments[0]
+        noted = {name: value.tolist() for name, value in given.items() if isinstance(value, torch.Tensor)}
+        loss = getattr(output, "loss", None)
+        self.batches.append({**noted, "loss": None if loss is None else float(loss.detach())})
+
+    def watch_step(self, optimizer: Any, *_: Any) -> None:
+        """At the first step: every gradient that there is, and the LoRA weights that it belongs to."""
+        if self.stepped or self.model is None:
+            return
+        self.stepped = True
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is not None:
+                self.gradients[name] = parameter.grad.detach().clone()
+            if "lora_" in name:
+                self.before[name] = parameter.detach().clone()
+
+    def after(self) -> dict[str, torch.Tensor]:
+        """All weights at the end, without the tied second name of one."""
+        return {} if self.model is None else dict(self.model.named_parameters())

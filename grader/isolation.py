@@ -1,0 +1,151 @@
+"""How strangers' code is kept in: the tiers, the command that starts each, and the canary that proves one.
+
+    python -m grader ID.zip --sandbox bubblewrap
+
+bubblewrap: own namespaces for files, processes and network; landlock: Landlock, seccomp and limits in the process,
+with a user of its own where we are root, which works inside an unprivileged container too; none: only limits of time.
+Both tiers confine the job itself by grader/inside/confine.py. SECURITY.md says what bounds what.
+"""
+
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from grader.errors import GraderFault
+
+INSIDE = Path(__file__).resolve().parent / "inside"
+MUST_WORK = ("write inside", "start a thread")
+FIRST_UID = 60_000  # above every account of a person or a service, within what a container maps
+
+
+class Tier(StrEnum):
+    """The strength of the isolation, best first."""
+
+    BUBBLEWRAP = "bubblewrap"
+    LANDLOCK = "landlock"
+    NONE = "none"
+
+
+def why_not(tier: Tier) -> str:
+    """Why a tier can't even be tried on this machine; nothing if it can."""
+    if tier is Tier.NONE:
+        return ""
+    if sys.platform != "linux":
+        return f"{sys.platform} has no Landlock and no namespaces"
+    try:
+        import pyseccomp  # noqa: F401 (it loads libseccomp)
+    except (ImportError, RuntimeError, OSError) as error:
+        return f"libseccomp can't be used ({error}): install libseccomp2"
+    if tier is Tier.BUBBLEWRAP and not shutil.which("bwrap"):
+        return "bwrap is not installed: install bubblewrap"
+    if tier is Tier.LANDLOCK:
+        from grader.inside.confine import landlock_abi
+
+        return "" if landlock_abi() else "this kernel has no Landlock"
+    return ""
+
+
+def readable_paths() -> list[str]:
+    """What a job has to read: Python with its packages, the system's libraries, and the far side's own files."""
+    torch = importlib.util.find_spec("torch")
+    if torch is None or torch.origin is None:
+        raise GraderFault("torch is not installed: pip install -r requirements.txt")
+    packages = Path(torch.origin).parents[1]
+    wanted = [sys.prefix, sys.base_prefix, str(packages), os.path.dirname(os.path.realpath(sys.executable))]
+    wanted += ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", str(INSIDE)]
+    found = [path for path in dict.fromkeys(wanted) if os.path.exists(path)]
+    return [path for path in found if not any(path.startswith(f"{other}/") for other in found)]
+
+
+def own_user(tier: Tier, work: Path) -> int | None:
+    """A user for the job alone, where we may choose one and it could read what it needs; else None."""
+    if tier is not Tier.LANDLOCK or os.geteuid() != 0:
+        return None
+    return FIRST_UID + os.getpid() % 5000 if all(map(is_public, (*readable_paths(), str(work.parent)))) else None
+
+
+def is_public(path: str) -> bool:
+    """Whether any user may read a file or a folder, by its mode and those of all folders above it."""
+    whole = Path(path).resolve()
+    return all(parent.stat().st_mode & 0o001 for parent in whole.parents) and bool(whole.stat().st_mode & 0o004)
+
+
+def command(tier: Tier, work: Path) -> list[str]:
+    """The command line of the parent process of the jobs, whose folders are below `work`."""
+    python = [sys.executable, "-I", "-B", str(INSIDE / "parent.py")]
+    if tier is not Tier.BUBBLEWRAP:
+        return python
+    binds = [part for path in readable_paths() for part in ("--ro-bind", path, path)]
+    alone = ["--unshare-user", "--unshare-all", "--new-session", "--cap-drop", "ALL", "--hostname", "grader"]
+    base = ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"]
+    return ["bwrap", *alone, *base, *binds, "--bind", str(work), str(work), "--chdir", str(work), "--", *python]
+
+
+@contextmanager
+def targets(work: Path) -> Iterator[dict[str, Any]]:
+    """Things of the grader that a canary has to fail to reach: files beside its folder, ports, and this process."""
+    secret, outside = work.with_name(f"{work.name}.secret"), work.with_name(f"{work.name}.outside")
+    with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        for listener in (tcp, udp):
+            listener.bind(("127.0.0.1", 0))
+        tcp.listen()
+        udp.setblocking(False)
+        secret.write_text("the answers")
+        secret.chmod(0o644)
+        try:
+            yield {
+                "secret": str(secret),
+                "outside": str(outside),
+                "grader": str(INSIDE.with_name("reference.py")),
+                "tcp": tcp.getsockname()[1],
+                "udp": udp.getsockname()[1],
+                "pid": os.getpid(),
+            }
+        finally:
+            secret.unlink(missing_ok=True)
+            outside.unlink(missing_ok=True)
+
+
+def leaks(found: dict[str, str]) -> list[str]:
+    """What a canary could do and must not, or could not and must.
+
+    Raises:
+        GraderFault: if it tried nothing: a canary that does not sing proves nothing.
+    """
+    if len(found) <= len(MUST_WORK):
+        raise GraderFault("the canary of the sandbox gave no answer")
+    return [
+        f"{name}: {'was possible' if outcome == 'done' else outcome}"
+        for name, outcome in found.items()
+        if (outcome == "done") is not (name in MUST_WORK)
+    ]
+
+
+def choose(wanted: str, required: bool, try_tier: Callable[[Tier], str]) -> tuple[Tier, dict[str, str]]:
+    """The best tier that holds here, and why each better one does not.
+
+    Args:
+        wanted: a tier by name, or "auto".
+        required: whether `none` is no choice.
+        try_tier: proves a tier; gives what is wrong with it, or nothing.
+
+    Raises:
+        GraderFault: if no tier that may be used holds.
+    """
+    tiers = [Tier(wanted)] if wanted != "auto" else list(Tier)
+    refused: dict[str, str] = {}
+    for tier in tiers:
+        if required and tier is Tier.NONE:
+            continue
+        if not (reason := why_not(tier) or try_tier(tier)):
+            return tier, refused
+        refused[str(tier)] = reason
+    reasons = "; ".join(f"{tier}: {reason}" for tier, reason in refused.items()) or "none isolates nothing"
+    raise GraderFault(f"no sandbox holds here ({reasons}): nothing of a stranger is run without one")

@@ -1,0 +1,332 @@
+"""Runs jobs of a submission's code beyond the border, one at a time, and gives back what they wrote, as bytes.
+
+    with Sandbox.open("auto", required=True) as sandbox:
+        outcome = sandbox.run("labels", files, inputs)
+
+One process in the sandbox imports the libraries once and forks a confined child for each job, in a folder that is new
+each time and gone after. Nothing that the child says decides: the grader reads bytes and computes for itself.
+"""
+
+import json
+import os
+import select
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from grader import isolation, rubric
+from grader.errors import GraderFault
+from grader.isolation import Tier
+
+PRELOADED = (
+    "torch", "numpy", "safetensors.torch", "transformers", "peft", "tokenizers", "tqdm", "accelerate",
+    "transformers.models.llama.modeling_llama", "transformers.models.auto.modeling_auto", "transformers.trainer",
+    "transformers.generation.utils", "peft.tuners.lora", "pyseccomp",
+)  # fmt: skip
+MIB = 1 << 20
+LIMITS = {
+    "memory": 6 << 30,
+    "cpu": 300,
+    "file": 64 * MIB,
+    "files": 256,
+    "threads": 256,
+    "entries": 2000,
+    "disk": 256 * MIB,
+}
+GRACE = 20  # seconds after a job's limit, at which its parent is taken for dead
+NAME = "grader-job-"  # of the folder in the temporary directory, followed by our process id
+
+
+class Outcome(NamedTuple):
+    """What became of a job: how it ended ("exit 0", "signal SIGSEGV", "time", …), its files, and what it printed."""
+
+    ended: str
+    files: dict[str, bytes]
+    output: str
+    seconds: float
+
+
+class Sandbox:
+    """A tier of isolation with its process; made by `open`, used as a context manager.
+
+    Args:
+        tier: how the jobs are isolated.
+        refused: why each better tier is not used here.
+    """
+
+    def __init__(self, tier: Tier, refused: dict[str, str] | None = None) -> None:
+        self.tier, self.refused = tier, refused or {}
+        self.process: subprocess.Popen | None = None
+        self.loading = False
+        self.count = 0
+        remove_stale()
+        self.work = Path(tempfile.mkdtemp(prefix=f"{NAME}{os.getpid()}-")).resolve()
+        self.work.chmod(0o711)
+        self.uid = isolation.own_user(tier, self.work)
+
+    @classmethod
+    def open(cls, wanted: str = "auto", required: bool = False) -> "Sandbox":
+        """The best sandbox that this machine has, proved by its canary, its libraries being loaded meanwhile.
+
+        Raises:
+            GraderFault: if none holds, and `required` or `wanted` leave no other.
+        """
+        made: dict[Tier, Sandbox] = {}
+
+        def try_tier(tier: Tier) -> str:
+            made[tier] = cls(tier)
+            if reason := made[tier].prove():
+                made[tier].close()
+            return reason
+
+        tier, refused = isolation.choose(wanted, required, try_tier)
+        made[tier].refused = refused
+        made[tier].preload()
+        return made[tier]
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def describe(self) -> dict[str, Any]:
+        """What every result says of the isolation that it was made in."""
+        return {"tier": str(self.tier), "own user": self.uid is not None, "not used": self.refused}
+
+    def prove(self) -> str:
+        """Run the canary; what it could do and must not, or why the tier did not start."""
+        if self.tier is Tier.NONE:
+            return ""
+        with isolation.targets(self.work) as targets:
+            try:
+                outcome = self.run("canary", {}, {"inputs.json": json.dumps(targets).encode()}, seconds=20)
+                found = [line["value"] for line in read_lines(outcome.files) if "value" in line]
+                return "; ".join(isolation.leaks(found[0] if found else {}))
+            except GraderFault as fault:
+                return str(fault)
+
+    def preload(self) -> None:
+        """Have the libraries imported, while the grader does something else."""
+        if not self.loading and not (self.process and self.process.poll() is not None):
+            self.send({"preload": [name for name in PRELOADED if self.tier is not Tier.NONE or name != "pyseccomp"]})
+            self.loading = True
+
+    def run(self, job: str, code: dict[str, bytes], inputs: dict[str, bytes], seconds: float = 60) -> Outcome:
+        """Run one job on a submission's files.
+
+        Args:
+            job: its name in grader/inside/jobs.py.
+            code: files by their path in the job's folder.
+            inputs: files for its folder `in`.
+            seconds: of wall clock, after which it is killed.
+
+        Raises:
+            GraderFault: if the sandbox itself fails.
+        """
+        folder = self.work / f"job-{self.count}"
+        self.count += 1
+        try:
+            lay_out(folder, code, inputs, self.uid)
+            self.wait_for_libraries()
+            answer = self.ask(self.request(job, folder, seconds), seconds + GRACE)
+            output = read_file(folder / "out", "output.txt", 100_000)[0].decode(errors="replace")
+            return Outcome(answer["ended"], read_files(folder), output, answer["seconds"])
+        except (OSError, KeyError, ValueError) as error:
+            self.stop()
+            raise GraderFault(f"the sandbox failed ({type(error).__name__}: {error})") from error
+        finally:
+            remove(folder)
+
+    def request(self, job: str, folder: Path, seconds: float) -> dict[str, Any]:
+        """What the parent needs to know of a job."""
+        return {
+            "job": job,
+            "folder": str(folder),
+            "limits": {**LIMITS, "seconds": seconds},
+            "confined": self.tier is not Tier.NONE,
+            "fork": os.name == "posix" and os.uname().sysname == "Linux",
+            "uid": self.uid,
+            "readable": isolation.readable_paths(),
+            "environment": environment(folder),
+        }
+
+    def wait_for_libraries(self) -> None:
+        """Wait until the libraries are imported, if that was asked for."""
+        if self.loading:
+            self.loading = False
+            self.receive(120)
+
+    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """One request and its answer. Where a parent can't fork, it has ended after the last: a new one is started."""
+        self.send(request)
+        answer = self.receive(seconds)
+        if not request["fork"]:
+            self.stop()
+        return answer
+
+    def send(self, request: dict[str, Any]) -> None:
+        """Write one request, to a parent that is started if there is none."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+        assert self.process is not None and self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise GraderFault(f"the sandbox {self.tier} did not start: {self.complaint()}") from None
+
+    def receive(self, seconds: float) -> dict[str, Any]:
+        """The answer of the parent.
+
+        Raises:
+            GraderFault: if there is none in time; its processes are gone then.
+        """
+        assert self.process is not None and self.process.stdout is not None
+        deadline, line = time.monotonic() + seconds, b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            part = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            if not part:
+                complaint = self.complaint()
+                raise GraderFault(f"the sandbox {self.tier} gave no answer: {complaint}")
+            line += part
+        return json.loads(line)
+
+    def complaint(self) -> str:
+        """The last line that a failed parent printed; it is stopped."""
+        self.stop()
+        said = (self.work / "parent.txt").read_text(errors="replace").strip().splitlines()
+        return said[-1][:300] if said else "it said nothing"
+
+    def start(self) -> None:
+        """Start the parent; it inherits nothing of our environment."""
+        threads = str(min(2, os.cpu_count() or 1))
+        clean = {"PATH": os.defpath, "OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads, "GOMP_SPINCOUNT": "2000"}
+        clean |= {"HF_HUB_OFFLINE": "1", "HOME": str(self.work), "TMPDIR": str(self.work)}
+        clean |= {name: os.environ[name] for name in ("SYSTEMROOT", "PATHEXT") if name in os.environ}  # Windows
+        with (self.work / "parent.txt").open("wb") as said:
+            self.process = subprocess.Popen(
+                isolation.command(self.tier, self.work),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=clean, cwd=self.work,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def stop(self) -> None:
+        """Let the parent end by closing its pipe, and kill it if it does not."""
+        process, self.process, self.loading = self.process, None, False
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def close(self) -> None:
+        """End the process and delete the folder."""
+        self.stop()
+        remove(self.work)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The environment of a job: nothing of ours."""
+    return {
+        "PATH": os.defpath, "LANG": "C.UTF-8", "USER": "student", "LOGNAME": "student", "HOME": str(folder / "tmp"),
+        "TMPDIR": str(folder / "tmp"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "MPLBACKEND": "agg",
+        "HOMEWORK_DEBUG": "1", "GOMP_SPINCOUNT": "2000",
+    }  # fmt: skip
+
+
+def lay_out(folder: Path, code: dict[str, bytes], inputs: dict[str, bytes], uid: int | None) -> None:
+    """Make a job's folder. The names were proved when the submission was opened."""
+    for name in ("homework", "data", "in", "out", "tmp", "runs"):
+        (folder / name).mkdir(parents=True)
+    for name, content in {**code, **{f"in/{name}": content for name, content in inputs.items()}}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    if uid is not None:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, uid, uid, follow_symlinks=False)
+
+
+def read_lines(files: dict[str, bytes]) -> list[dict[str, Any]]:
+    """The lines of results.jsonl that are JSON objects with a name; a submission may have written others."""
+    lines = []
+    for line in files.get("results.jsonl", b"").splitlines():
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and isinstance(found.get("name"), str):
+            lines.append(found)
+    return lines
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """What a job left in `out`, and the adapter that it saved: regular files of known names, never through a link."""
+    names = ("results.jsonl", "stage", *(f"{n}.safetensors" for n in ("gradients", "before", "after", "logits")))
+    found = {name: read_file(folder / "out", name, rubric.ZIP_BYTES) for name in names}
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        found[f"sft_model/{name}"] = read_file(folder / "homework" / "sft_model", name, rubric.ZIP_BYTES)
+    return {name: content for name, (content, exists) in found.items() if exists}
+
+
+def read_file(folder: Path, name: str, most: int) -> tuple[bytes, bool]:
+    """The first `most` bytes of a regular file, and whether there is one; links and pipes are none."""
+    if any(part.is_symlink() for part in (folder, folder.parent)):
+        return b"", False
+    try:
+        opened = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return b"", False
+    with os.fdopen(opened, "rb") as file:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            return b"", False
+        return file.read(most), True
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder, also where a job closed parts of it to us."""
+
+    def reopen(function: Any, path: str, _: Any) -> None:
+        try:
+            for closed in (os.path.dirname(path), path):
+                if not os.path.islink(closed):
+                    os.chmod(closed, 0o700)
+            function(path)
+        except OSError:  # gone already, or another user's: what is left is seen by the next remove_stale
+            return
+
+    shutil.rmtree(folder, onerror=reopen)
+
+
+def remove_stale() -> None:
+    """Delete what a grader that was killed has left in the temporary directory."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{NAME}*-*"):
+        owner = folder.name.removeprefix(NAME).partition("-")[0]
+        if folder.is_dir() and owner.isdigit() and not is_running(int(owner)):
+            remove(folder)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of that number exists."""
+    try:
+        os.kill(pid, 0)
+        return True
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
