@@ -124,7 +124,7 @@ def match(code: Behaviour, ids: list[int]) -> tuple[str, str]:
     prompts = prompts_of(code)
     found = [question for question, prompt in prompts.items() if ids[: len(prompt)] == prompt]
     if not found:
-        raise Refusal(f"the row begins with {tokenizer.decode(ids)!r:.60}, which is no question of the data: the prompt "
+        raise Refusal(f"the row begins with {tokenizer.decode(ids)!r:.60}, no question of the data: the prompt "
                       "at inference is the question alone", do="train on the very ids that the prompt has")  # fmt: skip
     question = max(found, key=len)
     behind = [token for token in ids[len(prompts[question]) :] if token != tokenizer.eos_token_id]

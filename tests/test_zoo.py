@@ -1,0 +1,78 @@
+"""Every submission of the zoo gets its verdict, and its first line names the true cause.
+
+python -m pytest tests/test_zoo.py -k "A3"
+"""
+
+import os
+import re
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+
+from grader.course import Course
+from grader.engine import FILES
+from grader.grade import grade
+from grader.report import console
+from grader.result import Result, State
+from grader.sandbox import Sandbox
+from homework.checkpoint import ROOT
+from tests import zips
+from tests.submissions import ZOO
+
+QUESTIONS = {"hidden_questions": 40, "novel_questions": 10}
+KEPT: dict[str, object] = {}  # of a worker process: what all its submissions share, as in a class
+
+
+def start_worker() -> None:
+    """Base model and sandbox, once for each of the two processes."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    KEPT["course"], KEPT["sandbox"] = Course(**QUESTIONS), Sandbox.open("auto")
+
+
+def grade_one(path) -> Result:
+    """The result of one zip of the zoo."""
+    return grade(path, KEPT["course"], KEPT["sandbox"])
+
+
+@pytest.fixture(scope="session")
+def reference_files(files) -> dict[str, bytes]:
+    """The reference: homework/ as it is, and the session's trained adapter."""
+    return {**{path.name: path.read_bytes() for path in sorted((ROOT / "homework").glob("*.py"))}, **files}
+
+
+@pytest.fixture(scope="session")
+def zoo(request, reference_files, tmp_path_factory) -> dict[str, Future]:
+    """The results of all wanted submissions, on their way."""
+    folder = tmp_path_factory.mktemp("zoo")
+    wanted = {item.callspec.params["name"] for item in request.session.items if "zoo" in item.fixturenames}
+    with ProcessPoolExecutor(2, get_context("spawn"), start_worker) as pool:
+        results = {}
+        for number, (name, recipe) in enumerate(ZOO.items()):
+            if name in wanted | {"the reference"}:
+                path = folder / f"{number}.zip"
+                zips.good(path, recipe.make(reference_files))
+                results[name] = pool.submit(grade_one, path)
+        yield results
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_verdict_is_right(zoo, name):
+    recipe, result, reference = ZOO[name], zoo[name].result(), zoo["the reference"].result()
+    assert not result.is_fault, console.render(result, show_traceback=True)
+    failing = [check for check in result.checks if check.state not in (State.PASSED, State.PARTIAL, State.SKIPPED)]
+    shown = console.render(result, show_traceback=True)
+    assert {check.name for check in failing} == set(recipe.failing.split()), shown
+    assert all(check.state in recipe.states and check.cause for check in failing), shown
+    if recipe.phrase:
+        assert re.search(recipe.phrase, failing[0].cause), shown
+    full = {check.name: check.score for check in reference.checks}
+    assert all(
+        check.score == full[check.name] for check in result.checks if check.state in (State.PASSED, State.PARTIAL)
+    )
+    assert "Traceback" not in console.render(result)
+
+
+def test_every_check_has_a_submission_that_fails_it():
+    names = {name for path in FILES for name in re.findall(r"^def test_(\w+)", path.read_text(), re.MULTILINE)}
+    assert names == {name for recipe in ZOO.values() for name in recipe.failing.split()}
