@@ -23,6 +23,7 @@ from grader.errors import Refusal
 from grader.grade import grade
 from grader.report import console
 from grader.report.text import plain
+from grader.sandbox import Sandbox
 from grader.submission import open_submission
 
 NEEDED = ("__init__.py", "base_llm.py", "data.py", "sft.py", CONFIG, WEIGHTS)
@@ -79,7 +80,8 @@ def bundle(folder: Path, target: Path) -> int:
     scratch = target.with_name(f".{target.name}-{os.getpid()}")
     try:
         write_zip(scratch, files)
-        result = grade(scratch, Course(), name=target.name)
+        with Sandbox.open() as sandbox:
+            result = grade(scratch, Course(), sandbox, name=target.name)
         print(console.render(result, sys.stdout.isatty() and "NO_COLOR" not in os.environ))
         states = {check.name: check.state for check in result.checks}
         if result.is_fault or any(states.get(name) != "passed" for name in SOUND):

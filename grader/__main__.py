@@ -10,6 +10,7 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -130,7 +131,8 @@ def write(path: Path, content: str) -> bool:
 
 
 def run() -> int:
-    """As `main`; Ctrl-C is said in one line."""
+    """As `main`; Ctrl-C is said in one line, and a request to end still closes the sandbox."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return main()
     except KeyboardInterrupt:

@@ -46,6 +46,8 @@ def grade(
     try:
         submission = open_submission(path)
         notes, digest = [*notes, *submission.notes], submission.sha256
+        if sandbox:
+            sandbox.preload()  # while the weights are graded
         checks = run_checks({"submission": submission, "course": course, "sandbox": sandbox}, only)
     except Refusal as refusal:
         title = "The submission can be opened."

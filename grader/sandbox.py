@@ -62,7 +62,7 @@ class Sandbox:
     def __init__(self, tier: Tier, refused: dict[str, str] | None = None) -> None:
         self.tier, self.refused = tier, refused or {}
         self.process: subprocess.Popen | None = None
-        self.loading = False
+        self.loading = self.loaded = False
         self.count = 0
         remove_stale()
         self.work = Path(tempfile.mkdtemp(prefix=f"{NAME}{os.getpid()}-")).resolve()
@@ -71,7 +71,7 @@ class Sandbox:
 
     @classmethod
     def open(cls, wanted: str = "auto", required: bool = False) -> "Sandbox":
-        """The best sandbox that this machine has, proved by its canary, its libraries being loaded meanwhile.
+        """The best sandbox that this machine has, proved by its canary.
 
         Raises:
             GraderFault: if none holds, and `required` or `wanted` leave no other.
@@ -86,7 +86,6 @@ class Sandbox:
 
         tier, refused = isolation.choose(wanted, required, try_tier)
         made[tier].refused = refused
-        made[tier].preload()
         return made[tier]
 
     def __enter__(self) -> "Sandbox":
@@ -113,7 +112,7 @@ class Sandbox:
 
     def preload(self) -> None:
         """Have the libraries imported, while the grader does something else."""
-        if not self.loading and not (self.process and self.process.poll() is not None):
+        if not self.loading and not self.loaded:
             self.send({"preload": [name for name in PRELOADED if self.tier is not Tier.NONE or name != "pyseccomp"]})
             self.loading = True
 
@@ -161,6 +160,7 @@ class Sandbox:
         if self.loading:
             self.loading = False
             self.receive(120)
+            self.loaded = True
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """One request and its answer. Where a parent can't fork, it has ended after the last: a new one is started."""
@@ -219,7 +219,8 @@ class Sandbox:
 
     def stop(self) -> None:
         """Let the parent end by closing its pipe, and kill it if it does not."""
-        process, self.process, self.loading = self.process, None, False
+        process, self.process = self.process, None
+        self.loading = self.loaded = False
         if process is None:
             return
         for pipe in (process.stdin, process.stdout):

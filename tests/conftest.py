@@ -15,9 +15,10 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from grader.course import Course
 from grader.grade import grade
 from grader.result import Result
+from grader.sandbox import Sandbox
 from homework import runs
 from homework.base_llm import BaseLLM
-from homework.checkpoint import BUNDLED
+from homework.checkpoint import BUNDLED, ROOT
 from homework.cli import run
 from homework.data import Dataset
 from homework.sft import TokenizedDataset, format_example, train_model
@@ -114,11 +115,18 @@ def files(trained) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="session")
-def graded(files, tmp_path_factory) -> list[Result]:
+def reference_files(files) -> dict[str, bytes]:
+    """The reference as it is handed in: the Python files of homework/, and the session's trained adapter."""
+    return {**{path.name: path.read_bytes() for path in sorted((ROOT / "homework").glob("*.py"))}, **files}
+
+
+@pytest.fixture(scope="session")
+def graded(reference_files, tmp_path_factory) -> list[Result]:
     """The reference zip, graded twice from the start."""
     path = tmp_path_factory.mktemp("reference") / "123456.zip"
-    zips.good(path, files)
-    return [grade(path, Course()) for _ in range(2)]
+    zips.good(path, reference_files)
+    with Sandbox.open() as sandbox:
+        return [grade(path, Course(), sandbox) for _ in range(2)]
 
 
 @pytest.fixture

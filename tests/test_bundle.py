@@ -37,7 +37,7 @@ def test_the_zip_holds_code_and_adapter_and_says_its_score(homework, capsys):
     assert {f"homework/{CONFIG}", f"homework/{WEIGHTS}", "homework/sft.py"} <= set(names)
     assert not any("notes" in name or "optimizer" in name for name in names)
     out = capsys.readouterr().out
-    assert re.search(r"hand in 123456.zip: [\d,]+ bytes, \d+(\.\d+)? of 70 points by the public questions", out)
+    assert re.search(r"hand in 123456.zip: [\d,]+ bytes, \d+(\.\d+)? of 100 points by the public questions", out)
     assert "left out: sft_model/optimizer.json" in out and "sft_model/adapter_model.safetensors" in out
 
 

@@ -27,6 +27,8 @@ from homework.checkpoint import ROOT
 from tests import zips
 from tests.adapters import BAD, FINE
 
+WEIGHTS_ALONE = tuple(engine.check_names("weights"))
+
 
 @pytest.fixture(scope="module")
 def staff() -> Course:
@@ -36,6 +38,7 @@ def staff() -> Course:
 
 def check(files: dict[str, bytes], staff: Course, **options) -> dict[str, CheckResult]:
     submission = Submission("x.zip", files, [], "0")
+    options.setdefault("only", WEIGHTS_ALONE)
     return {result.name: result for result in run_checks({"submission": submission, "course": staff}, **options)}
 
 
@@ -44,8 +47,9 @@ def check(files: dict[str, bytes], staff: Course, **options) -> dict[str, CheckR
 
 def test_the_reference_gets_full_points_twice_the_same(graded):
     first, second = graded
-    assert first.score == first.points == 70 and not first.is_fault and not first.is_refused
-    assert [check.state for check in first.checks] == [State.PASSED] * 4
+    assert first.score == first.points == rubric.ALL_POINTS == 100 and not first.is_fault and not first.is_refused
+    assert {check.state for check in first.checks} == {State.PASSED}
+    assert [check.name for check in first.checks] == engine.check_names()
     assert (first.checks, first.sha256) == (second.checks, second.sha256)
     same = ("accuracy", "novel", "answer_rate", "questions_sha256")
     assert [first.measured[key] for key in same] == [second.measured[key] for key in same]
@@ -147,7 +151,7 @@ def test_a_fault_of_ours_is_no_zero_and_no_pass(files, tmp_path, monkeypatch, fa
         monkeypatch.setattr(Course, "measure", lambda *_: wrong)
     elif fault == "base":
         monkeypatch.setitem(rubric.BASE_SHA256, "config.json", "0" * 64)
-    result = grade(tmp_path / "x.zip", staff)
+    result = grade(tmp_path / "x.zip", staff, None, WEIGHTS_ALONE)
     assert result.is_fault, result
     assert "NO SCORE" in console.render(result)
     assert "score" not in json.loads(gradescope.render(result))
@@ -156,7 +160,7 @@ def test_a_fault_of_ours_is_no_zero_and_no_pass(files, tmp_path, monkeypatch, fa
 def test_a_changed_base_model_is_our_fault_before_any_weight_is_read(files, tmp_path, monkeypatch):
     zips.good(tmp_path / "x.zip", files)
     monkeypatch.setitem(rubric.BASE_SHA256, "config.json", "0" * 64)
-    result = grade(tmp_path / "x.zip", Course(), only=("sound",))
+    result = grade(tmp_path / "x.zip", Course(), None, ("sound",))
     assert result.is_fault and "base model is not whole" in str(result.checks[-1].traceback)
 
 
@@ -170,12 +174,17 @@ def test_ctrl_c_is_no_fault_of_the_grader(files, tmp_path, monkeypatch, capsys):
     assert __main__.run() == 130 and "stopped by Ctrl-C" in capsys.readouterr().err
 
 
-def test_a_check_that_hangs_is_a_timeout(files, staff, monkeypatch):
+def test_a_check_that_hangs_is_our_fault(files, staff, monkeypatch):
     monkeypatch.setattr(rubric, "CHECK_SECONDS", 0.3)
     monkeypatch.setattr(Course, "measure", lambda *_: time.sleep(30))
     result = check(files, staff)["accuracy"]
-    assert result.state is State.TIMEOUT and result.score == 0
+    assert result.state is State.FAULT and "the grader took more than 0.3 s" in result.cause
     assert Result("x", "0", (result,)).is_fault, "no code of the student runs here, so the machine is to blame"
+
+
+def test_without_a_sandbox_no_code_runs(reference_files, staff):
+    result = check(reference_files, staff, only=("spans",))["supervised"]
+    assert result.state is State.FAULT and "no sandbox was given" in result.traceback
 
 
 @pytest.mark.parametrize("score", [float("nan"), -1.0, 6.0, float("inf")])
@@ -217,8 +226,11 @@ def test_the_grader_shares_nothing_with_the_student():
         names |= {node.module or "" for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
         assert not {name.split(".")[0] for name in names} & {"homework", "tools", "pickle", "dill", "joblib", "shelve"}
         assert not re.search(
-            r"torch\.load|from_pretrained\((?!rubric\.BASE)|trust_remote_code=|(?<![.\w])(eval|exec)\(", text
+            r"torch\.load|from_pretrained\((?!rubric\.BASE|job\.folder)|trust_remote_code=|(?<![.\w])(eval|exec)\(",
+            text,
         ), path
+        if path.parent.name == "inside":
+            assert not {name for name in names if name.startswith("grader")}, "nothing of the grader beyond the border"
 
 
 # --- seeds and keys ---
@@ -250,7 +262,7 @@ def test_a_missing_or_short_key_never_falls_back_to_the_public_questions(tmp_pat
 
 def test_only_runs_a_check_and_what_it_needs(files, staff):
     assert list(check(files, staff, only=("configured",))) == ["there", "configured"]
-    assert engine.check_names() == ["there", "configured", "sound", "accuracy"]
+    assert engine.check_names("weights") == ["there", "configured", "sound", "accuracy"]
 
 
 # --- the rubric ---

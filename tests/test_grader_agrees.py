@@ -3,6 +3,7 @@
 python -m pytest tests/test_grader_agrees.py
 """
 
+import inspect
 import json
 import math
 
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 import homework
 from grader import reference, rubric
 from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
+from grader.behaviour import spans
 from grader.course import Course
-from homework import adapter, base_llm, data
+from homework import adapter, base_llm, data, labels
 from homework.checkpoint import BUNDLED, BUNDLED_NAME
 
 
@@ -56,3 +58,11 @@ def test_both_mean_the_same_base_model():
 def test_the_grader_reads_every_field_that_the_homework_writes(trained):
     config = json.loads((trained.folder / "adapter_config.json").read_text())
     assert read_config(json.dumps(config).encode()).rank == config["r"]
+
+
+def test_both_say_the_same_of_a_wrong_span():
+    """The proof of labels is written twice; what a student reads is the same, whoever says it."""
+    names = ["View", *(name for name in dir(labels) if name.startswith("diagnose_") and name != "diagnose_row")]
+    for name in (name for name in names if name != "diagnose_value"):
+        assert inspect.getsource(getattr(spans, name)) == inspect.getsource(getattr(labels, name)), name
+    assert len(names) > 6 and spans.IGNORE_INDEX == data.IGNORE_INDEX

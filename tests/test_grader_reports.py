@@ -43,8 +43,8 @@ def test_the_console_fits_80_columns_without_colour(graded, hostile):
 
 def test_the_gradescope_report_follows_its_schema(graded):
     content = json.loads(gradescope.render(graded[0]))
-    assert content["score"] == 70 and content["output_format"] == "text"
-    assert sum(test["max_score"] for test in content["tests"]) == 70
+    assert content["score"] == 100 and content["output_format"] == "text"
+    assert sum(test["max_score"] for test in content["tests"]) == 100
     assert {test["status"] for test in content["tests"]} == {"passed"}
     assert content["extra_data"]["measured"]["questions"] == 600
 

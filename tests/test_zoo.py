@@ -16,7 +16,6 @@ from grader.grade import grade
 from grader.report import console
 from grader.result import Result, State
 from grader.sandbox import Sandbox
-from homework.checkpoint import ROOT
 from tests import zips
 from tests.submissions import ZOO
 
@@ -33,12 +32,6 @@ def start_worker() -> None:
 def grade_one(path) -> Result:
     """The result of one zip of the zoo."""
     return grade(path, KEPT["course"], KEPT["sandbox"])
-
-
-@pytest.fixture(scope="session")
-def reference_files(files) -> dict[str, bytes]:
-    """The reference: homework/ as it is, and the session's trained adapter."""
-    return {**{path.name: path.read_bytes() for path in sorted((ROOT / "homework").glob("*.py"))}, **files}
 
 
 @pytest.fixture(scope="session")

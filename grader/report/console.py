@@ -43,7 +43,7 @@ def render_check(check: CheckResult, colour: bool) -> list[str]:
                         ("do: ", check.do), ("", check.detail)):  # fmt: skip
         if text:
             lines += wrap(label + plain(text), " " * 15)
-    return lines
+    return lines + [(" " * 15 + line)[:WIDTH] for line in plain(check.shown).splitlines()]
 
 
 def wrap(text: str, indent: str, width: int = WIDTH) -> list[str]:

@@ -35,14 +35,14 @@ def render(result: Result) -> str:
 def render_check(check: CheckResult) -> dict[str, Any]:
     """One check as a test of Gradescope."""
     pairs = (("", check.cause), ("expected: ", check.expected), ("actual: ", check.actual), ("do: ", check.do))
-    said = [label + plain(text) for label, text in (*pairs, ("", check.detail)) if text]
+    said = [label + plain(text) for label, text in (*pairs, ("", check.shown), ("", check.detail)) if text]
     entry = {
         "name": f"{check.name}: {check.title}",
         "output": "\n".join([f"[{check.state}]", *said]),
         "output_format": "text",
         "visibility": "visible",
     }
-    if check.state not in (State.FAULT, State.TIMEOUT):
+    if check.state is not State.FAULT:
         passed = check.state is State.PASSED
         entry |= {"score": check.score, "max_score": check.points, "status": "passed" if passed else "failed"}
     return entry

@@ -16,6 +16,7 @@ h1 { font-size: 1.4rem; overflow-wrap: anywhere } h2 { font-size: 1rem; margin: 
 .check { border-left: .35rem solid var(--no); padding: .2rem 0 .2rem .8rem; margin: 1rem 0; overflow-wrap: anywhere }
 .passed { border-color: var(--go) } .partial { border-color: var(--half) } .skipped { border-color: var(--line) }
 .state { font-weight: 700 } .points { float: right; font-variant-numeric: tabular-nums } dl { margin: .3rem 0; display: grid; grid-template-columns: max-content 1fr; gap: 0 .6rem }
+pre { overflow-x: auto; font-size: .85rem; line-height: 1.3; border: 1px solid var(--line); padding: .5rem }
 dt { color: var(--soft) } dd { margin: 0 } .total { font-size: 1.2rem; font-weight: 700 } small { color: var(--soft); overflow-wrap: anywhere }
 """
 
@@ -39,10 +40,11 @@ def render_check(check: CheckResult) -> str:
     pairs = (("expected", check.expected), ("actual", check.actual), ("do", check.do))
     rows = "".join(f"<dt>{label}</dt><dd>{clean(text)}</dd>" for label, text in pairs if text)
     said = f"<p>{clean(check.cause or check.detail)}</p>" if check.cause or check.detail else ""
+    shown = f"<pre>{clean(check.shown)}</pre>" if check.shown else ""
     return (
         f'<section class="check {clean(str(check.state))}"><h2><span class="points">{check.score:g} / {check.points:g}</span>'
         f'<span class="state">{clean(str(check.state))}</span> {clean(check.name)}</h2>'
-        f"<div>{clean(check.title)}</div>{said}{f'<dl>{rows}</dl>' if rows else ''}</section>"
+        f"<div>{clean(check.title)}</div>{said}{f'<dl>{rows}</dl>' if rows else ''}{shown}</section>"
     )
 
 
