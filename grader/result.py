@@ -74,6 +74,12 @@ class Result:
         return not self.checks or any(check.state is State.FAULT for check in self.checks)
 
     @property
+    def first_cause(self) -> str:
+        """What to mend first: the first check that names a cause; nothing if none does."""
+        failed = (check for check in self.checks if check.cause and check.state is not State.SKIPPED)
+        return next((f"{check.name}: {check.cause}" for check in failed), "")
+
+    @property
     def is_refused(self) -> bool:
         """Whether the submission as a whole was refused."""
         return any(check.state is State.REFUSED for check in self.checks)

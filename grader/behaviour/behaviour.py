@@ -141,8 +141,8 @@ class Behaviour:
 
     @cached_property
     def number(self) -> str:
-        """Four different digits."""
-        return "".join(self.rng("number").sample("123456789", 4))
+        """Nine different digits: as long as a sensible answer."""
+        return "".join(self.rng("number").sample("123456789", 9))
 
     @cached_property
     def texts(self) -> list[tuple[str, float]]:
@@ -243,12 +243,12 @@ class Behaviour:
 
     @cached_property
     def code(self) -> dict[str, bytes]:
-        """The submission's Python files, the course's base model, and data drawn for this submission."""
-        python = {f"homework/{name}": found for name, found in self.submission.files.items() if name.endswith(".py")}
+        """The submission without its weights, the course's base model, and data drawn for this submission."""
+        own = {f"homework/{n}": found for n, found in self.submission.files.items() if not n.startswith("sft_model/")}
         base = {f"data/base_model/{name}": (rubric.BASE / name).read_bytes() for name in rubric.BASE_SHA256}
         valid = [(question.text, question.fact.answer) for question in self.draw("valid", VALID_ROWS)]
         rows = {"data/train.json": self.train_rows, "data/valid.json": valid}
-        return {**python, **base, **{name: json.dumps(found).encode() for name, found in rows.items()}}
+        return {**own, **base, **{name: json.dumps(found).encode() for name, found in rows.items()}}
 
 
 def rubric_config() -> tuple[int, float, tuple[str, ...], bool]:

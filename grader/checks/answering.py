@@ -76,7 +76,7 @@ def test_answer(code: Behaviour) -> None:
         if not is_number(number) or not same(number, wanted):
             raise Refusal(f"answer gives {number!r} where the model wrote " +
                           (f"<answer>{code.number}</answer>" if wanted == wanted else "no answer"),
-                          expected=f"{wanted:g}", do="answer is parse_answer of what was generated")  # fmt: skip
+                          expected=f"{wanted:.0f}", do="answer is parse_answer of what was generated")  # fmt: skip
 
 
 def written(code: Behaviour, course: Course) -> list[str]:

@@ -98,10 +98,10 @@ def seen_rows(code: Behaviour) -> list[tuple[list[int], list[int] | None]]:
 
 def read_step(code: Behaviour) -> list[Example]:
     """The rows of the first step, with the labels that they should have had."""
-    prompts, examples = prompts_of(code), []
+    tokenizer, examples = make_families()["bundled"][0], []
     for ids, _ in seen_rows(code):
         question, _ = match(code, ids)
-        start = len(prompts[question])
+        start = len(tokenizer(question)["input_ids"])
         examples.append(Example(ids, [IGNORE_INDEX] * start + ids[start:]))
     return examples
 
@@ -115,20 +115,22 @@ def prompts_of(code: Behaviour) -> dict[str, list[int]]:
 def match(code: Behaviour, ids: list[int]) -> tuple[str, str]:
     """The question with whose ids a row begins, and the text behind it.
 
+    A row about another question, which somebody made from the data, is split where its answer begins.
+
     Raises:
-        Refusal: if it begins with no question of the data, or goes on with no answer.
+        Refusal: if it holds a question of the data and does not begin with its ids.
     """
     tokenizer = make_families()["bundled"][0]
     if any(type(token) is not int or not 0 <= token < len(tokenizer) for token in ids):
         raise Refusal("a batch with ids that the model does not have reached it")
     prompts = prompts_of(code)
+    text = tokenizer.decode([t for t in ids if t != tokenizer.eos_token_id], clean_up_tokenization_spaces=False)
     found = [question for question, prompt in prompts.items() if ids[: len(prompt)] == prompt]
-    if not found:
-        raise Refusal(f"the row begins with {tokenizer.decode(ids)!r:.60}, no question of the data: the prompt "
-                      "at inference is the question alone", do="train on the very ids that the prompt has")  # fmt: skip
-    question = max(found, key=len)
-    behind = [token for token in ids[len(prompts[question]) :] if token != tokenizer.eos_token_id]
-    return question, tokenizer.decode(behind, clean_up_tokenization_spaces=False).strip()
+    if not found and any(question in text for question in prompts):
+        raise Refusal(f"the row begins with {text!r:.60}, not with its question: the prompt is the question "
+                      "alone", do="train on the very ids that the prompt has")  # fmt: skip
+    question = max(found, key=len) if found else text.rpartition("<answer>")[0].rstrip()
+    return question, text[len(question) :].strip()
 
 
 def first_adapter(code: Behaviour) -> Adapter:

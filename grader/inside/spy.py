@@ -26,6 +26,7 @@ class Spy:
         self.forward = LlamaForCausalLM.forward
         LlamaForCausalLM.forward = self.watch_forward()
         register_optimizer_step_pre_hook(self.watch_step)
+        torch.utils.data.DataLoader.__init__ = here_alone(torch.utils.data.DataLoader.__init__)
         # Without it, the gradients of an honest training would be random, and could not be compared.
         torch.nn.Dropout.forward = lambda module, values: values
 
@@ -67,3 +68,14 @@ class Spy:
     def after(self) -> dict[str, torch.Tensor]:
         """All weights at the end, without the tied second name of one."""
         return {} if self.model is None else dict(self.model.named_parameters())
+
+
+def here_alone(init: Any) -> Any:
+    """A DataLoader that asks for no other processes: there are none here, and what it loads is the same."""
+
+    @functools.wraps(init)
+    def alone(loader: Any, *arguments: Any, **options: Any) -> None:
+        options = {**options, "num_workers": 0, "prefetch_factor": None, "persistent_workers": False}
+        init(loader, *arguments, **options)
+
+    return alone

@@ -20,9 +20,10 @@ def plain(text: str, limit: int = 2000) -> str:
 
 
 def headline(result: Result) -> str:
-    """The last line: the score, or that there is none."""
+    """The score, or that there is none, and what to mend first."""
     if result.is_fault:
         return "NO SCORE: the grader failed. This is no zero: the submission has to be graded again."
     if result.is_refused:
         return f"0 of {result.points:g} points: the submission was refused. Mend it as said above and hand it in again."
-    return f"{result.score:g} of {result.points:g} points of the checks that ran, in {result.seconds:.0f} s"
+    first = f"; mend first: {plain(result.first_cause)}" if result.first_cause else ""
+    return f"{result.score:g} of {result.points:g} points of the checks that ran, in {result.seconds:.0f} s{first}"
