@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from grader import rubric
-from grader.adapter import Adapter, expected_shapes
+from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, expected_shapes
 from grader.behaviour.families import FAMILIES, make_families
 from grader.behaviour.scripted import SILENT, make_checkpoint
 from grader.course import Course
@@ -26,7 +26,7 @@ from grader.submission import Submission
 from grader.world import Question, draw_questions
 
 ROWS, TRAIN_ROWS, VALID_ROWS = 16, 64, 100
-CONFIG, WEIGHTS = "sft_model/adapter_config.json", "sft_model/adapter_model.safetensors"
+COURSE_ADAPTER = Config(rank=4, alpha=8.0, targets=tuple(sorted(rubric.TARGETS)), use_rslora=False)
 MODULES = {
     "answering": ("base_llm",),
     "labels": ("sft", "base_llm", "data"),
@@ -173,9 +173,9 @@ class Behaviour:
     def adapter(self) -> Adapter:
         """An adapter of the course's, drawn at random: `load` has to give exactly it."""
         generator = torch.Generator().manual_seed(self.rng("adapter").randrange(2**31))
-        shapes = expected_shapes(rubric_config(), self.course.base_config)
+        shapes = expected_shapes(COURSE_ADAPTER, self.course.base_config)
         weights = {name: 0.05 * torch.randn(shape, generator=generator) for name, shape in sorted(shapes.items())}
-        return Adapter(*rubric_config(), weights)
+        return Adapter(*COURSE_ADAPTER, weights)
 
     @cached_property
     def ids(self) -> list[list[int]]:
@@ -249,10 +249,3 @@ class Behaviour:
         valid = [(question.text, question.fact.answer) for question in self.draw("valid", VALID_ROWS)]
         rows = {"data/train.json": self.train_rows, "data/valid.json": valid}
         return {**own, **base, **{name: json.dumps(found).encode() for name, found in rows.items()}}
-
-
-def rubric_config() -> tuple[int, float, tuple[str, ...], bool]:
-    """Rank, alpha, targets and rslora of the course's random adapter."""
-    from grader.adapter import Config
-
-    return Config(4, 8.0, tuple(sorted(rubric.TARGETS)), False)
