@@ -77,15 +77,30 @@ def is_public(path: str) -> bool:
     return all(parent.stat().st_mode & 0o001 for parent in whole.parents) and bool(whole.stat().st_mode & 0o004)
 
 
-def command(tier: Tier, work: Path) -> list[str]:
-    """The command line of the parent process of the jobs, whose folders are below `work`."""
+def command(tier: Tier, jobs: Path) -> list[str]:
+    """The command line of the parent process of the jobs, whose folders are below `jobs`."""
     python = [sys.executable, "-I", "-B", str(INSIDE / "parent.py")]
     if tier is not Tier.BUBBLEWRAP:
         return python
     binds = [part for path in readable_paths() for part in ("--ro-bind", path, path)]
     alone = ["--unshare-user", "--unshare-all", "--new-session", "--cap-drop", "ALL", "--hostname", "grader"]
     base = ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"]
-    return ["bwrap", *alone, *base, *binds, "--bind", str(work), str(work), "--chdir", str(work), "--", *python]
+    # Without Landlock, these would hold the memory of the host, and what one submission leaves for the next.
+    closed = [part for path in ("/tmp", "/dev", "/") for part in ("--remount-ro", path)]
+    return [
+        "bwrap",
+        *alone,
+        *base,
+        *binds,
+        "--bind",
+        str(jobs),
+        str(jobs),
+        *closed,
+        "--chdir",
+        str(jobs),
+        "--",
+        *python,
+    ]
 
 
 @contextmanager

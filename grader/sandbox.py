@@ -9,9 +9,8 @@ each time and gone after. Nothing that the child says decides: the grader reads 
 
 import json
 import os
+import secrets
 import select
-import shutil
-import stat
 import subprocess
 import tempfile
 import time
@@ -19,8 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from grader import isolation, rubric
+from grader import isolation
+from grader.answers import read_file, read_files, read_lines
 from grader.errors import GraderFault
+from grader.inside.folders import remove
 from grader.isolation import Tier
 
 PRELOADED = (
@@ -37,6 +38,7 @@ LIMITS = {
     "threads": 256,
     "entries": 2000,
     "disk": 256 * MIB,
+    "written": 1024 * MIB,  # over the whole job: a file that is open and deleted is on no list
 }
 GRACE = 20  # seconds after a job's limit, at which its parent is taken for dead
 NAME = "grader-job-"  # of the folder in the temporary directory, followed by our process id
@@ -63,10 +65,12 @@ class Sandbox:
         self.tier, self.refused = tier, refused or {}
         self.process: subprocess.Popen | None = None
         self.loading = self.loaded = False
-        self.count = 0
         remove_stale()
         self.work = Path(tempfile.mkdtemp(prefix=f"{NAME}{os.getpid()}-")).resolve()
-        self.work.chmod(0o711)
+        self.jobs = self.work / "jobs"  # all that the sandbox sees of it
+        self.jobs.mkdir()
+        for folder in (self.work, self.jobs):
+            folder.chmod(0o711)
         self.uid = isolation.own_user(tier, self.work)
 
     @classmethod
@@ -128,19 +132,21 @@ class Sandbox:
         Raises:
             GraderFault: if the sandbox itself fails.
         """
-        folder = self.work / f"job-{self.count}"
-        self.count += 1
+        folder = self.jobs / secrets.token_hex(8)  # a job can't lay out anything for a later one
         try:
             lay_out(folder, code, inputs, self.uid)
             self.wait_for_libraries()
             answer = self.ask(self.request(job, folder, seconds), seconds + GRACE)
             output = read_file(folder / "out", "output.txt", 100_000)[0].decode(errors="replace")
             return Outcome(answer["ended"], read_files(folder), output, answer["seconds"])
-        except (OSError, KeyError, ValueError) as error:
-            self.stop()
-            raise GraderFault(f"the sandbox failed ({type(error).__name__}: {error})") from error
+        except BaseException as error:
+            self.stop()  # nothing of the job may live while its folder is deleted
+            if isinstance(error, OSError | KeyError | ValueError):
+                raise GraderFault(f"the sandbox failed ({type(error).__name__}: {error})") from error
+            raise
         finally:
-            remove(folder)
+            for left in self.jobs.iterdir():
+                remove(str(left))
 
     def request(self, job: str, folder: Path, seconds: float) -> dict[str, Any]:
         """What the parent needs to know of a job."""
@@ -208,12 +214,12 @@ class Sandbox:
         """Start the parent; it inherits nothing of our environment."""
         threads = str(min(2, os.cpu_count() or 1))
         clean = {"PATH": os.defpath, "OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads, "GOMP_SPINCOUNT": "2000"}
-        clean |= {"HF_HUB_OFFLINE": "1", "HOME": str(self.work), "TMPDIR": str(self.work)}
+        clean |= {"HF_HUB_OFFLINE": "1", "HOME": str(self.jobs), "TMPDIR": str(self.jobs)}
         clean |= {name: os.environ[name] for name in ("SYSTEMROOT", "PATHEXT") if name in os.environ}  # Windows
         with (self.work / "parent.txt").open("wb") as said:
             self.process = subprocess.Popen(
-                isolation.command(self.tier, self.work),
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=clean, cwd=self.work,
+                isolation.command(self.tier, self.jobs),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=clean, cwd=self.jobs,
                 start_new_session=True,
             )  # fmt: skip
 
@@ -238,7 +244,7 @@ class Sandbox:
     def close(self) -> None:
         """End the process and delete the folder."""
         self.stop()
-        remove(self.work)
+        remove(str(self.work))
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -263,63 +269,12 @@ def lay_out(folder: Path, code: dict[str, bytes], inputs: dict[str, bytes], uid:
             os.chown(path, uid, uid, follow_symlinks=False)
 
 
-def read_lines(files: dict[str, bytes]) -> list[dict[str, Any]]:
-    """The lines of results.jsonl that are JSON objects with a name; a submission may have written others."""
-    lines = []
-    for line in files.get("results.jsonl", b"").splitlines():
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(found, dict) and isinstance(found.get("name"), str):
-            lines.append(found)
-    return lines
-
-
-def read_files(folder: Path) -> dict[str, bytes]:
-    """What a job left in `out`, and the adapter that it saved: regular files of known names, never through a link."""
-    names = ("results.jsonl", "stage", *(f"{n}.safetensors" for n in ("gradients", "before", "after", "logits")))
-    found = {name: read_file(folder / "out", name, rubric.ZIP_BYTES) for name in names}
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        found[f"sft_model/{name}"] = read_file(folder / "homework" / "sft_model", name, rubric.ZIP_BYTES)
-    return {name: content for name, (content, exists) in found.items() if exists}
-
-
-def read_file(folder: Path, name: str, most: int) -> tuple[bytes, bool]:
-    """The first `most` bytes of a regular file, and whether there is one; links and pipes are none."""
-    if any(part.is_symlink() for part in (folder, folder.parent)):
-        return b"", False
-    try:
-        opened = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
-        return b"", False
-    with os.fdopen(opened, "rb") as file:
-        if not stat.S_ISREG(os.fstat(opened).st_mode):
-            return b"", False
-        return file.read(most), True
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder, also where a job closed parts of it to us."""
-
-    def reopen(function: Any, path: str, _: Any) -> None:
-        try:
-            for closed in (os.path.dirname(path), path):
-                if not os.path.islink(closed):
-                    os.chmod(closed, 0o700)
-            function(path)
-        except OSError:  # gone already, or another user's: what is left is seen by the next remove_stale
-            return
-
-    shutil.rmtree(folder, onerror=reopen)
-
-
 def remove_stale() -> None:
     """Delete what a grader that was killed has left in the temporary directory."""
     for folder in Path(tempfile.gettempdir()).glob(f"{NAME}*-*"):
         owner = folder.name.removeprefix(NAME).partition("-")[0]
         if folder.is_dir() and owner.isdigit() and not is_running(int(owner)):
-            remove(folder)
+            remove(str(folder))
 
 
 def is_running(pid: int) -> bool:

@@ -16,12 +16,13 @@ from safetensors.torch import save
 
 from grader import rubric
 from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, expected_shapes
+from grader.answers import read_lines
 from grader.behaviour.families import FAMILIES, make_families
 from grader.behaviour.scripted import SILENT, make_checkpoint
 from grader.course import Course
 from grader.errors import Refusal, Stopped
 from grader.result import State
-from grader.sandbox import Outcome, Sandbox, read_lines
+from grader.sandbox import Outcome, Sandbox
 from grader.submission import Submission
 from grader.world import Question, draw_questions
 
@@ -91,8 +92,9 @@ class Report:
                 State.TIMEOUT, f"{stage} took more than {SECONDS[self.job]} s and was stopped",
                 do="look for a loop without an end, or for work at import",
             )  # fmt: skip
-        if ended in ("threads", "entries", "disk"):
-            taken = {"threads": "threads", "entries": "files", "disk": "disk space"}[ended]
+        if taken := {"threads": "threads", "entries": "files", "disk": "disk space", "written": "disk space"}.get(
+            ended
+        ):
             raise Stopped(State.CRASHED, f"{stage} took more {taken} than a homework may, and was stopped")
         raise Stopped(
             State.CRASHED, f"{stage} ended the whole process ({ended}): no sys.exit, os._exit or kill in a homework",
@@ -104,9 +106,9 @@ def refuse_error(name: str, error: Any) -> NoReturn:
     """Raise a step's exception as what the student reads."""
     said = error if isinstance(error, dict) else {}
     kind, message = str(said.get("type"))[:60], str(said.get("message"))[:300]
-    where = f" ({said['where']})" if said.get("where") else ""
+    where = f" ({said['where']!s:.80})" if said.get("where") else ""
     if kind == "NotImplementedError":
-        raise Refusal(f"not implemented yet: {message or said.get('function') or name}{where}")
+        raise Refusal(f"not implemented yet: {message or str(said.get('function') or name)[:80]}{where}")
     raise Refusal(f"{name} raised {kind}: {message}{where}", do="mend that line; python -m homework.check finds more")
 
 

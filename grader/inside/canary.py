@@ -24,6 +24,13 @@ def attempt(targets: dict[str, Any]) -> dict[str, str]:
         "read the answers": lambda: Path(targets["secret"]).read_bytes(),
         "read the grader": lambda: Path(targets["grader"]).read_bytes(),
         "write outside": lambda: Path(targets["outside"]).write_text("canary"),
+        "write to /tmp": lambda: Path("/tmp/canary").write_text("canary"),
+        "write to /dev/shm": lambda: Path("/dev/shm/canary").write_text("canary"),
+        "change a file's rights": lambda: change_rights(targets["secret"]),
+        "shorten a file": lambda: os.truncate(targets["secret"], 1),
+        "make a link": lambda: os.symlink("/etc/passwd", "out/link"),
+        "send to a socket by a pair": pair,
+        "slow the parent down": lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19),
         "connect by TCP": lambda: socket.create_connection(("127.0.0.1", targets["tcp"]), timeout=1).close(),
         "send by UDP": lambda: send(targets["udp"]),
         "signal the parent": lambda: os.kill(os.getppid(), signal.SIGCONT),
@@ -52,6 +59,20 @@ def send(port: int) -> None:
     """One packet."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
         connection.sendto(b"canary", ("127.0.0.1", port))
+
+
+def pair() -> None:
+    """Two sockets, either of which could send to any other socket in the file system."""
+    for connection in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM):
+        connection.close()
+
+
+def change_rights(path: str) -> None:
+    """A file that everybody may write; a call that only pretends is an error."""
+    former = os.stat(path).st_mode
+    os.chmod(path, 0o666)
+    if os.stat(path).st_mode == former:
+        raise PermissionError("nothing changed")
 
 
 def fork() -> None:

@@ -11,7 +11,6 @@ import importlib
 import json
 import os
 import select
-import shutil
 import signal
 import sys
 import time
@@ -29,6 +28,7 @@ def serve() -> None:
     requests, answers = os.dup(0), os.dup(1)
     os.dup2(2, 1)  # whatever a library prints while it is imported must not be taken for an answer
     own_the_orphans()
+    sys.path.insert(0, HERE)
     folder, rest = "", b""
     while True:
         line, rest = read_line(requests, rest)
@@ -37,7 +37,10 @@ def serve() -> None:
         request = json.loads(line)
         folder = request.get("folder", folder)
         answer = preload(request["preload"]) if "preload" in request else run_job(request, requests, answers)
-        os.write(answers, json.dumps(answer).encode() + b"\n")
+        try:
+            os.write(answers, json.dumps(answer).encode() + b"\n")
+        except BrokenPipeError:  # the grader went meanwhile
+            break
     empty(folder)
 
 
@@ -109,26 +112,25 @@ def watch(pid: int, request: dict[str, Any], requests: int, deadline: float) -> 
 
 def taken_too_much(pid: int, folder: str, limits: dict[str, int]) -> str:
     """Of what a child has taken more than it may: threads, files, disk; nothing if it has not."""
+    from folders import measure
+
     try:
         threads = len(os.listdir(f"/proc/{pid}/task"))
     except OSError:  # it has just ended
         return ""
-    count, size = measure(folder)
-    found: tuple[Usage, ...] = (("threads", threads), ("entries", count), ("disk", size))
+    count, size = measure(os.path.dirname(folder), limits["entries"])
+    found: tuple[Usage, ...] = (("threads", threads), ("entries", count), ("disk", size), ("written", written(pid)))
     return next((name for name, amount in found if amount > limits[name]), "")
 
 
-def measure(folder: str) -> tuple[int, int]:
-    """The number of files and folders below a folder, and the bytes that they take on the disk."""
-    count = size = 0
-    for path, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            count += 1
-            try:
-                size += os.lstat(os.path.join(path, name)).st_blocks * 512
-            except OSError:  # it was deleted meanwhile
-                continue
-    return count, size
+def written(pid: int) -> int:
+    """The bytes that a child has written, also to files that it has deleted; 0 where the kernel does not say."""
+    try:
+        with open(f"/proc/{pid}/io") as file:
+            counts = dict(line.split(": ") for line in file)
+    except OSError:  # it has just ended, or is not yet confined
+        return 0
+    return max(int(counts["wchar"]), int(counts["write_bytes"]))
 
 
 def become_child(request: dict[str, Any], pipes: tuple[int, ...]) -> None:
@@ -156,7 +158,6 @@ def become_worker(request: dict[str, Any], pipes: tuple[int, ...]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(folder)
-    sys.path.insert(0, HERE)
     import worker
 
     if request["confined"]:
@@ -193,8 +194,10 @@ def children() -> list[int]:
 
 def empty(folder: str) -> None:
     """Delete what is in the job's folder, since the grader can't any more."""
+    from folders import remove
+
     if folder:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
 
 if __name__ == "__main__":
