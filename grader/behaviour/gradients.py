@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from grader import rubric
 from grader.adapter import Adapter
 from grader.behaviour.spans import IGNORE_INDEX
 from grader.errors import Refusal
@@ -37,10 +38,15 @@ def read_tensors(content: bytes | None) -> dict[str, torch.Tensor]:
     Raises:
         Refusal: if the file is damaged.
     """
+    if content and int.from_bytes(content[:8], "little") > rubric.HEADER_BYTES:
+        raise Refusal("the training left files with a million names behind")
     try:
-        return load(content) if content else {}
-    except SafetensorError as error:
+        found = load(content) if content else {}
+    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise Refusal("the training left damaged files behind", actual=f"{error}"[:200]) from error
+    if any(tensor.dtype != torch.float32 for tensor in found.values()):  # the worker writes no other
+        raise Refusal("the training left tensors behind that are not float32")
+    return found
 
 
 def compute_step(base: torch.nn.Module, adapter: Adapter, examples: Sequence[Example]) -> Step:
@@ -100,6 +106,8 @@ def rows_of(batch: dict[str, Any]) -> list[tuple[list[int], list[int] | None]]:
     labels, rows = labels_of(batch), []
     for at, row in enumerate(ids):
         kept = [t for t in range(len(row)) if mask is None or mask[at][t]]
+        if not kept:
+            raise Refusal("a batch with a row that is nothing but padding reached the model")
         rows.append(([row[t] for t in kept], None if labels is None else [labels[at][t] for t in kept]))
     return rows
 
@@ -111,7 +119,9 @@ def labels_of(batch: dict[str, Any]) -> list[list[int]] | None:
         labels = batch.get("labels")
         return labels if is_table(labels, like=ids) else None
     blank = [[IGNORE_INDEX] * len(row) for row in ids]
-    flat = [label for row in shifted for label in row] if is_table(shifted) else list(shifted)
+    if not isinstance(shifted, list):
+        return None
+    flat = [label for row in shifted for label in row] if is_table(shifted) else shifted
     places = [(at, t) for at, row in enumerate(ids) for t in range(len(row)) if not is_table(kept, ids) or kept[at][t]]
     if len(flat) != len(places):
         return None

@@ -62,7 +62,7 @@ def diagnose_padding(view: View, row: Row) -> str | None:
     mask, length = row["attention_mask"], len(view.ids)
     pad_ids = {view.tokenizer.pad_token_id, view.tokenizer.eos_token_id}
     if list(mask) != [1] * length + [0] * (len(mask) - length) or (
-        view.ids[0] in pad_ids and view.ids[0] != view.prompt[0]
+        view.ids[0] in pad_ids and view.ids[:1] != view.prompt[:1]
     ):
         return (
             "padding stands before the question, so the mask covers the wrong tokens: generation needs padding_side "
@@ -214,7 +214,7 @@ def read_row(found: Any, tokenizer: Any) -> Row:
     Raises:
         Refusal: if it is no row of ids.
     """
-    if not isinstance(found, dict) or not {"input_ids", "labels"} <= set(found):
+    if not isinstance(found, dict) or any(found.get(field) is None for field in ("input_ids", "labels")):
         raise Refusal(
             "tokenize returns no dictionary with input_ids and labels", actual=f"{found!r}"[:120],
             do="return {input_ids, attention_mask, labels}",
@@ -223,7 +223,14 @@ def read_row(found: Any, tokenizer: Any) -> Row:
     row.setdefault("attention_mask", guess_mask(row["input_ids"], tokenizer))
     if any(not 0 <= token < len(tokenizer) for token in row["input_ids"]) or set(row["attention_mask"]) - {0, 1}:
         raise Refusal("input_ids holds ids that the tokenizer does not have, or attention_mask more than 0 and 1")
+    if not are_labels(row["labels"], tokenizer):
+        raise Refusal(f"labels holds numbers that are neither ids of the tokenizer nor {IGNORE_INDEX}")
     return row
+
+
+def are_labels(labels: list[int], tokenizer: Any) -> bool:
+    """Whether each label is a token's id or `IGNORE_INDEX`: others have no text that could be shown."""
+    return all(type(label) is int and (label == IGNORE_INDEX or 0 <= label < len(tokenizer)) for label in labels)
 
 
 def flat(values: Any, field: str) -> list[int]:

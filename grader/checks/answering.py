@@ -3,6 +3,7 @@
 python -m grader ID.zip --only parser,generate,padding,nesting,answer
 """
 
+import math
 from typing import Any
 
 from grader import reference, rubric
@@ -13,6 +14,7 @@ from grader.engine import points
 from grader.errors import Refusal
 
 SHORTEST = 12  # characters that a text has to share with the grader's; the caps of tokens may differ
+QUESTIONS = 3  # that `answer` is asked, one of them without an answer
 LEFT = "pad on the left for generation, with an attention_mask (padding_side='left')"
 
 
@@ -24,7 +26,7 @@ def test_parser(code: Behaviour) -> None:
     refuse_unless_list(found, len(texts), "parse_answer")
     for (text, wanted), number in zip(texts, found, strict=True):
         if not is_number(number):
-            raise Refusal(f"parse_answer({text!r}) is {number!r}, not a number", expected=f"{wanted:g}",
+            raise Refusal(f"parse_answer({text!r}) is {number!r:.60}, not a number", expected=f"{wanted:g}",
                           do="return float('nan') where there is no answer")  # fmt: skip
         if not same(number, wanted):
             raise Refusal(f"parse_answer({text!r}) is {number:g}", expected=f"{wanted:g}",
@@ -70,11 +72,15 @@ def test_answer(code: Behaviour) -> None:
     """answer gives one number for each question, NaN where the model gave none."""
     found = code.answering.value("answer")
     prompts = code.answering.value("format_prompt of questions")
-    refuse_unless_list(found, len(prompts), "answer")
+    refuse_unless_list(prompts, QUESTIONS, "format_prompt, question by question,")
+    refuse_unless_list(found, QUESTIONS, "answer")
+    if all(math.isnan(answer_to(str(prompt), code.number)) for prompt in prompts):
+        raise Refusal("format_prompt leaves nothing of a question to answer", actual=f"{prompts[0]!r}"[:120],
+                      do="the prompt at inference is the question")  # fmt: skip
     for prompt, number in zip(prompts, found, strict=True):
         wanted = answer_to(str(prompt), code.number)
         if not is_number(number) or not same(number, wanted):
-            raise Refusal(f"answer gives {number!r} where the model wrote " +
+            raise Refusal(f"answer gives {str(number)[:60]} where the model wrote " +
                           (f"<answer>{code.number}</answer>" if wanted == wanted else "no answer"),
                           expected=f"{wanted:.0f}", do="answer is parse_answer of what was generated")  # fmt: skip
 

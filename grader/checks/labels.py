@@ -8,7 +8,7 @@ from typing import Any
 from grader import reference, rubric
 from grader.behaviour.behaviour import Behaviour
 from grader.behaviour.families import FAMILIES, make_families
-from grader.behaviour.spans import IGNORE_INDEX, diagnose_row, read_row, side_by_side
+from grader.behaviour.spans import IGNORE_INDEX, diagnose_row, diagnose_shape, read_row, side_by_side
 from grader.engine import points
 from grader.errors import Refusal
 
@@ -62,6 +62,8 @@ def test_dataset(code: Behaviour) -> None:
     refuse_unless_all(found, len(code.train_rows), "TokenizedDataset")
     for at, ((question, correct), one) in enumerate(zip(code.train_rows, found, strict=True)):
         row = read_row(one, tokenizer)
+        if complaint := diagnose_shape(tokenizer, row):
+            raise Refusal(f"row {at}: {complaint}", do=LOOK)
         answer = answer_in(tokenizer, question, row)
         refuse_wrong_number(answer, correct, f"row {at}: ")
         if complaint := diagnose_row(tokenizer, question, answer, row):

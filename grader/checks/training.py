@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from grader import rubric
-from grader.adapter import CONFIG, WEIGHTS, Adapter, read_config, read_weights
+from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, expected_shapes, read_config, read_weights
 from grader.behaviour.behaviour import Behaviour
 from grader.behaviour.families import make_families
 from grader.behaviour.gradients import Example, compute_loss, compute_step, cosine, norm, read_tensors, rows_of
-from grader.behaviour.spans import IGNORE_INDEX, diagnose_row, side_by_side
+from grader.behaviour.spans import IGNORE_INDEX, are_labels, diagnose_row, side_by_side
 from grader.course import Course
 from grader.engine import points
 from grader.errors import Refusal
@@ -21,6 +21,7 @@ from grader.errors import Refusal
 LOSS_TOLERANCE = 0.02  # relative: a loss in bfloat16 is right, a loss over other tokens is not
 LEAST_COSINE = 0.9  # a mean of micro-batches' means is 0.98 and above; the supervised question, 0.3
 MOST_NORM = 3.0  # times the reference's: clipping makes it smaller, nothing right makes it larger
+MOST_TOKENS = 32_768  # of one step, padding included: all 64 rows, each padded to 512
 LOOK = "the collator and the Trainer have to keep tokenize's labels"
 
 
@@ -92,8 +93,19 @@ def batches_of(code: Behaviour) -> list[dict[str, Any]]:
 
 
 def seen_rows(code: Behaviour) -> list[tuple[list[int], list[int] | None]]:
-    """Ids and labels of the rows of the first step."""
-    return [row for batch in batches_of(code) for row in rows_of(batch)]
+    """Ids and labels of the rows of the first step, no more of them than the grader can compute with.
+
+    Raises:
+        Refusal: if they are too many, or labels are no ids.
+    """
+    rows = [row for batch in batches_of(code) for row in rows_of(batch)]
+    if len(rows) * max(len(ids) for ids, _ in rows) > MOST_TOKENS:
+        raise Refusal(
+            f"the first step takes more than {MOST_TOKENS} tokens", do="take a smaller batch, pad to the longest"
+        )
+    if not all(labels is None or are_labels(labels, make_families()["bundled"][0]) for _, labels in rows):
+        raise Refusal("a batch with labels that the model does not have reached it", do=LOOK)
+    return rows
 
 
 def read_step(code: Behaviour) -> list[Example]:
@@ -137,12 +149,17 @@ def first_adapter(code: Behaviour) -> Adapter:
     """The LoRA weights of the first step, under the names of a saved adapter."""
     seen = read_tensors(code.training.files.get("before.safetensors"))
     weights = {f"base_model.model.{name.replace('.default', '')}": tensor for name, tensor in seen.items()}
-    if not weights or any("lora_A" in name for name in weights) is False:
+    ranks = [len(tensor) for name, tensor in weights.items() if "lora_A" in name and tensor.dim() == 2]
+    if not ranks:
         raise Refusal("the model that was trained has no LoRA weights", do="train what get_peft_model gives")
-    rank = next(tensor.shape[0] for name, tensor in weights.items() if "lora_A" in name)
+    rank = min(ranks)
     targets = tuple(sorted({name.split(".lora_")[0].rpartition(".")[2] for name in weights}))
     if not set(targets) <= set(rubric.TARGETS):
-        raise Refusal(f"LoRA on {targets} is not graded", expected=", ".join(rubric.TARGETS))
+        raise Refusal(f"LoRA on {targets!s:.120} is not graded", expected=", ".join(rubric.TARGETS))
+    wanted = expected_shapes(Config(rank, 1.0, targets, False), code.course.base_config)
+    if not 1 <= rank <= rubric.MAX_RANK or {name: tuple(tensor.shape) for name, tensor in weights.items()} != wanted:
+        raise Refusal("the LoRA weights that were trained are not those of one LoraConfig", do="one get_peft_model",
+                      expected=f"{len(wanted)} of rank 1 to {rubric.MAX_RANK}", actual=f"{len(weights)}")  # fmt: skip
     config = code.training.files.get(CONFIG)
     alpha, rslora = (lambda c: (c.alpha, c.use_rslora))(read_config(config)) if config else (float(rank), False)
     return Adapter(rank, alpha, targets, rslora, weights)
