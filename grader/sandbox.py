@@ -7,22 +7,24 @@ One process in the sandbox imports the libraries once and forks a confined child
 each time and gone after. Nothing that the child says decides: the grader reads bytes and computes for itself.
 """
 
+import contextlib
 import json
 import os
+import queue
 import secrets
-import select
 import subprocess
-import tempfile
-import time
+import sys
+import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from grader import isolation
 from grader.answers import read_file, read_files, read_lines
 from grader.errors import GraderFault
 from grader.inside.folders import remove
 from grader.isolation import Tier
+from grader.workplace import environment, lay_out, make_work
 
 PRELOADED = (
     "torch", "numpy", "safetensors.torch", "transformers", "peft", "tokenizers", "tqdm", "accelerate",
@@ -40,8 +42,8 @@ LIMITS = {
     "disk": 256 * MIB,
     "written": 1024 * MIB,  # over the whole job: a file that is open and deleted is on no list
 }
+CAN_FORK = sys.platform == "linux"  # a forked process can't use what macOS has loaded, and Windows has no fork
 GRACE = 20  # seconds after a job's limit, at which its parent is taken for dead
-NAME = "grader-job-"  # of the folder in the temporary directory, followed by our process id
 
 
 class Outcome(NamedTuple):
@@ -64,13 +66,10 @@ class Sandbox:
     def __init__(self, tier: Tier, refused: dict[str, str] | None = None) -> None:
         self.tier, self.refused = tier, refused or {}
         self.process: subprocess.Popen | None = None
+        self.lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self.loading = self.loaded = False
-        remove_stale()
-        self.work = Path(tempfile.mkdtemp(prefix=f"{NAME}{os.getpid()}-")).resolve()
+        self.work = make_work()
         self.jobs = self.work / "jobs"  # all that the sandbox sees of it
-        self.jobs.mkdir()
-        for folder in (self.work, self.jobs):
-            folder.chmod(0o711)
         self.uid = isolation.own_user(tier, self.work)
 
     @classmethod
@@ -136,7 +135,7 @@ class Sandbox:
         try:
             lay_out(folder, code, inputs, self.uid)
             self.wait_for_libraries()
-            answer = self.ask(self.request(job, folder, seconds), seconds + GRACE)
+            answer = self.ask(self.request(job, folder, seconds), seconds)
             output = read_file(folder / "out", "output.txt", 100_000)[0].decode(errors="replace")
             return Outcome(answer["ended"], read_files(folder), output, answer["seconds"])
         except BaseException as error:
@@ -155,7 +154,7 @@ class Sandbox:
             "folder": str(folder),
             "limits": {**LIMITS, "seconds": seconds},
             "confined": self.tier is not Tier.NONE,
-            "fork": os.name == "posix" and os.uname().sysname == "Linux",
+            "fork": CAN_FORK,
             "uid": self.uid,
             "readable": isolation.readable_paths(),
             "environment": environment(folder),
@@ -169,12 +168,14 @@ class Sandbox:
             self.loaded = True
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """One request and its answer. Where a parent can't fork, it has ended after the last: a new one is started."""
+        """One request and its answer; where a parent can't fork, it runs the job itself and may not come back."""
         self.send(request)
-        answer = self.receive(seconds)
-        if not request["fork"]:
-            self.stop()
-        return answer
+        if request["fork"]:
+            return self.receive(seconds + GRACE)
+        line, process = self.listen(seconds), self.process
+        code = None if line or process is None else process.poll()
+        self.stop(at_once=True)  # or it would empty the folder that is about to be read
+        return json.loads(line) if line else {"ended": "time" if code is None else f"exit {code}", "seconds": seconds}
 
     def send(self, request: dict[str, Any]) -> None:
         """Write one request, to a parent that is started if there is none."""
@@ -193,16 +194,17 @@ class Sandbox:
         Raises:
             GraderFault: if there is none in time; its processes are gone then.
         """
-        assert self.process is not None and self.process.stdout is not None
-        deadline, line = time.monotonic() + seconds, b""
-        while not line.endswith(b"\n"):
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            part = os.read(self.process.stdout.fileno(), 65536) if ready else b""
-            if not part:
-                complaint = self.complaint()
-                raise GraderFault(f"the sandbox {self.tier} gave no answer: {complaint}")
-            line += part
+        if not (line := self.listen(seconds)):
+            complaint = self.complaint()
+            raise GraderFault(f"the sandbox {self.tier} gave no answer: {complaint}")
         return json.loads(line)
+
+    def listen(self, seconds: float) -> bytes:
+        """The next line of the parent; nothing if it ended or took longer."""
+        try:
+            return self.lines.get(timeout=seconds)
+        except queue.Empty:
+            return b""
 
     def complaint(self) -> str:
         """The last line that a failed parent printed; it is stopped."""
@@ -214,7 +216,7 @@ class Sandbox:
         """Start the parent; it inherits nothing of our environment."""
         threads = str(min(2, os.cpu_count() or 1))
         clean = {"PATH": os.defpath, "OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads, "GOMP_SPINCOUNT": "2000"}
-        clean |= {"HF_HUB_OFFLINE": "1", "HOME": str(self.jobs), "TMPDIR": str(self.jobs)}
+        clean |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "HOME": str(self.jobs), "TMPDIR": str(self.jobs)}
         clean |= {name: os.environ[name] for name in ("SYSTEMROOT", "PATHEXT") if name in os.environ}  # Windows
         with (self.work / "parent.txt").open("wb") as said:
             self.process = subprocess.Popen(
@@ -222,19 +224,19 @@ class Sandbox:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=clean, cwd=self.jobs,
                 start_new_session=True,
             )  # fmt: skip
+        self.lines = queue.SimpleQueue()
+        threading.Thread(target=pump, args=(self.process.stdout, self.lines), daemon=True).start()
 
-    def stop(self) -> None:
-        """Let the parent end by closing its pipe, and kill it if it does not."""
+    def stop(self, at_once: bool = False) -> None:
+        """Let the parent end by closing its pipe, and kill it if it does not, or at once."""
         process, self.process = self.process, None
         self.loading = self.loaded = False
-        if process is None:
+        if process is None or process.stdin is None:
             return
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue
+        if at_once:
+            process.kill()
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # its stdout ends with it
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -247,42 +249,8 @@ class Sandbox:
         remove(str(self.work))
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """The environment of a job: nothing of ours."""
-    return {
-        "PATH": os.defpath, "LANG": "C.UTF-8", "USER": "student", "LOGNAME": "student", "HOME": str(folder / "tmp"),
-        "TMPDIR": str(folder / "tmp"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "MPLBACKEND": "agg",
-        "HOMEWORK_DEBUG": "1", "GOMP_SPINCOUNT": "2000",
-    }  # fmt: skip
-
-
-def lay_out(folder: Path, code: dict[str, bytes], inputs: dict[str, bytes], uid: int | None) -> None:
-    """Make a job's folder. The names were proved when the submission was opened."""
-    for name in ("homework", "data", "in", "out", "tmp", "runs"):
-        (folder / name).mkdir(parents=True)
-    for name, content in {**code, **{f"in/{name}": content for name, content in inputs.items()}}.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    if uid is not None:
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, uid, uid, follow_symlinks=False)
-
-
-def remove_stale() -> None:
-    """Delete what a grader that was killed has left in the temporary directory."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{NAME}*-*"):
-        owner = folder.name.removeprefix(NAME).partition("-")[0]
-        if folder.is_dir() and owner.isdigit() and not is_running(int(owner)):
-            remove(str(folder))
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process of that number exists."""
-    try:
-        os.kill(pid, 0)
-        return True
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+def pump(pipe: IO[bytes], lines: "queue.SimpleQueue[bytes]") -> None:
+    """Hand over a pipe line by line, and an empty one at its end; Windows can't wait for a pipe in another way."""
+    for line in pipe:
+        lines.put(line)
+    lines.put(b"")

@@ -6,6 +6,7 @@ No line of a submission runs in this process: the fork gives up everything first
 (worker.py). When the grader is gone, the pipe ends, and this process kills its child, empties its folder and goes too.
 """
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -143,6 +144,8 @@ def become_child(request: dict[str, Any], pipes: tuple[int, ...]) -> None:
     except BaseException as error:
         os.write(2, f"the worker failed: {type(error).__name__}: {error}\n".encode(errors="replace"))
         code = 70
+    with contextlib.suppress(BaseException):  # what was printed may say why
+        sys.stdout.flush()
     os._exit(code & 255)
 
 
