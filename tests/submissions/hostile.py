@@ -122,12 +122,6 @@ ALL = [
         "format supervised dataset batch gradients trains loads",
         r"import homework.sft raised SyntaxError: .*sft.py, line",
     ),
-    Recipe(
-        "H3 missing package",
-        sft("from pathlib", "import pandas_of_mine\nfrom pathlib"),
-        "format supervised dataset batch gradients trains loads",
-        "No module named 'pandas_of_mine'",
-    ),
     Recipe("H4 endless import", at_import(CALM), EVERYTHING, "took more than 6 s", STOPPED, 6),
     Recipe(
         "H4 endless tokenize",
@@ -153,13 +147,6 @@ ALL = [
         "ended the whole process .signal SIGSEGV",
         STOPPED,
     ),
-    Recipe(
-        "H5 exit in the middle",
-        sft("    trainer.train()", "    import os; os._exit(0)"),
-        "batch gradients trains",
-        "train_model ended the whole process",
-        STOPPED,
-    ),
     Recipe("H6 fork bomb and daemons", at_import(DAEMON)),
     Recipe(
         "H7 flood of escapes",
@@ -180,22 +167,12 @@ ALL = [
     Recipe(
         "H9 reads what is not its own", leaking(PATHS, "os.listdir(target) if os.path.isdir(target) else open(target)")
     ),
-    Recipe("H9 walks the frames", at_import(FRAMES)),
     Recipe("H10 opens sockets", leaking("(socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)", "socket.socket(target)")),
-    Recipe("H10 starts programs", leaking('(["curl"], ["/bin/sh", "-c", ":"])', "subprocess.run(target, check=True)")),
     Recipe("H11 patches the libraries", harmless(MONKEY)),
     Recipe("H12 equal to everything", parsing("Yes()"), "parser agrees", "is {'__type__': 'Yes'}, not a number"),
     Recipe("H12 a float of its own", parsing("Number(7)"), "parser agrees", "is 7$"),
     Recipe("H12 a number of 400 digits", parsing("10 ** 400"), "parser agrees", "not a number|too large"),
-    Recipe("H12 a number of 9000 digits", parsing("10 ** 9000"), "parser agrees", "parse_answer"),
-    Recipe(
-        "H12 answers nested deep",
-        parsing("__import__('functools').reduce(lambda x, _: [x], range(5000), 0)"),
-        "parser agrees",
-        "not a number",
-    ),
     Recipe("H15 prints and writes scores", harmless(SCORES)),
-    Recipe("H15 a million for an answer", parsing("1e6"), "parser agrees", "is 1e.06"),
     Recipe(
         "forged lines of results", at_import(f"open('out/results.jsonl', 'a').write(chr(10).join({FORGED}) + chr(10))")
     ),
@@ -219,15 +196,4 @@ ALL = [
     ),
     Recipe("H18 a .pth file", plain(put("evil.pth", "import os")), "submission", "is a pickle", (State.REFUSED,)),
     Recipe("H18 stale .pyc", plain(put("__pycache__/sft.cpython-311.pyc", "x"))),
-    Recipe(
-        "E3 a metric of its own",
-        plain(
-            edit(
-                "data.py",
-                "    return (\n        math.isfinite(answer)",
-                "    return True or (\n        math.isfinite(answer)",
-            )
-        ),
-    ),
-    Recipe("E4 data of its own", plain(put("data/valid.json", '[["How many g in 1 kg?", 7.0]]'))),
 ]

@@ -101,24 +101,12 @@ ALSO = f"{SPANS} gradients"
 
 ALL = [
     Recipe("A1 trailing space", tokenized(TRAILING_SPACE), SPANS, "the first answer token '.<' is masked"),
-    Recipe(
-        "A1 in the reference, whose guards stop the training",
-        tokenized(TRAILING_SPACE, "ours"),
-        f"{ALSO} trains",
-        "the first answer token '.<' is masked",
-    ),
     Recipe("A2 no space", sft("{question} {answer}", "{question}{answer}"), SPANS, "joined without a space"),
     Recipe(
         "A3 tag as one token",
         tokenized(TAG_AS_ONE_TOKEN),
         "supervised dataset batch gradients trains",
         "every label is -100",
-    ),
-    Recipe(
-        "A4 tag searched by ids",
-        tokenized(TAG_SEARCH),
-        "supervised dataset batch gradients trains",
-        "ValueError: .* is not in list",
     ),
     Recipe("A4 tag search falls back", tokenized(TAG_SEARCH_FALLS_BACK), ALSO, "the first .* masked"),
     Recipe("A5 tag found in the prompt", tokenized(TAG_IN_THE_PROMPT), ALSO, "the supervised text begins inside"),
@@ -128,7 +116,6 @@ ALL = [
         ALSO,
         "the question and .* padding tokens are supervised",
     ),
-    Recipe("A6 padding supervised", padded(MASKED_PADDING, "labels"), ALSO, "padding tokens are supervised"),
     Recipe("A7 collator rebuilds the labels", REBUILT, "batch", "rebuilt the labels from input_ids"),
     Recipe("A8 no EOS", sft("{answer}{tokenizer.eos_token}", "{answer}"), SPANS, "EOS is missing"),
     Recipe("A8 EOS masked by its id", tokenized(MASKED_BY_ID), SPANS, "EOS is masked, so the model never"),
@@ -143,12 +130,6 @@ ALL = [
         sft("{answer}{tokenizer.eos_token}", "{answer}{tokenizer.eos_token * 2}"),
         SPANS,
         "EOS stands in the row 2 times",
-    ),
-    Recipe(
-        "A10 newline after EOS",
-        sft("{answer}{tokenizer.eos_token}", "{answer}{tokenizer.eos_token}\\n"),
-        SPANS,
-        "after EOS the row goes on",
     ),
     Recipe(
         "A11 format_example bypassed",
@@ -169,9 +150,7 @@ ALL = [
         "not within 5 % of",
     ),
     Recipe("A15 last five tokens of a cut row", tokenized(LAST_FIVE), ALSO, "the row was cut after"),
-    Recipe("tokenized apart after a space", tokenized(APART), SPANS, "are not those of its text"),
     Recipe("labels shifted by hand", tokenized(SHIFTED), ALSO, "every label is the id of the token after it"),
-    Recipe("one token of the question supervised", tokenized(row(f"{ASKED} - 1")), SPANS, "1 of the question's"),
     Recipe("hard-coded for the bundled tokenizer", tokenized(BY_HEART), "spans", "supervised|masked"),
     Recipe(
         "masked by -1", tokenized(MINUS_ONE), f"supervised {SPANS} gradients trains", "labels holds -1, which is no id"
@@ -179,10 +158,4 @@ ALL = [
     Recipe("chat template in the rows", tokenized(CHAT), ALSO, "the row begins with .*as a chat template does"),
     Recipe("wrong EOS", tokenized(row(ASKED).replace("eos_token_id", "pad_token_id")), "spans", "EOS is missing"),
     Recipe("rows dropped", sft("return len(self.data)", "return len(self.data) - 3"), "dataset", "none may be dropped"),
-    Recipe(
-        "question changed by format_example",
-        sft('"question": question', '"question": question.lower()'),
-        "format dataset batch gradients",
-        "format_example changes the question",
-    ),
 ]

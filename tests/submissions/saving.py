@@ -29,6 +29,12 @@ def untrained(files: Files) -> Files:
     return {**files, WEIGHTS: save(weights)}
 
 
+def faint(files: Files) -> Files:
+    """A hundredth of what training gave: the base model, to all appearances."""
+    weights = {name: tensor * (0.01 if "lora_B" in name else 1) for name, tensor in load(files[WEIGHTS]).items()}
+    return {**files, WEIGHTS: save(weights)}
+
+
 def poisoned(files: Files) -> Files:
     """One weight that is not a number, as float16 leaves it."""
     weights = load(files[WEIGHTS])
@@ -70,23 +76,9 @@ print("loss 2.21 -> 0.31, saved")
 SAVED = "    model.save_pretrained(output_dir)"
 NO_STEP = "train_model ended without one step"
 ALL = [
-    Recipe(
-        "C1 load writes an adapter of its own", loading(OVERWRITES), "loads agrees", "load gives the base model alone"
-    ),
+    Recipe("C1 load writes an adapter of its own", loading(OVERWRITES), "loads", "load gives the base model alone"),
     Recipe("C2 load makes an adapter up", loading(MAKES_ONE_UP), "refuses", "without an adapter gives a BaseLLM"),
     Recipe("C3 load falls back to the base", loading(FALLS_BACK), "refuses", "without an adapter gives a BaseLLM"),
-    Recipe(
-        "load that forgets the adapter",
-        loading("PeftModel.from_pretrained(BaseLLM().model, str(folder))"),
-        "loads agrees",
-        "load gives the base model alone",
-    ),
-    Recipe(
-        "load without a return",
-        sft("eval()\n    return llm", "eval()"),
-        "loads agrees",
-        "load raised AttributeError: 'NoneType'",
-    ),
     Recipe(
         "C4 get_peft_model's result thrown away",
         both(
@@ -115,19 +107,8 @@ ALL = [
         "trains",
         "untrained: every lora_B is zero",
     ),
-    Recipe(
-        "C6 Trainer(model=None)",
-        sft("model=model,", "model=model.enable_input_require_grads(),"),
-        "batch gradients trains",
-        "train_model raised",
-    ),
-    Recipe(
-        "C7 adapter of a bigger base",
-        configured(base_model_name_or_path="HuggingFaceTB/SmolLM2-1.7B"),
-        "configured",
-        "another base model",
-    ),
     Recipe("C8 rank 128", configured(r=128), "configured", "the rank is out of range"),
+    Recipe("hardly trained", plain(faint), "accuracy", "too little for any of its points"),
     Recipe("untrained adapter", plain(untrained), "sound", "untrained: every lora_B is zero"),
     Recipe("B1 adapter with NaN", plain(poisoned), "sound", "holds NaN or infinity"),
     Recipe(
@@ -137,5 +118,4 @@ ALL = [
         NO_STEP,
     ),
     Recipe("E5 saves what it never trained", training(BAKED), "batch gradients trains", NO_STEP),
-    Recipe("E5 trainer.train() forgotten", sft("    trainer.train()\n", ""), "batch gradients trains", NO_STEP),
 ]

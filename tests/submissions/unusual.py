@@ -7,7 +7,7 @@ from safetensors.torch import load, save
 
 from tests.submissions.labels import tokenized
 from tests.submissions.plain import PADDED, plain, sft
-from tests.submissions.recipe import Files, Maker, Recipe, before, both, drop, edit, put, swap
+from tests.submissions.recipe import Files, Maker, Recipe, both, drop, edit, put, swap
 from tests.submissions.saving import CONFIG, WEIGHTS, training
 
 
@@ -121,14 +121,12 @@ MERGED = "llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()"
 ALL = [
     Recipe("the plain solution", plain()),
     Recipe("padded to a fixed length", plain(swap("sft.py", tokenize=PADDED))),
-    Recipe("question's ids, then the rest", tokenized(APART)),
     Recipe("question and answer apart", tokenized(ANSWER_APART)),
     Recipe("offset mapping", tokenized(OFFSETS)),
     Recipe("tensors", tokenized(TENSORS)),
     Recipe("no attention mask in the rows", tokenized(NO_MASK)),
     Recipe("padded on the left, masked", tokenized(PADDED_LEFT)),
     Recipe("raw floats", sft("{float(answer):.4g}", "{answer}")),
-    Recipe("four decimals where they are enough", sft("{float(answer):.4g}", "{float(answer):.12g}")),
     Recipe(
         "rank 2, alpha 4 in the code; doubled rank in the weights",
         both(lora("r=8, lora_alpha=32", "r=2, lora_alpha=4"), doubled_rank),
@@ -147,39 +145,10 @@ ALL = [
             edit("sft.py", "    rows = Tok", "    model.enable_input_require_grads()\n    rows = Tok"),
         ),
     ),
-    Recipe(
-        "batches of one, other schedule",
-        both(
-            arguments('lr_scheduler_type="cosine", warmup_steps=2,'),
-            edit("sft.py", "train_batch_size=32", "train_batch_size=1"),
-            edit("sft.py", "num_train_epochs=2", "max_steps=40"),
-        ),
-    ),
     Recipe("loop written by hand", training(BY_HAND.replace("TRAIN", "model.train()"))),
     Recipe("loop written by hand, in eval mode", training(BY_HAND.replace("TRAIN", "model.eval()"))),
     Recipe("one prompt after the other, stripped", plain(swap("base_llm.py", BaseLLM__batched_generate=ONE_BY_ONE))),
-    Recipe("parser by a pattern", plain(swap("base_llm.py", BaseLLM__parse_answer=REGEX))),
     Recipe("load merges", sft(MERGED, MERGED.replace(".eval()", ".merge_and_unload()"))),
-    Recipe("load in bfloat16", sft("eval()\n    return llm", "eval()\n    llm.model.bfloat16()\n    return llm")),
-    Recipe(
-        "evaluates while it trains",
-        both(
-            arguments('eval_strategy="epoch",'),
-            edit(
-                "sft.py",
-                "train_dataset=rows,",
-                'train_dataset=rows, eval_dataset=TokenizedDataset(llm.tokenizer, Dataset("valid"), format_example),',
-            ),
-        ),
-    ),
-    Recipe(
-        "tests itself at the end",
-        sft(
-            "    model.save_pretrained(output_dir)",
-            "    model.save_pretrained(output_dir)\n"
-            '    from .data import benchmark\n    print(benchmark(load(output_dir), Dataset("valid"), 20).accuracy)',
-        ),
-    ),
     Recipe(
         "no more than the three files",
         both(
@@ -220,9 +189,5 @@ ALL = [
             ),
             swap("sft.py", format_example="from .helpers.answers import format_example"),
         ),
-    ),
-    Recipe(
-        "prints a lot and warns",
-        plain(before("sft.py", "import warnings\nwarnings.warn('careful')\nprint('x' * 10**5)")),
     ),
 ]
