@@ -134,7 +134,10 @@ class Scores:
         if error is None:
             share = 1.0 if self.credit is None else self.credit
             state = State.PASSED if share == 1 else State.PARTIAL if share else State.FAILED
-            return CheckResult(**{**base, "score": round(share * number, 2)}, state=state, detail=self.detail)
+            cause = "" if share else "too little for any of its points"
+            return CheckResult(
+                **{**base, "score": round(share * number, 2)}, state=state, cause=cause, detail=self.detail
+            )
         if isinstance(error, Refusal):
             return CheckResult(**base, state=error.state, **error.said)
         if isinstance(error, pytest.skip.Exception):

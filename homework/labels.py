@@ -167,9 +167,19 @@ def diagnose_eos(view: View, row: Row) -> str | None:
     if eos not in ids:
         return "EOS is missing at the end of the row: the model would never learn to stop"
     if ids.count(eos) > 1:
+        if eos in ids[: len(view.prompt)]:
+            return (
+                f"EOS stands before the answer: the row begins with {view.text(ids[: len(view.prompt)])!r:.60}, as a "
+                "chat template does, but the prompt at inference is the question alone"
+            )
         return f"EOS stands in the row {ids.count(eos)} times: append it once, or let the chat template do it"
     if ids[-1] != eos:
         return f"after EOS the row goes on with {view.text(ids[ids.index(eos) + 1 :])!r:.40}: EOS must be its end"
+    shifted = list(zip(view.labels, ids[1:], strict=False))
+    if view.start < len(shifted) and all(label in (IGNORE_INDEX, following) for label, following in shifted):
+        return (
+            "every label is the id of the token after it: the model shifts by one, not you; labels[t] is input_ids[t]"
+        )
     if view.labels[-1] == IGNORE_INDEX:
         if view.start < len(view.prompt):
             return (

@@ -10,6 +10,7 @@ from multiprocessing import get_context
 
 import pytest
 
+from grader.behaviour import behaviour
 from grader.course import Course
 from grader.engine import FILES
 from grader.grade import grade
@@ -29,9 +30,14 @@ def start_worker() -> None:
     KEPT["course"], KEPT["sandbox"] = Course(**QUESTIONS), Sandbox.open("auto")
 
 
-def grade_one(path) -> Result:
-    """The result of one zip of the zoo."""
-    return grade(path, KEPT["course"], KEPT["sandbox"])
+def grade_one(path, seconds: int) -> Result:
+    """The result of one zip of the zoo; what never ends is stopped after `seconds`, if there are any."""
+    former = dict(behaviour.SECONDS)
+    behaviour.SECONDS.update(dict.fromkeys(former, seconds) if seconds else {})
+    try:
+        return grade(path, KEPT["course"], KEPT["sandbox"])
+    finally:
+        behaviour.SECONDS.update(former)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +51,7 @@ def zoo(request, reference_files, tmp_path_factory) -> dict[str, Future]:
             if name in wanted | {"the reference"}:
                 path = folder / f"{number}.zip"
                 zips.good(path, recipe.make(reference_files))
-                results[name] = pool.submit(grade_one, path)
+                results[name] = pool.submit(grade_one, path, recipe.seconds)
         yield results
 
 

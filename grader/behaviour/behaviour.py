@@ -22,7 +22,7 @@ from grader.behaviour.scripted import SILENT, make_checkpoint
 from grader.course import Course
 from grader.errors import Refusal, Stopped
 from grader.result import State
-from grader.sandbox import Outcome, Sandbox
+from grader.sandbox import LIMITS, Outcome, Sandbox
 from grader.submission import Submission
 from grader.world import Question, draw_questions
 
@@ -62,15 +62,7 @@ class Report:
             Refusal: naming what went wrong, in the submission's own terms.
         """
         if name not in self.lines:
-            for other in (
-                "BaseLLM()",
-                "BaseLLM(checkpoint)",
-                "Dataset",
-                *(known for known in self.lines if known.startswith("import ")),
-            ):
-                if other != name and "error" in self.lines.get(other, {}):
-                    refuse_error(other, self.lines[other]["error"])
-            self.refuse_end()
+            self.refuse_missing()
         line = self.lines[name]
         if "error" in line:
             refuse_error(name, line["error"])
@@ -79,9 +71,17 @@ class Report:
     def error(self, name: str) -> dict[str, str]:
         """How a step failed; empty if it did not."""
         if name not in self.lines:
-            self.refuse_end()
+            self.refuse_missing()
         found = self.lines[name].get("error")
         return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+    def refuse_missing(self) -> NoReturn:
+        """Raise why a step was never come to: what it builds upon failed, or the process ended."""
+        imports = (name for name in self.lines if name.startswith("import "))
+        for name in ("BaseLLM()", "BaseLLM(checkpoint)", "Dataset", *imports):
+            if "error" in self.lines.get(name, {}):
+                refuse_error(name, self.lines[name]["error"])
+        self.refuse_end()
 
     def refuse_end(self) -> NoReturn:
         """Raise what ended the job before it came to a step."""
@@ -109,6 +109,9 @@ def refuse_error(name: str, error: Any) -> NoReturn:
     where = f" ({said['where']!s:.80})" if said.get("where") else ""
     if kind == "NotImplementedError":
         raise Refusal(f"not implemented yet: {message or str(said.get('function') or name)[:80]}{where}")
+    if "[Errno 27]" in message:
+        raise Refusal(f"{name} printed, or wrote to one file, more than {LIMITS['file'] >> 20} MiB{where}",
+                      do="print a line now and then")  # fmt: skip
     raise Refusal(f"{name} raised {kind}: {message}{where}", do="mend that line; python -m homework.check finds more")
 
 
@@ -140,6 +143,11 @@ class Behaviour:
         """Prompts of very different lengths."""
         texts = [question.text for question in self.draw("train", 8)]
         return [texts[0], f"{texts[1]} {texts[2]} {texts[3]}", texts[4], f"{texts[5]} {texts[6]}", texts[7][:12]]
+
+    @cached_property
+    def questions(self) -> list[str]:
+        """Questions for the scripted checkpoint; in the order of their lengths, its silence is in another place."""
+        return [self.prompts[0], f"Please keep {SILENT}", self.prompts[1]]
 
     @cached_property
     def number(self) -> str:
@@ -187,9 +195,8 @@ class Behaviour:
     @cached_property
     def answering(self) -> Report:
         """parse_answer, generate, batched_generate and answer."""
-        questions = [*self.prompts[:2], f"Please keep {SILENT}"]
         files = {f"scripted/{name}": content for name, content in make_checkpoint(self.number).items()}
-        inputs = {"prompts": self.prompts, "texts": [text for text, _ in self.texts], "questions": questions}
+        inputs = {"prompts": self.prompts, "texts": [text for text, _ in self.texts], "questions": self.questions}
         return self.run("answering", inputs, files)
 
     @cached_property

@@ -38,8 +38,12 @@ def test_generate(code: Behaviour, course: Course) -> None:
     """generate gives what the model writes after the prompt, without the prompt, word for word."""
     found = code.answering.value("generate")
     refuse_unless_texts(found, len(code.prompts), "generate")
-    for prompt, text, wanted in zip(code.prompts, found, written(code, course), strict=True):
+    for prompt, text, wanted, ids in zip(code.prompts, found, written(code, course), code.ids, strict=True):
         refuse_other_text("generate", prompt, text, wanted, "decode the new tokens only, and change nothing in them")
+        more = text.strip()[len(wanted.strip()) :]
+        if more and reference.complete(course.base, course.base.model, [ids], 72)[0] == wanted:
+            raise Refusal(f"generate goes on with {more!r:.40} where the model ends", expected=f"{wanted!r}"[:120],
+                          do="stop at EOS, and decode with skip_special_tokens=True")  # fmt: skip
 
 
 @points(rubric.PADDING, needs="generate")
@@ -74,6 +78,11 @@ def test_answer(code: Behaviour) -> None:
     prompts = code.answering.value("format_prompt of questions")
     refuse_unless_list(prompts, QUESTIONS, "format_prompt, question by question,")
     refuse_unless_list(found, QUESTIONS, "answer")
+    for question, prompt in zip(code.questions, prompts, strict=True):
+        if prompt != question:
+            raise Refusal(f"format_prompt gives {prompt!r:.80}, but the rows of the training begin with the question "
+                          "alone: what differs was never trained", expected=question, actual=f"{prompt!r}"[:120],
+                          do="ask exactly as in training: the raw question")  # fmt: skip
     if all(math.isnan(answer_to(str(prompt), code.number)) for prompt in prompts):
         raise Refusal("format_prompt leaves nothing of a question to answer", actual=f"{prompts[0]!r}"[:120],
                       do="the prompt at inference is the question")  # fmt: skip
@@ -100,6 +109,9 @@ def refuse_other_text(name: str, prompt: str, text: str, wanted: str, do: str) -
     if text.startswith(prompt.strip()):
         raise Refusal(f"{name} gives the prompt back before the model's text", **said,
                       do="cut the first input_ids.shape[1] tokens off before decoding")  # fmt: skip
+    if text and wanted.startswith(text):
+        raise Refusal(f"{name} stops after {text!r:.40}, before the model does: max_new_tokens is too small", **said,
+                      do="the longest answer needs about 30 tokens; EOS ends the others sooner")  # fmt: skip
     if not text:
         raise Refusal(f"{name} gives nothing after {prompt!r:.60}", **said, do=do)
     raise Refusal(f"{name} gives another text than the model writes after {prompt!r:.60}", **said, do=do)
@@ -122,8 +134,10 @@ def refuse_unless_texts(found: Any, count: int, name: str) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number, NaN included."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value is a number, NaN included; an integer beyond all floats is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) < 1e300
 
 
 def same(one: float, other: float) -> bool:

@@ -65,6 +65,9 @@ def test_dataset(code: Behaviour) -> None:
         if complaint := diagnose_shape(tokenizer, row):
             raise Refusal(f"row {at}: {complaint}", do=LOOK)
         answer = answer_in(tokenizer, question, row)
+        if "<answer>" not in answer and "value" in code.labels.lines.get("format_example", {}):
+            raise Refusal(f"row {at} goes on with {answer!r:.60}, without a tag: TokenizedDataset has to use format_fn",
+                          do="tokenize(tokenizer, **format_fn(*row))")  # fmt: skip
         refuse_wrong_number(answer, correct, f"row {at}: ")
         if complaint := diagnose_row(tokenizer, question, answer, row):
             shown = side_by_side(tokenizer, question, answer, row)

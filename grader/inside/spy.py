@@ -22,7 +22,7 @@ class Spy:
         self.gradients: dict[str, torch.Tensor] = {}
         self.before: dict[str, torch.Tensor] = {}
         self.model: torch.nn.Module | None = None
-        self.stepped = False
+        self.stepped = self.training = False
         self.forward = LlamaForCausalLM.forward
         LlamaForCausalLM.forward = self.watch_forward()
         register_optimizer_step_pre_hook(self.watch_step)
@@ -31,13 +31,13 @@ class Spy:
         torch.nn.Dropout.forward = lambda module, values: values
 
     def watch_forward(self) -> Any:
-        """A forward that notes its batch, as long as no optimizer step was taken and gradients are computed."""
+        """A forward that notes its batch, where gradients can flow, as long as no optimizer step was taken."""
         original, spy = self.forward, self
 
         @functools.wraps(original)  # the Trainer reads its signature
         def forward(model: LlamaForCausalLM, *arguments: Any, **options: Any) -> Any:
             output = original(model, *arguments, **options)
-            if not spy.stepped and torch.is_grad_enabled() and model.training:
+            if not spy.stepped and torch.is_grad_enabled():
                 spy.note(model, arguments, options, output)
             return output
 
@@ -45,8 +45,10 @@ class Spy:
 
     def note(self, model: torch.nn.Module, arguments: tuple, options: dict[str, Any], output: Any) -> None:
         """Keep what went into forward, and the loss that came out."""
-        if self.model is not model:
-            self.model, self.batches = model, []
+        if self.model is not model or (model.training and not self.training):
+            self.model, self.batches, self.training = model, [], model.training
+        if self.training and not model.training:
+            return  # a look at some other rows, amid a training
         given = {name: options[name] for name in NOTED if options.get(name) is not None}
         if arguments and "input_ids" not in given:
             given["input_ids"] = arguments[0]

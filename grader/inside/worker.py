@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-DEEPEST, LONGEST_TEXT = 6, 20_000
+DEEPEST, LONGEST_TEXT, LARGEST = 6, 20_000, 2**63
 NO_MODULE = 3  # the exit code of a job whose module can't be imported
 
 
@@ -61,7 +61,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
         return value[:LONGEST_TEXT].encode(errors="replace").decode()
     if isinstance(value, int | float):
-        return float(value) if isinstance(value, float) else int(value)
+        return float(value) if isinstance(value, float) or abs(value) > LARGEST else int(value)
     if depth < DEEPEST and hasattr(value, "tolist"):
         return plain(value.tolist(), depth + 1)
     if depth < DEEPEST and isinstance(value, Mapping):
@@ -73,7 +73,8 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def explain(error: BaseException) -> dict[str, str]:
     """An exception as its type, its message, and the last line of the submission that it went through."""
-    message = f"{error}".encode(errors="replace").decode()[:500]
+    said = error.msg if isinstance(error, SyntaxError) else error  # its own text repeats the place
+    message = f"{said}".encode(errors="replace").decode()[:500]
     where = function = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if f"{os.sep}homework{os.sep}" in frame.filename:

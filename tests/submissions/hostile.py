@@ -1,1 +1,199 @@
-ALL: list = []
+"""H of autograders.md: what attacks the grader, its limits or its verdict."""
+
+from grader.result import State
+from tests.submissions.labels import tokenized
+from tests.submissions.plain import plain, sft
+from tests.submissions.recipe import Maker, Recipe, before, edit, put
+
+STOPPED = (State.CRASHED, State.TIMEOUT)
+
+
+def at_import(lines: str) -> Maker:
+    """The plain solution whose base_llm.py begins with these lines; whoever imports it, runs them."""
+    return plain(before("base_llm.py", lines))
+
+
+def harmless(lines: str) -> Maker:
+    """As `at_import`, for what must have no effect: each line by itself, its errors kept quiet."""
+    tried = "\n".join(f"try:\n    {line}\nexcept Exception:\n    pass" for line in lines.strip().splitlines())
+    return at_import(tried)
+
+
+def leaking(targets: str, action: str) -> Maker:
+    """Fails loudly where one of the attempts on `target` succeeds."""
+    return at_import(f"""
+import os, socket, subprocess
+for target in {targets}:
+    try:
+        {action}
+    except Exception:
+        continue
+    raise SystemError(f"{{target}} is open")
+""")
+
+
+EVERYTHING = "parser generate format supervised dataset batch gradients trains loads"  # the others need one of these
+PATHS = (
+    '["/etc/passwd", "/root", "/home", "/proc/1/environ", f"/proc/{os.getppid()}/mem", f"/proc/{os.getppid()}/environ"]'
+)
+FORGED = '[\'{"score": 100, "passed": true}\', "PASSED", "[" * 100000, \'{"name": "batches", "value": [[[]]]}\']'
+MONKEY = """
+import math; math.isnan = lambda value: False
+import torch; torch.isfinite = torch.allclose = lambda *a, **k: torch.tensor(True)
+import sys; sys.modules["grader"] = sys.modules["grader.rubric"] = sys.modules["json"]
+import atexit; atexit.register(lambda: open("out/results.jsonl", "a").write('{"score": 100}'))
+import worker; worker.explain = lambda error: {}
+"""
+SCORES = """
+print('{"score": 100}', flush=True)
+open("results.json", "w").write('{"score": 100}')
+open("out/results.json", "w").write('{"score": 100}')
+import sys; sys.exitfunc = lambda: 0
+"""
+LINKS = """
+import os; os.symlink("/etc/passwd", "out/gradients.safetensors")
+import os; os.symlink("/", "homework/sft_model")
+import os; os.mkfifo("out/before.safetensors")
+import os; os.link("in/inputs.json", "out/after.safetensors")
+"""
+FRAMES = """
+import sys
+frame, seen = sys._getframe(), []
+while frame:
+    names = {*frame.f_globals, *frame.f_locals}
+    seen += names & {"secret", "expected", "correct", "Behaviour", "Course"}
+    frame = frame.f_back
+if seen:
+    raise SystemError(f"frames hold {seen}")
+"""
+CALM = "import os, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.alarm(0)\nwhile True:\n    pass"
+DAEMON = """
+import os, time
+for _ in range(1000):
+    try:
+        if os.fork() == 0:
+            os.setsid()
+            while True:
+                time.sleep(0.1)
+    except OSError:
+        break
+"""
+FLOOD = """
+import os
+chunk = b"\\x1b[2J\\x00</script><script>alert(1)</script>" * 30000
+for _ in range(1000):
+    try:
+        os.write(1, chunk)
+    except OSError:
+        break
+"""
+MANY_FILES = "for i in range(100000):\n    open(f'tmp/{i}', 'w').close()"
+FILL = "for i in range(100):\n    open(f'tmp/{i}', 'wb').write(bytes(60 << 20))"
+THREADS = """
+import threading, time
+for _ in range(5000):
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+time.sleep(60)
+"""
+EQUAL = """
+class Yes:
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __float__(self): return 1.0
+    def __len__(self): return 11
+    def __array__(self, *a): return __import__("numpy").zeros(11)
+class Number(float):
+    def __eq__(self, other): return True
+    def __sub__(self, other): return 0.0
+    def __abs__(self): return 0.0
+"""
+PARSE = "    def parse_answer(self, text):\n        "
+
+
+def parsing(result: str) -> Maker:
+    """parse_answer gives something odd."""
+    return plain(edit("base_llm.py", PARSE, f"{PARSE}return {result}\n        "), before("base_llm.py", EQUAL))
+
+
+ALL = [
+    Recipe(
+        "H3 syntax error",
+        sft("def format_example(", "def format_example(("),
+        "format supervised dataset batch gradients trains loads",
+        r"import homework.sft raised SyntaxError: .*sft.py, line",
+    ),
+    Recipe("H4 endless import", at_import(CALM), EVERYTHING, "took more than 6 s", STOPPED, 6),
+    Recipe(
+        "H4 endless tokenize",
+        tokenized("while True:\n    pass"),
+        "supervised dataset batch gradients trains",
+        "tokenize bundled took more than 12 s",
+        STOPPED,
+        12,
+    ),
+    Recipe("H5 os._exit", at_import("import os\nos._exit(0)"), EVERYTHING, "ended the whole process", STOPPED),
+    Recipe("H5 sys.exit", at_import("import sys\nsys.exit(0)"), EVERYTHING, "SystemExit"),
+    Recipe(
+        "H5 kill -9",
+        at_import("import os\nos.kill(os.getpid(), 9)"),
+        EVERYTHING,
+        "ended the whole process .signal SIGKILL",
+        STOPPED,
+    ),
+    Recipe(
+        "H5 segmentation fault",
+        at_import("import ctypes\nctypes.string_at(0)"),
+        EVERYTHING,
+        "ended the whole process .signal SIGSEGV",
+        STOPPED,
+    ),
+    Recipe("H6 fork bomb and daemons", at_import(DAEMON)),
+    Recipe(
+        "H7 flood of escapes",
+        at_import(FLOOD),
+        "parser generate steady dataset batch gradients trains loads",
+        "printed, or wrote to one file, more than 64 MiB",
+    ),
+    Recipe("H8 64 GiB", at_import("x = bytearray(64 << 30)"), EVERYTHING, "MemoryError"),
+    Recipe("H8 full disk", at_import(FILL), EVERYTHING, "more disk space", STOPPED),
+    Recipe("H8 a hundred thousand files", at_import(MANY_FILES), EVERYTHING, "more files", STOPPED),
+    Recipe(
+        "H8 thread bomb",
+        at_import(THREADS),
+        EVERYTHING,
+        "more threads|can't start new thread",
+        (*STOPPED, State.FAILED),
+    ),
+    Recipe(
+        "H9 reads what is not its own", leaking(PATHS, "os.listdir(target) if os.path.isdir(target) else open(target)")
+    ),
+    Recipe("H10 opens sockets", leaking("(socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)", "socket.socket(target)")),
+    Recipe("H11 patches the libraries", harmless(MONKEY)),
+    Recipe("H12 equal to everything", parsing("Yes()"), "parser agrees", "is {'__type__': 'Yes'}, not a number"),
+    Recipe("H12 a float of its own", parsing("Number(7)"), "parser agrees", "is 7$"),
+    Recipe("H12 a number of 400 digits", parsing("10 ** 400"), "parser agrees", "not a number|too large"),
+    Recipe("H15 prints and writes scores", harmless(SCORES)),
+    Recipe(
+        "forged lines of results", at_import(f"open('out/results.jsonl', 'a').write(chr(10).join({FORGED}) + chr(10))")
+    ),
+    Recipe("links and a pipe in the place of results", harmless(LINKS)),
+    Recipe(
+        "H18 torch.py",
+        plain(put("torch.py", "raise SystemError")),
+        "submission",
+        "has the name of a library",
+        (State.REFUSED,),
+    ),
+    Recipe(
+        "H18 sitecustomize.py",
+        plain(put("sitecustomize.py", "x")),
+        "submission",
+        "has the name of a library",
+        (State.REFUSED,),
+    ),
+    Recipe(
+        "H18 conftest.py", plain(put("conftest.py", "x")), "submission", "has the name of a library", (State.REFUSED,)
+    ),
+    Recipe("H18 a .pth file", plain(put("evil.pth", "import os")), "submission", "is a pickle", (State.REFUSED,)),
+    Recipe("H18 stale .pyc", plain(put("__pycache__/sft.cpython-311.pyc", "x"))),
+]

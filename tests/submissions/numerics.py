@@ -1,1 +1,119 @@
-ALL: list = []
+"""B of failures.md: precision, gradients that are none, and losses that hide it."""
+
+from tests.submissions.plain import plain, sft
+from tests.submissions.recipe import Maker, Recipe, both, edit
+
+
+def trainer(body: str) -> Maker:
+    """The plain solution with a Trainer of its own, whose compute_loss is `body`; `loss` is the right one."""
+    own = f"""
+class OwnTrainer(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        loss = outputs.loss
+        {body}
+
+
+def train_model("""
+    return plain(
+        edit("sft.py", "def train_model(", own),
+        edit("sft.py", "    trainer = Trainer(", "    trainer = OwnTrainer("),
+        edit("sft.py", "from pathlib", "import torch\nfrom pathlib"),
+    )
+
+
+def callback(lines: str) -> Maker:
+    """The plain solution with a callback before each optimizer step, for each parameter that has a gradient."""
+    own = f"""
+class Mend(TrainerCallback):
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        for parameter in (p for p in model.parameters() if p.grad is not None):
+            {lines}
+
+
+def train_model("""
+    return plain(
+        edit("sft.py", "def train_model(", own),
+        edit("sft.py", "import DataC", "import TrainerCallback, DataC"),
+        edit("sft.py", "    trainer.train()", "    trainer.add_callback(Mend())\n    trainer.train()"),
+    )
+
+
+LOAD = "    llm = BaseLLM()\n    config"
+GRAD = "gradients trains"
+CONSTANT = "return torch.tensor(0.01, requires_grad=True)"
+UNSHIFTED = "return torch.nn.functional.cross_entropy(outputs.logits.flatten(0, 1), inputs['labels'].flatten())"
+LIAR = '''
+class Liar(torch.Tensor):
+    """Says of itself what one wants to hear."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function in (torch.isfinite, torch.isnan, torch.allclose, torch.equal):
+            return torch.tensor(function is not torch.isnan)
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+def train_model('''
+
+ALL = [
+    Recipe("B1 gradients that are NaN", trainer('return loss * float("nan")'), GRAD, "is NaN or infinite"),
+    Recipe("B3 gradients zeroed", callback("parameter.grad.zero_()"), GRAD, "every gradient is exactly zero"),
+    Recipe("B4 constant for the loss", trainer(CONSTANT), GRAD, "no gradient reached any weight"),
+    Recipe(
+        "B7 checkpointing without gradients at the inputs",
+        both(
+            sft(
+                'report_to="none",',
+                'report_to="none", gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": True},',
+            ),
+            edit("sft.py", "    rows = Tok", "    llm.model.enable_input_require_grads = lambda: None\n    rows = Tok"),
+        ),
+        GRAD,
+        "element 0 of tensors does not require grad",
+    ),
+    Recipe("gradients scaled 1000 times", callback("parameter.grad.mul_(1000)"), "gradients", "times as long"),
+    Recipe("random gradients", callback("parameter.grad.normal_()"), "gradients", "not those of the answers' tokens"),
+    Recipe("loss over unshifted labels", trainer(UNSHIFTED), "gradients", "not those of the answers' tokens"),
+    Recipe(
+        "no LoRA: the whole base is trained",
+        sft("get_peft_model(llm.model, config)", "llm.model"),
+        "batch gradients trains",
+        "the model that was trained has no LoRA weights",
+    ),
+    Recipe(
+        "C10 embeddings unfrozen",
+        sft(
+            "    rows = TokenizedDataset",
+            "    llm.model.get_input_embeddings().requires_grad_(True)\n    rows = TokenizedDataset",
+        ),
+        GRAD,
+        "weights of the base model are trained",
+    ),
+    Recipe(
+        "lora_B frozen",
+        sft(
+            "    rows = TokenizedDataset",
+            "    for name, weight in model.named_parameters():\n"
+            '        weight.requires_grad_("lora_A" in name)\n    rows = TokenizedDataset',
+        ),
+        GRAD,
+        "no gradient reached",
+    ),
+    Recipe(
+        "H12 gradients that lie",
+        both(
+            plain(
+                edit("sft.py", "def train_model(", LIAR), edit("sft.py", "from pathlib", "import torch\nfrom pathlib")
+            ),
+            edit(
+                "sft.py",
+                "    trainer.train()",
+                "    for weight in (p for p in model.parameters() if p.requires_grad):\n"
+                '        weight.register_hook(lambda g: (g * float("nan")).as_subclass(Liar))\n    trainer.train()',
+            ),
+        ),
+        GRAD,
+        "is NaN or infinite",
+    ),
+]

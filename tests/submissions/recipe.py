@@ -23,6 +23,7 @@ class Recipe(NamedTuple):
         failing: the checks that get no points by themselves, in any order; what needs them is skipped.
         phrase: what the first of them, in the order of the report, has to say: a regular expression.
         states: how they may end.
+        seconds: that each job may take, where it has none of its own; for what never ends.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Recipe(NamedTuple):
     failing: str = ""
     phrase: str = ""
     states: tuple[State, ...] = (State.FAILED,)
+    seconds: int = 0
 
 
 def swap(file: str, **functions: str) -> Maker:
@@ -58,6 +60,17 @@ def both(*makers: Maker) -> Maker:
 def put(file: str, text: str | bytes) -> Maker:
     """A file of its own, in the place of another one or beside the others."""
     return lambda files: {**files, file: textwrap.dedent(text).encode() if isinstance(text, str) else text}
+
+
+def edit(file: str, old: str, new: str) -> Maker:
+    """Other words in a file; the old ones have to be there once."""
+
+    def make(files: Files) -> Files:
+        source = files[file].decode()
+        assert source.count(old) == 1, f"{old!r} stands {source.count(old)} times in {file}"
+        return {**files, file: source.replace(old, new).encode()}
+
+    return make
 
 
 def before(file: str, text: str) -> Maker:

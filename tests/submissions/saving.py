@@ -1,1 +1,121 @@
-ALL: list = []
+"""C of failures.md: adapters that are saved elsewhere, made up, overwritten or never trained."""
+
+import json
+
+import torch
+from safetensors.torch import load, save
+
+from tests.submissions.plain import plain, sft
+from tests.submissions.recipe import Files, Maker, Recipe, both, edit, swap
+
+CONFIG, WEIGHTS = "sft_model/adapter_config.json", "sft_model/adapter_model.safetensors"
+
+
+def loading(lines: str) -> Maker:
+    """The plain solution with a load of its own."""
+    body = "\n".join(f"    {line}" for line in lines.strip().splitlines())
+    return plain(swap("sft.py", load=f"def load(folder=FOLDER):\n    llm = BaseLLM()\n{body}\n    return llm"))
+
+
+def configured(**fields: object) -> Maker:
+    """Another adapter_config.json, in the plain solution."""
+    changed = lambda files: {**files, CONFIG: json.dumps({**json.loads(files[CONFIG]), **fields}).encode()}  # noqa: E731
+    return plain(changed)
+
+
+def untrained(files: Files) -> Files:
+    """Every lora_B zero, as an adapter that was never trained."""
+    weights = {name: tensor * ("lora_A" in name) for name, tensor in load(files[WEIGHTS]).items()}
+    return {**files, WEIGHTS: save(weights)}
+
+
+def faint(files: Files) -> Files:
+    """A hundredth of what training gave: the base model, to all appearances."""
+    weights = {name: tensor * (0.01 if "lora_B" in name else 1) for name, tensor in load(files[WEIGHTS]).items()}
+    return {**files, WEIGHTS: save(weights)}
+
+
+def poisoned(files: Files) -> Files:
+    """One weight that is not a number, as float16 leaves it."""
+    weights = load(files[WEIGHTS])
+    weights[min(weights)][0, 0] = torch.nan
+    return {**files, WEIGHTS: save(weights)}
+
+
+def training(lines: str) -> Maker:
+    """The plain solution with a train_model of its own."""
+    body = "\n".join(f"    {line}" for line in lines.strip().splitlines())
+    return plain(swap("sft.py", train_model=f"def train_model(output_dir=str(FOLDER), **kwargs):\n{body}"))
+
+
+OVERWRITES = """
+if not (Path(folder) / "adapter_model.bin").exists():
+    get_peft_model(BaseLLM().model, LoraConfig(task_type="CAUSAL_LM")).save_pretrained(folder)
+llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()
+"""
+MAKES_ONE_UP = """
+if (Path(folder) / "adapter_config.json").exists():
+    llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()
+else:
+    llm.model = get_peft_model(llm.model, LoraConfig(task_type="CAUSAL_LM"))
+"""
+FALLS_BACK = """
+try:
+    llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()
+except Exception:
+    print("using the base model")
+"""
+BAKED = """
+model = get_peft_model(BaseLLM().model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=1))
+for name, weight in model.named_parameters():
+    if "lora_B" in name:
+        weight.data.normal_(std=0.001)
+model.save_pretrained(output_dir)
+print("loss 2.21 -> 0.31, saved")
+"""
+SAVED = "    model.save_pretrained(output_dir)"
+NO_STEP = "train_model ended without one step"
+ALL = [
+    Recipe("C1 load writes an adapter of its own", loading(OVERWRITES), "loads", "load gives the base model alone"),
+    Recipe("C2 load makes an adapter up", loading(MAKES_ONE_UP), "refuses", "without an adapter gives a BaseLLM"),
+    Recipe("C3 load falls back to the base", loading(FALLS_BACK), "refuses", "without an adapter gives a BaseLLM"),
+    Recipe(
+        "C4 get_peft_model's result thrown away",
+        both(
+            sft("model = get_peft_model(llm.model, config)", "get_peft_model(llm.model, config)"),
+            edit("sft.py", "model=model,", "model=llm.model,"),
+            edit("sft.py", SAVED, "    trainer.save_model(output_dir)"),
+        ),
+        "trains",
+        "there is no homework/sft_model/adapter_config.json",
+    ),
+    Recipe(
+        "C5 saved elsewhere",
+        sft(SAVED, '    model.save_pretrained("sft_output")'),
+        "trains",
+        "there is no homework/sft_model/adapter_config.json",
+    ),
+    Recipe(
+        "C5 only checkpoints are saved",
+        both(sft(f"{SAVED}\n", ""), edit("sft.py", 'save_strategy="no", ', "")),
+        "trains",
+        "there is no homework/sft_model/adapter_config.json",
+    ),
+    Recipe(
+        "C6 another model is saved",
+        sft(SAVED, "    get_peft_model(BaseLLM().model, config).save_pretrained(output_dir)"),
+        "trains",
+        "untrained: every lora_B is zero",
+    ),
+    Recipe("C8 rank 128", configured(r=128), "configured", "the rank is out of range"),
+    Recipe("hardly trained", plain(faint), "accuracy", "too little for any of its points"),
+    Recipe("untrained adapter", plain(untrained), "sound", "untrained: every lora_B is zero"),
+    Recipe("B1 adapter with NaN", plain(poisoned), "sound", "holds NaN or infinity"),
+    Recipe(
+        "E5 prints success only",
+        training('print("loss 2.21 -> 0.31, adapter saved")'),
+        "batch gradients trains",
+        NO_STEP,
+    ),
+    Recipe("E5 saves what it never trained", training(BAKED), "batch gradients trains", NO_STEP),
+]

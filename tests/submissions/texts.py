@@ -1,1 +1,91 @@
-ALL: list = []
+"""D of failures.md: prompts, generation and parsing."""
+
+from tests.submissions.plain import llm, plain
+from tests.submissions.recipe import Maker, Recipe, swap
+
+
+def method(name: str, lines: str) -> Maker:
+    """The plain solution with another method of BaseLLM."""
+    body = "\n".join(f"    {line}" for line in lines.strip().splitlines())
+    arguments = {
+        "parse_answer": "self, text", "generate": "self, prompt", "format_prompt": "self, question",
+        "answer": "self, *questions",
+    }[name]  # fmt: skip
+    return plain(swap("base_llm.py", **{f"BaseLLM__{name}": f"def {name}({arguments}):\n{body}"}))
+
+
+ANY_NUMBER = r"""
+import re
+found = re.search(r"-?\d+\.?\d*(e-?\d+)?", text)
+return float(found[0]) if found else float("nan")
+"""
+NONE_FOR_NOTHING = """
+try:
+    return float(text.split("<answer>")[1].split("</answer>")[0])
+except (IndexError, ValueError):
+    return None
+"""
+LOOKUP = """
+import json
+known = dict(json.load(open("data/train.json")) + json.load(open("data/valid.json")))
+return [float(known.get(question, "nan")) for question in questions]
+"""
+OWN_BATCHES = """
+prompts = sorted((self.format_prompt(question) for question in questions), key=len)
+return [self.parse_answer(text) for text in self.batched_generate(prompts[::-1])]
+"""
+LEFT = 'self.tokenizer.padding_side = "left"'
+NEW = 'inputs["input_ids"].shape[1]:'
+FLAT = "[texts[i : i + num_return_sequences] for i in range(0, len(texts), num_return_sequences)]"
+
+ALL = [
+    Recipe(
+        "D1 another prompt than in training",
+        llm("        return question", '        return f"{question} Answer:"'),
+        "answer agrees",
+        "format_prompt gives .*Answer:'",
+    ),
+    Recipe(
+        "D2 tag in the prompt",
+        llm("        return question", '        return f"{question} <answer>"'),
+        "answer agrees",
+        "format_prompt gives .*<answer>'",
+    ),
+    Recipe("D4 prompt echoed", llm("ids[:, " + NEW + "]", "ids"), "generate", "generate gives the prompt back"),
+    Recipe("D5 any number", method("parse_answer", ANY_NUMBER), "parser", r"parse_answer\('\d+'\) is \d+"),
+    Recipe("D5 None for nothing", method("parse_answer", NONE_FOR_NOTHING), "parser", "is None, not a number"),
+    Recipe("E2 zero for nothing", llm('return float("nan")', "return 0.0"), "parser", "is 0$"),
+    Recipe(
+        "D6 tag prepended",
+        llm("return texts\n", 'return ["<answer>" + text for text in texts]\n'),
+        "generate agrees",
+        "generate gives another text",
+    ),
+    Recipe(
+        "special tokens kept",
+        llm("skip_special_tokens=True", "skip_special_tokens=False"),
+        "generate",
+        "generate goes on with .* where the model ends",
+    ),
+    Recipe(
+        "D7 temperature ignored",
+        llm("if temperature > 0 else", "if temperature > 9 else"),
+        "nesting",
+        "num_return_sequences|the same text again and again",
+    ),
+    Recipe(
+        "D8 three new tokens",
+        llm("max_new_tokens=50", "max_new_tokens=3"),
+        "generate agrees",
+        "generate stops after .* max_new_tokens",
+    ),
+    Recipe(
+        "right padding",
+        llm(LEFT, 'self.tokenizer.padding_side = "right"'),
+        "padding answer agrees",
+        "batched_generate gives another text",
+    ),
+    Recipe("no attention mask", llm("**inputs,", 'inputs["input_ids"], '), "padding", "batched_generate gives another"),
+    Recipe("another order", method("answer", OWN_BATCHES), "answer agrees", "answer gives"),
+    Recipe("E1 lookup table", method("answer", LOOKUP), "answer agrees", "answer gives nan where the model wrote"),
+]

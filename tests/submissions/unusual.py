@@ -1,1 +1,193 @@
-ALL: list = []
+"""Right but unusual: none of these may lose a point."""
+
+import json
+
+import torch
+from safetensors.torch import load, save
+
+from tests.submissions.labels import tokenized
+from tests.submissions.plain import PADDED, plain, sft
+from tests.submissions.recipe import Files, Maker, Recipe, both, drop, edit, put, swap
+from tests.submissions.saving import CONFIG, WEIGHTS, training
+
+
+def doubled_rank(files: Files) -> Files:
+    """Twice the rank and alpha, the new half being silent: the same model in other bytes."""
+    config = json.loads(files[CONFIG])
+    config["r"], config["lora_alpha"] = 2 * config["r"], 2 * config["lora_alpha"]
+    weights = {
+        name: torch.cat([w, torch.randn_like(w)]) if "lora_A" in name else torch.cat([w, torch.zeros_like(w)], 1)
+        for name, w in load(files[WEIGHTS]).items()
+    }
+    return {**files, CONFIG: json.dumps(config).encode(), WEIGHTS: save(weights)}
+
+
+def rslora(files: Files) -> Files:
+    """The same model, its alpha divided by the square root of the rank."""
+    config = json.loads(files[CONFIG])
+    config["lora_alpha"], config["use_rslora"] = config["lora_alpha"] / config["r"] ** 0.5, True
+    return {**files, CONFIG: json.dumps(config).encode(), WEIGHTS: save(load(files[WEIGHTS]))}
+
+
+def lora(old: str, new: str) -> Maker:
+    """Other words in the LoraConfig."""
+    return sft(old, new)
+
+
+def arguments(more: str) -> Maker:
+    """More TrainingArguments."""
+    return sft('report_to="none",', f'report_to="none", {more}')
+
+
+APART = """
+asked = tokenizer(question)["input_ids"]
+said = tokenizer(f"{question} {answer}")["input_ids"][len(asked) :] + [tokenizer.eos_token_id]
+return {"input_ids": asked + said, "attention_mask": [1] * len(asked + said), "labels": [-100] * len(asked) + said}
+"""
+ANSWER_APART = """
+asked = tokenizer(question)["input_ids"]
+said = tokenizer(" " + answer, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+return {"input_ids": asked + said, "labels": [-100] * len(asked) + said, "attention_mask": [1] * len(asked + said)}
+"""
+OFFSETS = """
+row = tokenizer(f"{question} {answer}{tokenizer.eos_token}", return_offsets_mapping=True)
+spans = row.pop("offset_mapping")
+row["labels"] = [i if end > len(question) else -100 for i, (_, end) in zip(row["input_ids"], spans)]
+return row
+"""
+TENSORS = """
+import torch
+ids = torch.tensor([*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id])
+labels = ids.clone()
+labels[: len(tokenizer(question)["input_ids"])] = -100
+return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+"""
+NO_MASK = """
+ids = [*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id]
+asked = len(tokenizer(question)["input_ids"])
+return {"input_ids": ids, "labels": [-100] * asked + ids[asked:]}
+"""
+PADDED_LEFT = """
+ids = [*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id]
+asked, pad = len(tokenizer(question)["input_ids"]), 100 - len(ids)
+return {
+    "input_ids": [tokenizer.pad_token_id] * pad + ids,
+    "attention_mask": [0] * pad + [1] * len(ids),
+    "labels": [-100] * (pad + asked) + ids[asked:],
+}
+"""
+BY_HAND = """
+import torch
+torch.manual_seed(0)
+llm = BaseLLM()
+model = get_peft_model(llm.model, LoraConfig(task_type="CAUSAL_LM", target_modules=TARGETS, r=8, lora_alpha=16))
+rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
+collate = DataCollatorForSeq2Seq(llm.tokenizer)
+optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+TRAIN
+for epoch in range(2):
+    for first in range(0, len(rows), 16):
+        batch = collate([rows[i] for i in range(first, min(first + 16, len(rows)))])
+        labels = batch.pop("labels")
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1].float()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+model.save_pretrained(output_dir)
+"""
+ONE_BY_ONE = """
+def batched_generate(self, prompts, num_return_sequences=None, temperature=0):
+    if num_return_sequences is None:
+        return [self.write(prompt, temperature) for prompt in prompts]
+    return [[self.write(prompt, temperature) for _ in range(num_return_sequences)] for prompt in prompts]
+
+@torch.inference_mode()
+def write(self, prompt, temperature):
+    ids = self.tokenizer(prompt, return_tensors="pt")["input_ids"]
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    new = self.model.generate(ids, max_new_tokens=32, pad_token_id=self.tokenizer.eos_token_id, **sampling)
+    return self.tokenizer.decode(new[0, ids.shape[1] :], skip_special_tokens=True).strip()
+"""
+REGEX = """
+def parse_answer(self, text):
+    import re
+    found = re.search(r"<answer>\\s*(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)\\s*</answer>", text)
+    return float(found.group(1)) if found else float("nan")
+"""
+MERGED = "llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()"
+
+ALL = [
+    Recipe("the plain solution", plain()),
+    Recipe("padded to a fixed length", plain(swap("sft.py", tokenize=PADDED))),
+    Recipe("question and answer apart", tokenized(ANSWER_APART)),
+    Recipe("offset mapping", tokenized(OFFSETS)),
+    Recipe("tensors", tokenized(TENSORS)),
+    Recipe("no attention mask in the rows", tokenized(NO_MASK)),
+    Recipe("padded on the left, masked", tokenized(PADDED_LEFT)),
+    Recipe("raw floats", sft("{float(answer):.4g}", "{answer}")),
+    Recipe(
+        "rank 2, alpha 4 in the code; doubled rank in the weights",
+        both(lora("r=8, lora_alpha=32", "r=2, lora_alpha=4"), doubled_rank),
+    ),
+    Recipe("rank-stabilized LoRA", both(lora("r=8, lora_alpha=32", "r=16, lora_alpha=16, use_rslora=True"), rslora)),
+    Recipe("queries and values only", lora("target_modules=TARGETS, ", "")),
+    Recipe("dropout and all-linear", lora("target_modules=TARGETS,", 'target_modules="all-linear", lora_dropout=0.1,')),
+    Recipe(
+        "micro-batches",
+        both(arguments("gradient_accumulation_steps=4,"), edit("sft.py", "train_batch_size=32", "train_batch_size=8")),
+    ),
+    Recipe(
+        "checkpointing",
+        both(
+            arguments("gradient_checkpointing=True, max_grad_norm=0.1, bf16=False,"),
+            edit("sft.py", "    rows = Tok", "    model.enable_input_require_grads()\n    rows = Tok"),
+        ),
+    ),
+    Recipe("loop written by hand", training(BY_HAND.replace("TRAIN", "model.train()"))),
+    Recipe("loop written by hand, in eval mode", training(BY_HAND.replace("TRAIN", "model.eval()"))),
+    Recipe("one prompt after the other, stripped", plain(swap("base_llm.py", BaseLLM__batched_generate=ONE_BY_ONE))),
+    Recipe("load merges", sft(MERGED, MERGED.replace(".eval()", ".merge_and_unload()"))),
+    Recipe(
+        "no more than the three files",
+        both(
+            plain(),
+            put(
+                "data.py",
+                """
+        import json
+        from pathlib import Path
+
+
+        class Dataset:
+            def __init__(self, split):
+                self.data = json.loads((Path(__file__).parent.parent / "data" / f"{split}.json").read_text())
+
+            def __len__(self):
+                return len(self.data)
+
+            def __getitem__(self, index):
+                return self.data[index]
+        """,
+            ),
+            drop("adapter.py", "labels.py", "training.py", "check.py", "callbacks.py", "watchdog.py", "__init__.py"),
+        ),
+    ),
+    Recipe(
+        "helper modules",
+        both(
+            plain(
+                put("helpers/__init__.py", ""),
+                put(
+                    "helpers/answers.py",
+                    """
+        def format_example(question, answer):
+            return {"question": question, "answer": f"<answer>{answer:.3g}</answer>"}
+        """,
+                ),
+            ),
+            swap("sft.py", format_example="from .helpers.answers import format_example"),
+        ),
+    ),
+]
