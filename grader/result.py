@@ -75,9 +75,10 @@ class Result:
 
     @property
     def first_cause(self) -> str:
-        """What to mend first: the first check that names a cause; nothing if none does."""
-        failed = (check for check in self.checks if check.cause and check.state is not State.SKIPPED)
-        return next((f"{check.name}: {check.cause}" for check in failed), "")
+        """What to mend first: the first check that names a cause, a low figure last; nothing if none does."""
+        failed = [check for check in self.checks if check.cause and check.state is not State.SKIPPED]
+        failed.sort(key=lambda check: bool(check.detail))  # a low accuracy has its cause in another check
+        return f"{failed[0].name}: {failed[0].cause}" if failed else ""
 
     @property
     def is_refused(self) -> bool:
