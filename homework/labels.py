@@ -129,7 +129,7 @@ def diagnose_padding(view: View, row: Row) -> str | None:
     mask, length = row["attention_mask"], len(view.ids)
     pad_ids = {view.tokenizer.pad_token_id, view.tokenizer.eos_token_id}
     if list(mask) != [1] * length + [0] * (len(mask) - length) or (
-        view.ids[0] in pad_ids and view.ids[0] != view.prompt[0]
+        view.ids[0] in pad_ids and view.ids[:1] != view.prompt[:1]
     ):
         return (
             "padding stands before the question, so the mask covers the wrong tokens: generation needs padding_side "
