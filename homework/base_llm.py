@@ -43,6 +43,8 @@ def parse_answer(text: str) -> float:
 
     Example: '<answer>1,234.5</answer>' -> 1234.5, 'about 5' -> nan, '<answer>inf</answer>' -> nan
     """
+    # BEGIN SOLUTION task 1: parse_answer
+    # Hint: ANSWER finds what stands between the tags, NUMBER says what a number may look like; math.nan is no answer.
     found = ANSWER.findall(text)
     if len(found) != 1 or text.count("<answer>") != 1 or text.count("</answer>") != 1:
         return math.nan
@@ -51,6 +53,7 @@ def parse_answer(text: str) -> float:
         return math.nan
     number = float(body.replace(",", ""))
     return number if math.isfinite(number) else math.nan
+    # END SOLUTION
 
 
 class BaseLLM:
@@ -86,7 +89,10 @@ class BaseLLM:
 
     def format_prompt(self, question: str) -> str:
         """The prompt of a question: the raw question, exactly as in training."""
+        # BEGIN SOLUTION task 1: format_prompt
+        # Hint: the ids of the prompt have to be the first ids of the training row.
         return question
+        # END SOLUTION
 
     def parse_answer(self, text: str) -> float:
         """As the function `parse_answer`: the number between the tags, else NaN."""
@@ -106,6 +112,8 @@ class BaseLLM:
             num_return_sequences: None gives one text a prompt; a number gives a list of so many texts a prompt.
             temperature: 0 is greedy (several sequences are then copies); above 0 samples.
         """
+        # BEGIN SOLUTION task 1: batched_generate
+        # Hint: self.complete gives one completion for each prompt, in their order; greedy sequences are copies.
         if num_return_sequences is None:
             return [completion.text for completion in self.complete(prompts, temperature)]
         if num_return_sequences < 1:
@@ -115,6 +123,7 @@ class BaseLLM:
         repeated = [prompt for prompt in prompts for _ in range(num_return_sequences)]
         texts = [completion.text for completion in self.complete(repeated, temperature)]
         return [texts[i : i + num_return_sequences] for i in range(0, len(texts), num_return_sequences)]
+        # END SOLUTION
 
     def complete(self, prompts: Sequence[str], temperature: float = 0) -> list[Completion]:
         """One completion for each prompt, in their order; batches of similar length run under a token budget."""
@@ -151,6 +160,9 @@ class BaseLLM:
 
     def complete_batch(self, rows: list[list[int]], cap: int, temperature: float) -> list[Completion]:
         """Generate at most `cap` tokens after each row of ids, padded on the left for this call only."""
+        # BEGIN SOLUTION task 1: complete_batch
+        # Hint: pad on the left, with an attention mask of 0 there, so that every prompt ends where writing begins.
+        # Hint: self.model.generate with a GenerationConfig of its own gives prompt and completion; cut the prompt off.
         import torch
         from transformers import GenerationConfig
 
@@ -165,6 +177,7 @@ class BaseLLM:
         with torch.inference_mode():
             output = self.model.generate(input_ids=input_ids, attention_mask=mask, generation_config=config)
         return [self.decode_completion(row) for row in output[:, width:].tolist()]
+        # END SOLUTION
 
     def decode_completion(self, ids: list[int]) -> Completion:
         """The text of generated ids up to the first EOS."""
@@ -175,8 +188,11 @@ class BaseLLM:
 
     def answer(self, *questions: str) -> list[float]:
         """The model's answers, NaN where it gave none that is well formed."""
+        # BEGIN SOLUTION task 1: answer
+        # Hint: format, generate in one batch, parse.
         prompts = [self.format_prompt(question) for question in questions]
         return [self.parse_answer(text) for text in self.batched_generate(prompts)]
+        # END SOLUTION
 
 
 def plan_batches(lengths: Sequence[int], cap: int, budget: int = TOKEN_BUDGET) -> list[list[int]]:

@@ -102,12 +102,15 @@ def is_answer_valid(answer: float, correct: float, relative_tolerance: float = 0
     >>> is_answer_valid(2.1, 2.0), is_answer_valid(2.2, 2.0), is_answer_valid(float("nan"), 2.0)
     (True, False, False)
     """
+    # BEGIN SOLUTION task 2: is_answer_valid
+    # Hint: a comparison with NaN is false; relative to `correct`, not to `answer`.
     # A hair of slack, so that 2.1 against 2.0 is not lost to binary rounding.
     return (
         math.isfinite(answer)
         and math.isfinite(correct)
         and abs(answer - correct) <= relative_tolerance * abs(correct) * (1 + 1e-9)
     )
+    # END SOLUTION
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,8 @@ class BenchmarkResult:
         Raises:
             HomeworkError: if there is nothing to score or the numbers differ: an empty set has no accuracy.
         """
+        # BEGIN SOLUTION task 2: from_answers
+        # Hint: a wrong answer and a missing one both count; NaN is a missing one.
         if not rows or len(rows) != len(answers):
             raise HomeworkError(f"cannot score {len(answers)} answers to {len(rows)} questions: ask at least one")
         samples = [
@@ -146,12 +151,16 @@ class BenchmarkResult:
             answer_rate=sum(not math.isnan(sample.answer) for sample in samples) / len(samples),
             samples=samples,
         )
+        # END SOLUTION
 
 
 def benchmark(llm: "BaseLLM", dataset: Dataset, max_question: int | None = None) -> BenchmarkResult:
     """Ask `llm` the first `max_question` questions of `dataset` (all by default) and score its answers."""
+    # BEGIN SOLUTION task 2: benchmark
+    # Hint: all questions in one call of llm.answer.
     rows = take_rows(dataset, max_question)
     return BenchmarkResult.from_answers(rows, llm.answer(*(question for question, _ in rows)))
+    # END SOLUTION
 
 
 def score(llm: "BaseLLM", rows: Sequence[tuple[str, float]]) -> "tuple[BenchmarkResult, list[Completion]]":

@@ -40,6 +40,8 @@ def format_example(question: str, answer: float | str) -> dict[str, str]:
     Raises:
         HomeworkError: if the answer is not a finite number.
     """
+    # BEGIN SOLUTION task 3: format_example
+    # Hint: three significant digits; very large and very small numbers read better with an exponent, 1.5e7.
     try:
         number = float(answer)
     except (TypeError, ValueError, OverflowError):
@@ -51,6 +53,7 @@ def format_example(question: str, answer: float | str) -> dict[str, str]:
     plain = number == 0 or -5 < power < 6  # beyond, zeros are harder to count than an exponent is to read
     text = f"{digits:f}" if plain else f"{digits.scaleb(-power).normalize():f}e{power}"
     return {"question": question, "answer": f"<answer>{text}</answer>"}
+    # END SOLUTION
 
 
 def tokenize(tokenizer: "PreTrainedTokenizerBase", question: str, answer: str) -> Row:
@@ -68,6 +71,8 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", question: str, answer: str) -
     Raises:
         HomeworkError: if the row is longer than the model reads. All else is proved by homework/labels.py.
     """
+    # BEGIN SOLUTION task 3: tokenize
+    # Hint: what does the separating space become a part of? Look with python -m homework.sft show.
     prompt = tokenizer(question)["input_ids"]
     ids = [*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id]
     if len(ids) > tokenizer.model_max_length:
@@ -77,6 +82,7 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", question: str, answer: str) -
         "attention_mask": [1] * len(ids),
         "labels": [IGNORE_INDEX] * len(prompt) + ids[len(prompt) :],
     }
+    # END SOLUTION
 
 
 class TokenizedDataset:
@@ -92,12 +98,15 @@ class TokenizedDataset:
     """
 
     def __init__(self, tokenizer: Any, data: Sequence[tuple[str, float]], format_fn: Callable[..., dict]) -> None:
+        # BEGIN SOLUTION task 3: TokenizedDataset
+        # Hint: plain_row makes lists of what a tokenizer returns; name the row that fails.
         self.rows: list[Row] = []
         for index, row in enumerate(data[i] for i in range(len(data))):
             try:
                 self.rows.append(plain_row(tokenize(tokenizer, **format_fn(*row))))
             except Exception as error:  # whatever a rewritten tokenize raises, the row is what helps
                 raise HomeworkError(f"row {index}: {explain_error(error)}") from error
+        # END SOLUTION
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -210,6 +219,8 @@ def load(folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None) -> 
     Raises:
         HomeworkError: if the adapter is missing or was trained on another base; nothing is made up instead.
     """
+    # BEGIN SOLUTION task 3: load
+    # Hint: homework/adapter.py reads, checks and attaches; a fresh BaseLLM first; in evaluation mode last.
     from homework import adapter
     from homework.base_llm import BaseLLM
 
@@ -218,6 +229,7 @@ def load(folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None) -> 
     adapter.check_base(config, llm.name)
     llm.model = adapter.attach_adapter(llm.model, Path(folder)).eval()
     return llm
+    # END SOLUTION
 
 
 def test_model(
