@@ -2,6 +2,7 @@
 
 python -m grader homework             # the folder, as it is
 python -m grader ID.zip               # the zip that will be handed in
+python -m grader FOLDER --out OUT     # staff: a folder of zips, see grader/classroom/cli.py
 """
 
 import os
@@ -68,6 +69,10 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def main(words: list[str] | None = None) -> int:
     """Grade, print and write; returns the exit code."""
+    if is_class(sys.argv[1:] if words is None else words):
+        from grader.classroom import cli
+
+        return cli.main(words)
     arguments = parse_arguments(words)
     try:
         seed, label = choose_seed(arguments.seed, arguments.key_file)
@@ -107,6 +112,17 @@ def grade_once(arguments: argparse.Namespace, course: Course, only: tuple[str, .
     wanted = "auto" if arguments.sandbox == "required" else arguments.sandbox
     with Sandbox.open(wanted, required) as sandbox:
         return grade(arguments.submission, course, sandbox, only, label)
+
+
+def is_class(words: list[str]) -> bool:
+    """Whether a command line grades a class: it names a results folder, or a folder that holds zips."""
+    named = any(word == "--out" or word.startswith("--out=") for word in words)
+    return named or any(holds_zips(Path(word)) for word in words[:1] if not word.startswith("-"))
+
+
+def holds_zips(folder: Path) -> bool:
+    """Whether a folder holds hand-ins, and is not a homework in which somebody forgot a zip."""
+    return any(folder.glob("*.zip")) and not any(folder.glob("*.py"))
 
 
 def choose_seed(seed: int | None, key_file: str | None) -> tuple[int | str, str]:

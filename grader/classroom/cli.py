@@ -1,0 +1,197 @@
+"""The command line for a class: a folder of hand-ins in, results, a gradebook and pages out.
+
+python -m grader FOLDER --out results/ --jobs 4
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from grader.classroom import reports
+from grader.classroom.bench import require_isolation
+from grader.classroom.names import HandIn, collect
+from grader.classroom.progress import Progress
+from grader.classroom.roster import apply_overrides, read_overrides
+from grader.classroom.store import Store, hash_submission, run_key
+from grader.classroom.students import Student
+from grader.classroom.supervise import Job, Supervisor
+from grader.course import KEY_VARIABLE, Course
+from grader.errors import GraderFault
+
+EXAMPLES = """
+examples:
+  python -m grader hand-ins/ --out results/ --jobs 4             grade a class; the same line goes on after any stop
+  python -m grader hand-ins/ --out results/ --canvas export.csv  and fill the scores into Canvas's own export
+  python -m grader hand-ins/ --out results/ --only 123456        one student
+  python -m grader hand-ins/ --out results/ --regrade failed     those that the grader failed to grade
+  python -m grader hand-ins/ --out results/ --regrade changed    those that another version of the grader graded
+  python -m grader hand-ins/ --out results/ --overrides mine.csv columns ID, points, reason: for a column of its own
+
+results/ then holds class.csv, class.html, a page for each student, and one result.json for each submission.
+What is graded is not graded again, unless the zip, the seed or the key changed. The exit code is 0 when all
+are graded, 1 when the grader failed on some (they have no score, not a zero), 2 when it could not run, 130 for Ctrl-C.
+"""
+
+
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line; argparse refuses what it does not know before anything runs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m grader", description="Grade a class: a folder of zips, as the learning platform gives it.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, help="the folder of zips: Canvas, Gradescope, Moodle, or ID.zip")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="the results folder, kept between runs"
+    )
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), metavar="N", help="processes")
+    parser.add_argument("--only", default="", metavar="IDS", help="grade these students only, separated by commas")
+    parser.add_argument("--regrade", default="", metavar="WHAT", help="ID, failed, changed or all: grade again")
+    parser.add_argument("--overrides", type=Path, metavar="FILE", help="CSV with ID, points, reason")
+    parser.add_argument(
+        "--canvas", type=Path, metavar="FILE", help="the gradebook as Canvas exports it: a filled copy is made"
+    )
+    parser.add_argument("--canvas-column", default="", metavar="NAME", help="its column, if the name does not say it")
+    parser.add_argument("--late-penalty", type=float, default=0.0, metavar="PERCENT", help="taken off what came late")
+    parser.add_argument("--cluster", choices=("slurm", "local", "debug"), help="run the jobs through submitit")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the public questions")
+    parser.add_argument("--key-file", metavar="FILE", default=os.environ.get(KEY_VARIABLE), help="the official key")
+    arguments = parser.parse_args(words)
+    if not 1 <= arguments.jobs <= 256:
+        parser.error(f"--jobs must be 1 to 256, not {arguments.jobs}")
+    if not 0 <= arguments.late_penalty <= 100:
+        parser.error(f"--late-penalty must be 0 to 100, not {arguments.late_penalty}")
+    return arguments
+
+
+def main(words: list[str] | None = None) -> int:
+    """Grade the class and write its reports; returns the exit code."""
+    arguments = parse_arguments(words)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        return grade_class(arguments)
+    except GraderFault as fault:
+        print(f"error: {fault}", file=sys.stderr)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(
+            f"error: {error.strerror or error}{where}; what was graded is kept, the same line goes on", file=sys.stderr
+        )
+    return 2
+
+
+def grade_class(arguments: argparse.Namespace, course: Course | None = None) -> int:
+    """As `main`, after the command line.
+
+    Raises:
+        GraderFault: if the run can't begin, or can't go on.
+    """
+    from grader.__main__ import choose_seed
+
+    require_isolation()
+    seed, label = choose_seed(arguments.seed, arguments.key_file)
+    course = course or Course(seed)
+    overrides = read_overrides(arguments.overrides) if arguments.overrides else {}
+    store = Store(arguments.out, run_key(course))
+    students = [identify(store, hand_in) for hand_in in collect(arguments.folder)]
+    gradebook = reports.open_gradebook(arguments.canvas, arguments.canvas_column)
+    apply_overrides(students, overrides)
+    jobs = choose_jobs(store, students, arguments.only, arguments.regrade)
+    try:
+        stopped = run(store, course, label, jobs, len(students), arguments)
+    finally:  # after Ctrl-C, too: the tables are derived from what is kept
+        refresh(store, students)
+        reports.write_all(arguments.out, students, gradebook, arguments.late_penalty)
+    print(reports.describe(arguments.out, students, gradebook))
+    return 130 if stopped else 1 if any(student.is_fault for student in students) else 0
+
+
+def identify(store: Store, hand_in: HandIn) -> Student:
+    """A student with the hash of the hand-in, and the result that is known."""
+    sha = hash_submission(hand_in.path)
+    student = Student(hand_in, sha, store.read(sha))
+    if student.result is None:
+        student.result = store.read_other(sha)
+        student.is_from_other_grader = student.result is not None
+    return student
+
+
+def refresh(store: Store, students: list[Student]) -> None:
+    """Read the results that the run has made."""
+    for student in students:
+        if (result := store.read(student.sha)) is not None:
+            student.result, student.is_from_other_grader = result, False
+
+
+def choose_jobs(store: Store, students: list[Student], only: str, regrade: str) -> list[Job]:
+    """What to grade now: what has no result, and what is asked for again.
+
+    Raises:
+        GraderFault: for an ID that nobody has.
+    """
+    wanted = {word.strip() for word in only.split(",") if word.strip()}
+    again = {word.strip() for word in regrade.split(",") if word.strip()}
+    ids = {student.id for student in students}
+    if unknown := (wanted | again) - ids - {"failed", "changed", "all"} or wanted - ids:
+        raise GraderFault(f"nobody has the ID {min(unknown)!r}: the IDs are in class.csv, and come from the file names")
+    jobs = {}
+    for student in students:
+        if wanted and student.id not in wanted:
+            continue
+        if is_asked_again(student, again):
+            store.set_aside(student.sha)
+            student.result = None
+        if student.result is None:
+            jobs.setdefault(student.sha, Job(student.sha, student.hand_in.path, student.hand_in.path.name))
+    return list(jobs.values())
+
+
+def is_asked_again(student: Student, again: set[str]) -> bool:
+    """Whether --regrade means this student."""
+    return bool(
+        again & {student.id, "all"}
+        or ("failed" in again and student.is_fault)
+        or ("changed" in again and student.is_from_other_grader)
+    )
+
+
+def run(store: Store, course: Course, label: str, jobs: list[Job], total: int, arguments: argparse.Namespace) -> bool:
+    """Grade the jobs; returns whether Ctrl-C ended it early."""
+    if arguments.cluster and jobs:
+        from grader.classroom.cluster import run_cluster
+
+        run_cluster(arguments.cluster, store, course, label, jobs, arguments.jobs)
+        return False
+    return run_here(store, course, label, jobs, total, arguments.jobs)
+
+
+def run_here(store: Store, course: Course, label: str, jobs: list[Job], total: int, count: int) -> bool:
+    """Grade the jobs in processes of this machine; returns whether Ctrl-C ended it early.
+
+    Raises:
+        GraderFault: if no process can go on.
+    """
+    supervisor = Supervisor(store, course, label)
+    progress = Progress(len(jobs), total - len(jobs), min(count, max(1, len(jobs))), sys.stdout)
+    running = supervisor.start(jobs, count) if jobs else 0
+    try:
+        while running:
+            event = supervisor.events.get()
+            if event.kind == "started":
+                progress.begin(event.job.name)
+            elif event.kind == "done" and (result := store.read(event.job.sha)) is not None:
+                progress.finish(event.job.name, result)
+            elif event.kind == "stopped":
+                running -= 1
+                if event.text:
+                    raise GraderFault(f"{event.text}; what was graded is kept: mend it, and the same line goes on")
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C: what was graded is kept, the same line goes on", file=sys.stderr)
+        return True
+    finally:
+        supervisor.end()
+    if jobs:
+        print(progress.summary())
+    return False

@@ -1,0 +1,171 @@
+"""Who handed in what somebody else has: the same code, the same weights, or the same update in disguise.
+
+    python -m grader FOLDER --out results/            # the section "Alike" of results/class.html
+
+What a LoRA adapter does to a layer is ΔW = B A. Rotating or rescaling its rank basis changes every number in both files
+and nothing in ΔW, so adapters are compared by the cosine of their ΔW, layer by layer, with r x r work only:
+
+    <ΔW1, ΔW2> = tr((B1ᵀ B2) (A2 A1ᵀ))
+
+A human reads this; no score depends on it. Code is compared as tokens, without comments and layout, and never run.
+"""
+
+import hashlib
+import io
+import json
+import tokenize
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from grader import rubric
+from grader.adapter import CONFIG, WEIGHTS, Adapter, read_config, read_weights
+from grader.errors import Refusal
+from grader.submission import Submission, open_submission
+
+ALIKE = 0.90  # cosine of ΔW in a layer; benchmarks/README.md has what honest adapters reach
+SHARE = 0.25  # of the layers that have to be alike, so that a copy with most layers trained on is still seen
+CODE = ("base_llm.py", "data.py", "sft.py")
+UNFINISHED = "NotImplementedError"  # a file with gaps is the starter's, which all have
+CHUNK = 64  # adapters compared with all others at once
+
+
+class Likeness(NamedTuple):
+    """Two students, and what they share."""
+
+    first: str
+    second: str
+    what: str
+    detail: str
+
+
+class Handed(NamedTuple):
+    """What is compared of one student."""
+
+    student: str
+    code: dict[str, str]  # hash of the tokens by file
+    weights: str  # hash of the file
+    adapter: Adapter | None
+
+
+def compare(paths: dict[str, Path]) -> list[Likeness]:
+    """All pairs that share something, the strongest first.
+
+    Args:
+        paths: the submission of each student, by ID.
+    """
+    handed = [one for student, path in paths.items() if (one := read(student, path)) is not None]
+    return [*same_weights(handed), *same_update(handed), *same_code(handed)]
+
+
+def read(student: str, path: Path) -> Handed | None:
+    """What is compared of a submission; None if it is refused."""
+    try:
+        submission = open_submission(path)
+    except (Refusal, OSError):
+        return None
+    weights = submission.files.get(WEIGHTS)
+    code = {name: hash_code(submission.files[name]) for name in CODE if is_own(submission.files.get(name))}
+    return Handed(student, code, hashlib.sha256(weights).hexdigest() if weights else "", read_adapter(submission))
+
+
+def is_own(content: bytes | None) -> bool:
+    """Whether a file is there and finished."""
+    return content is not None and UNFINISHED.encode() not in content
+
+
+def read_adapter(submission: Submission) -> Adapter | None:
+    """The validated adapter; None if there is none that would be graded."""
+    try:
+        base = json.loads((rubric.BASE / "config.json").read_text(encoding="utf-8"))
+        return read_weights(submission.files[WEIGHTS], read_config(submission.files[CONFIG]), base)
+    except (Refusal, KeyError):
+        return None
+
+
+def hash_code(content: bytes) -> str:
+    """The hash of a Python file's tokens, without comments and layout; of its bytes if they are no tokens."""
+    skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING}
+    try:
+        tokens = [
+            token.string for token in tokenize.tokenize(io.BytesIO(content).readline) if token.type not in skipped
+        ]
+    except (tokenize.TokenError, SyntaxError, UnicodeError, ValueError):
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256("\0".join(tokens).encode("utf-8", "replace")).hexdigest()
+
+
+def same_weights(handed: list[Handed]) -> list[Likeness]:
+    """Pairs whose file of weights is the same, byte for byte."""
+    pairs = combinations([one for one in handed if one.weights], 2)
+    return [Likeness(a.student, b.student, "weights", "the same file") for a, b in pairs if a.weights == b.weights]
+
+
+def same_code(handed: list[Handed]) -> list[Likeness]:
+    """Pairs with finished files of the same tokens."""
+    found = []
+    for a, b in combinations(handed, 2):
+        if shared := [name for name in a.code if a.code[name] == b.code.get(name)]:
+            found.append(Likeness(a.student, b.student, "code", f"the same but for comments: {', '.join(shared)}"))
+    return sorted(found, key=lambda one: -len(one.detail))
+
+
+def same_update(handed: list[Handed]) -> list[Likeness]:
+    """Pairs of different files that do the same to the base model, in at least a share of the layers."""
+    known = [one for one in handed if one.adapter is not None]
+    if len(known) < 2:
+        return []
+    layers = cosines([one.adapter for one in known])
+    counted = (layers > -2).sum(0)  # layers that either of the two has
+    alike = (layers >= ALIKE).sum(0)
+    overall = layers.clamp(min=-1).mean(0)
+    found = []
+    for i, j in combinations(range(len(known)), 2):
+        different = known[i].weights != known[j].weights
+        if different and counted[i, j] and alike[i, j] >= max(1.0, SHARE * counted[i, j]):
+            detail = f"cosine of ΔW {overall[i, j]:.3f}; at least {ALIKE} in {alike[i, j]} of {counted[i, j]} layers"
+            found.append((float(overall[i, j]), Likeness(known[i].student, known[j].student, "update", detail)))
+    return [one for _, one in sorted(found, key=lambda pair: -pair[0])]
+
+
+def cosines(adapters: list[Adapter]) -> torch.Tensor:
+    """The cosine of ΔW between all pairs, [layer, adapter, adapter]; -2 where neither of two has the layer."""
+    names = sorted(
+        {name.removesuffix(".lora_A.weight") for one in adapters for name in one.weights if "lora_A" in name}
+    )
+    return torch.stack([layer_cosines(*stack(adapters, name)) for name in names])
+
+
+def stack(adapters: list[Adapter], name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """A [N, r, in] and B [N, out, r] of one layer; a smaller rank, or a missing layer, is filled with zeros."""
+    found = [(one.weights.get(f"{name}.lora_A.weight"), one.weights.get(f"{name}.lora_B.weight")) for one in adapters]
+    rank = max(a.shape[0] for a, _ in found if a is not None)
+    inputs, outputs = next((a.shape[1], b.shape[0]) for a, b in found if a is not None)
+    down, up = torch.zeros(len(found), rank, inputs), torch.zeros(len(found), outputs, rank)
+    for index, (a, b) in enumerate(found):
+        if a is not None:
+            down[index, : a.shape[0]], up[index, :, : b.shape[1]] = unit(a), unit(b)
+    return down, up
+
+
+def unit(matrix: torch.Tensor) -> torch.Tensor:
+    """A matrix of length 1: a rescaled one must not overflow."""
+    return matrix / matrix.norm().clamp(min=1e-30)
+
+
+def layer_cosines(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """The cosines of ΔW of one layer between all pairs, by products of r x r only."""
+    products = torch.cat([inner(down[i : i + CHUNK], up[i : i + CHUNK], down, up) for i in range(0, len(down), CHUNK)])
+    norms = products.diagonal().clamp(min=0).sqrt()
+    scale = norms[:, None] * norms[None, :]
+    neither = (norms[:, None] == 0) & (norms[None, :] == 0)
+    return torch.where(neither, torch.tensor(-2.0), products / scale.clamp(min=1e-30))
+
+
+def inner(down1: torch.Tensor, up1: torch.Tensor, down2: torch.Tensor, up2: torch.Tensor) -> torch.Tensor:
+    """tr((B1ᵀ B2) (A2 A1ᵀ)) for all pairs."""
+    ups = torch.einsum("nor,mos->nmrs", up1, up2)
+    downs = torch.einsum("msi,nri->nmrs", down2, down1)
+    return (ups * downs).sum((-1, -2))

@@ -1,0 +1,111 @@
+"""Who handed in what: a student's ID from the file name of the learning platform, and the newest of several hand-ins.
+
+python -m grader FOLDER --out results/
+
+Canvas:      `doejane_LATE_4711_98765_homework-1.zip`  -> ID 4711, late
+Gradescope:  the folder `submission_98765`, with `submission_metadata.yml` beside it -> the sid in there, else 98765
+Moodle:      `Jane Doe_4711_assignsubmission_file_homework.zip` -> ID 4711
+otherwise:   `123456.zip` -> ID 123456, and `123456 (2).zip` is a newer one of the same student
+"""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from grader.errors import GraderFault
+from grader.submission import is_junk
+
+CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_(?P<order>\d+)_(?P<file>.+)")
+MOODLE = re.compile(r"(?P<name>[^_]+)_(?P<id>\d+)_assignsubmission_file_(?P<file>.*)")
+GRADESCOPE = re.compile(r"submission_(?P<id>\d+)")
+PLAIN = re.compile(r"(?P<id>.+?) ?\((?P<order>\d+)\)")
+METADATA = "submission_metadata.yml"
+ASIDE = (".csv", ".yml", ".yaml", ".md", ".html", ".json")  # what lies beside hand-ins and is none
+
+
+class HandIn(NamedTuple):
+    """One student's newest hand-in, and the names of the older ones, which do not count."""
+
+    student: str
+    path: Path
+    late: bool = False
+    older: tuple[str, ...] = ()
+    name: str = ""  # of the student, where the platform says it
+
+
+class Found(NamedTuple):
+    """A file or folder with what its name says; `order` grows from older to newer."""
+
+    student: str
+    path: Path
+    late: bool
+    order: tuple
+    name: str
+
+
+def read_name(path: Path) -> Found:
+    """What the name of a hand-in says.  Example: 'doejane_LATE_4711_98765_hw.zip' -> 4711, late"""
+    stem = path.stem if path.suffix else path.name
+    is_zip = path.is_dir() or path.suffix.lower() == ".zip"  # a zip counts before anything else that was handed in
+    for pattern in (MOODLE, CANVAS, GRADESCOPE, PLAIN):
+        if match := pattern.fullmatch(stem):
+            said = match.groupdict()
+            order = (is_zip, int(said.get("order") or 0), path.stat().st_mtime, path.name)
+            return Found(said["id"], path, bool(said.get("late")), order, said.get("name") or "")
+    return Found(stem, path, False, (is_zip, 0, path.stat().st_mtime, path.name), "")
+
+
+def collect(folder: Path) -> list[HandIn]:
+    """The newest hand-in of each student, in the order of their IDs.
+
+    Raises:
+        GraderFault: if there is none, or if the folder can't be read.
+    """
+    try:
+        paths = [path for path in folder.iterdir() if is_hand_in(path)]
+    except OSError as error:
+        raise GraderFault(f"can't read the folder {folder} ({error.strerror}): name the folder of zips") from error
+    known = read_metadata(folder / METADATA)
+    by_student: dict[str, list[Found]] = {}
+    for read in map(read_name, sorted(paths)):
+        said = known.get(read.path.name, {})
+        found = read._replace(student=str(said.get("sid") or read.student), name=str(said.get("name") or read.name))
+        by_student.setdefault(found.student, []).append(found)
+    if not by_student:
+        raise GraderFault(f"{folder} holds no hand-in: name the folder that holds the zips")
+    return [newest(found) for _, found in sorted(by_student.items())]
+
+
+def newest(found: list[Found]) -> HandIn:
+    """The one that counts of one student's hand-ins."""
+    *older, last = sorted(found, key=lambda one: one.order)
+    return HandIn(last.student, inside(last.path), last.late, tuple(one.path.name for one in older), last.name)
+
+
+def inside(path: Path) -> Path:
+    """The zip in a folder that holds nothing else, else the path itself."""
+    content = [one for one in path.iterdir() if not is_junk(one.name)] if path.is_dir() else []
+    return content[0] if len(content) == 1 and content[0].suffix.lower() == ".zip" else path
+
+
+def is_hand_in(path: Path) -> bool:
+    """Whether a path is a file or folder that somebody handed in; a broken or odd one still is, so none is lost."""
+    return not is_junk(path.name) and not path.name.startswith(".") and path.suffix.lower() not in ASIDE
+
+
+def read_metadata(path: Path) -> dict[str, dict[str, Any]]:
+    """Name and sid of the submitter by folder, as Gradescope exports them; empty without the file.
+
+    Raises:
+        GraderFault: if the file is there but can't be read: IDs would silently become others.
+    """
+    if not path.exists():
+        return {}
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        people = {name: (said.get(":submitters") or [{}])[0] for name, said in content.items()}
+        return {name: {str(key).lstrip(":"): value for key, value in said.items()} for name, said in people.items()}
+    except (yaml.YAMLError, AttributeError, UnicodeError, KeyError, TypeError) as error:
+        raise GraderFault(f"{path} is no export of Gradescope ({error}): export the submissions again"[:300]) from error

@@ -1,0 +1,191 @@
+"""A page for each student and one for the class: self-contained HTML, no script, nothing loaded, every word escaped.
+
+python -m grader FOLDER --out results/            # results/class.html, results/students/ID.html
+"""
+
+import hashlib
+import re
+from collections import Counter
+
+from grader import rubric
+from grader.classroom import pictures
+from grader.classroom.forensics import Likeness
+from grader.classroom.students import Student
+from grader.report.html import STYLE, clean, render_check
+from grader.report.text import headline
+from grader.result import State
+
+MORE_STYLE = """
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 } td, th { text-align: left; padding: .15rem .6rem .15rem 0; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; vertical-align: top }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } h2 { margin: 1.6rem 0 .4rem } section h2 { margin: 0 } svg { width: 100%; height: auto; font-size: 13px; margin: .4rem 0 }
+svg text { fill: var(--ink) } svg .soft { fill: var(--soft) } .bar { fill: var(--go) } .back { fill: var(--line); opacity: .35 } .half { fill: var(--half); opacity: .5 } .go { fill: var(--go); opacity: .5 }
+.axis { stroke: var(--line) } .mark { stroke: var(--ink); stroke-width: 3 } .dot { fill: var(--ink) } .alarm { border-left: .35rem solid var(--no); padding-left: .8rem } a { color: inherit }
+"""
+
+
+def page(title: str, body: str) -> str:
+    """A page that stands alone; a browser loads nothing for it, whatever stands in it."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{clean(title)}</title><style>{STYLE}{MORE_STYLE}</style></head><body><h1>{clean(title)}</h1>{body}"
+        "</body></html>\n"
+    )
+
+
+def file_name(student_id: str) -> str:
+    """The file of a student's page: a harmless name, and another one for each ID.  Example: '123456' -> '123456.html'"""
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", student_id)[:60]
+    changed = name != student_id or name.lower() != name
+    return (
+        f"{name}-{hashlib.sha256(student_id.encode('utf-8', 'replace')).hexdigest()[:8]}.html"
+        if changed
+        else f"{name}.html"
+    )
+
+
+def table(head: list[str], rows: list[list[object]]) -> str:
+    """A table; numbers to the right."""
+
+    def cell(value: object, tag: str = "td") -> str:
+        is_number = isinstance(value, int | float)
+        return f"<{tag}{' class=n' if is_number else ''}>{f'{value:g}' if is_number else clean(str(value))}</{tag}>"
+
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return f"<table><tr>{''.join(cell(word, 'th') for word in head)}</tr>{body}</table>"
+
+
+def student_page(student: Student, late_penalty: float) -> str:
+    """What one student may read: the score and what it is made of, each check with its cause, and where it comes from."""
+    result = student.result
+    if result is None:
+        return page(student.id, "<p>not graded yet</p>")
+    rows = [["by the grader", "none" if student.raw is None else student.raw]]
+    if penalty := student.penalty(late_penalty):
+        rows.append([f"late, {late_penalty:g} %", -penalty])
+    if student.override is not None:
+        rows.append([f"set by the staff: {student.reason}", student.override])
+    final = student.final(late_penalty)
+    rows.append([f"counts, of {result.points:g}", "none yet" if final is None else final])
+    shares = [
+        (check.name, check.score / check.points if check.points else 0.0, f"{check.score:g} / {check.points:g}")
+        for check in result.checks
+    ]
+    measured = result.measured
+    picture = "" if student.is_fault else pictures.bars(shares, "points by check")
+    if {"accuracy", "low", "high"} <= set(measured):
+        bounds = rubric.ZERO, rubric.FULL
+        picture += pictures.gauge(measured["accuracy"], measured["low"], measured["high"], *bounds)
+    older = "".join(f"<li>an older hand-in, which does not count: {clean(name)}</li>" for name in student.hand_in.older)
+    notes = older + "".join(f"<li>{clean(note)}</li>" for note in result.notes)
+    facts = {"file": student.hand_in.path.name, "sha256": result.sha256, **result.provenance}
+    return page(
+        student.id,
+        f'<p class="total">{clean(headline(result))}</p>{table(["points", ""], rows)}{picture}'
+        f"{f'<ul>{notes}</ul>' if notes else ''}{''.join(map(render_check, result.checks))}"
+        f"<p><small>{clean(str(facts))}</small></p>",
+    )
+
+
+def class_page(students: list[Student], likeness: list[Likeness], late_penalty: float) -> str:
+    """What staff look at first: who has no score, the distribution, what fails and why, and what is odd."""
+    parts = [open_cases(students), distribution(students, late_penalty), pass_rates(students), causes(students)]
+    parts += [slowest(students), gaps(students), likenesses(likeness), everybody(students, late_penalty)]
+    return page(f"{rubric.ASSIGNMENT}: the class", "".join(parts))
+
+
+def open_cases(students: list[Student]) -> str:
+    """How many in each state; those that staff must act on by ID."""
+    counts = Counter(student.state for student in students)
+    said = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    ids = {state: [one.id for one in students if one.state == state] for state in ("grader error", "not graded yet")}
+    alarms = "".join(
+        f'<p class="alarm">{clean(state)}, no score and no zero: {clean(", ".join(names))}</p>'
+        for state, names in ids.items() if names
+    )  # fmt: skip
+    if other := [one.id for one in students if one.is_from_other_grader]:
+        alarms += f'<p class="alarm">graded by another version of the grader: {clean(", ".join(other))}</p>'
+    return f'<p class="total">{len(students)} students: {clean(said)}</p>{alarms}'
+
+
+def distribution(students: list[Student], late_penalty: float) -> str:
+    """A histogram of what counts."""
+    points = [final for one in students if (final := one.final(late_penalty)) is not None]
+    upper = max((one.result.points for one in students if one.result and not one.is_fault), default=1.0)
+    mean = f", {sum(points) / len(points):.1f} on average" if points else ""
+    return f"<h2>Points{mean}</h2>{pictures.histogram(points, upper)}"
+
+
+def pass_rates(students: list[Student]) -> str:
+    """How many pass each check, of those on which it ran or was skipped."""
+    passed, total = Counter(), Counter()
+    for check in (check for one in students if one.result and not one.is_fault for check in one.result.checks):
+        total[check.name] += 1
+        passed[check.name] += check.state is State.PASSED
+    rows = [(name, passed[name] / count, f"{passed[name]} of {count}") for name, count in total.items()]
+    return f"<h2>Passed, by check</h2>{pictures.bars(rows, 'share of students who pass each check')}"
+
+
+def causes(students: list[Student]) -> str:
+    """The most frequent first causes, with somebody to look at."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in students:
+        if cause := one.root_cause:
+            said = re.sub(r"'[^']*'|\d[\d.,]*", "…", cause.cause or "fewer points than the full ones")
+            found.setdefault((cause.name, said[:160]), []).append(one.id)
+    rows = sorted(found.items(), key=lambda item: -len(item[1]))[:10]
+    return "<h2>Most frequent causes</h2>" + table(
+        ["students", "check", "cause", "for example"],
+        [[len(ids), name, said, ", ".join(ids[:3])] for (name, said), ids in rows],
+    )
+
+
+def slowest(students: list[Student]) -> str:
+    """What took longest to grade."""
+    timed = sorted((one for one in students if one.result), key=lambda one: -one.result.seconds)[:5]
+    return "<h2>Slowest</h2>" + table(["ID", "seconds"], [[one.id, round(one.result.seconds, 1)] for one in timed])
+
+
+def gaps(students: list[Student]) -> str:
+    """Who does better on the public questions than on the official ones; only an official run measures it."""
+    found = []
+    for one in students:
+        measured = one.result.measured if one.result else {}
+        if measured.get("public") is not None:
+            found.append((measured["public"] - measured["accuracy"], one.id, measured["public"], measured["accuracy"]))
+    if not found:
+        return "<h2>Public and official questions</h2><p>Not measured: these questions are the public ones.</p>"
+    rows = [
+        [one, round(public, 3), round(official, 3), round(gap, 3)]
+        for gap, one, public, official in sorted(found, reverse=True)[:10]
+    ]
+    mean = sum(gap for gap, *_ in found) / len(found)
+    return (
+        f"<h2>Public and official questions, a gap of {mean:+.3f} on average</h2>"
+        "<p>A model tuned on the public questions does much better on them.</p>"
+        f"{table(['ID', 'public', 'official', 'gap'], rows)}"
+    )
+
+
+def likenesses(found: list[Likeness]) -> str:
+    """Who handed in what somebody else has, for a human reader."""
+    note = (
+        "<p>For a human reader, never a part of a score. Two honest trainings with the same seed, code and machine give the "
+        "same weights: ask for the seeds first (CONTRIBUTING.md, Two that look alike).</p>"
+    )
+    rows = [[one.first, one.second, one.what, one.detail] for one in found]
+    return f"<h2>Alike</h2>{note}{table(['ID', 'ID', 'what', 'how'], rows) if rows else '<p>Nothing found.</p>'}"
+
+
+def everybody(students: list[Student], late_penalty: float) -> str:
+    """A line for each student, with the link to the page."""
+    rows = ""
+    for one in students:
+        final = one.final(late_penalty)
+        rows += (
+            f'<tr><td><a href="students/{file_name(one.id)}">{clean(one.id)}</a></td><td>{clean(one.state)}</td>'
+            f"<td class=n>{'' if one.raw is None else f'{one.raw:g}'}</td>"
+            f"<td class=n>{'' if final is None else f'{final:g}'}</td></tr>"
+        )
+    return f"<h2>Everybody</h2><table><tr><th>ID</th><th>state</th><th class=n>raw</th><th class=n>final</th></tr>{rows}</table>"

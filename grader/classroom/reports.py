@@ -1,0 +1,56 @@
+"""Writes all that is derived from the results: class.csv, canvas.csv, class.html, and a page for each student.
+
+python -m grader FOLDER --out results/            # each file is rebuilt whole on every run
+"""
+
+from pathlib import Path
+
+from grader.classroom import gradebook as books
+from grader.classroom import pages
+from grader.classroom.forensics import Likeness, compare
+from grader.classroom.gradebook import Gradebook, open_gradebook
+from grader.classroom.store import write_whole
+from grader.classroom.students import Student
+
+__all__ = ["describe", "open_gradebook", "write_all"]
+LIKENESS = "alike.csv"
+
+
+def write_all(out: Path, students: list[Student], gradebook: Gradebook | None, late_penalty: float) -> None:
+    """Write every report.
+
+    Raises:
+        OSError: if the disk takes one not; the results themselves are kept.
+    """
+    write_whole(out / "class.csv", books.class_table(students, late_penalty))
+    if gradebook:
+        write_whole(out / "canvas.csv", books.fill(gradebook, students, late_penalty)[0])
+    for student in students:
+        write_whole(out / "students" / pages.file_name(student.id), pages.student_page(student, late_penalty))
+    likeness = find_likeness(students)
+    write_whole(out / LIKENESS, books.to_csv([["ID", "ID", "what", "how"], *map(list, likeness)]))
+    write_whole(out / "class.html", pages.class_page(students, likeness, late_penalty))
+
+
+def find_likeness(students: list[Student]) -> list[Likeness]:
+    """Compare what was handed in and graded."""
+    return compare({one.id: one.hand_in.path for one in students if one.state == "graded"})
+
+
+def describe(out: Path, students: list[Student], gradebook: Gradebook | None) -> str:
+    """The last lines of a run: what needs a human, and where to look."""
+    lines = []
+    for state in ("grader error", "not graded yet"):
+        if ids := [one.id for one in students if one.state == state]:
+            what = "no score, not a zero; --regrade failed tries again" if state == "grader error" else "no score yet"
+            lines.append(f"{state} ({what}): {', '.join(ids)}")
+    if other := [one.id for one in students if one.is_from_other_grader]:
+        lines.append(f"graded by another version of the grader, kept; --regrade changed renews: {', '.join(other)}")
+    for student in students:
+        if student.hand_in.older:
+            lines.append(f"{student.id}: {student.hand_in.path.name} counts, not {', '.join(student.hand_in.older)}")
+    if gradebook:
+        missing = books.fill(gradebook, students, 0)[1]
+        lines += [f"not in Canvas's export, so not in canvas.csv: {', '.join(missing)}"] if missing else []
+        lines.append(f"upload {out / 'canvas.csv'} to Canvas (Grades, Import)")
+    return "\n".join([*lines, f"see {out / 'class.html'} and {out / 'class.csv'}"])

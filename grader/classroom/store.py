@@ -1,0 +1,140 @@
+"""The results folder is the database: one result.json for each submission, grader, assignment and seed.
+
+    results/submissions/<sha256 of the submission>/<key of the run>/result.json
+
+A result is written under another name, flushed to the disk, and renamed: it is there whole or not at all. Nothing is
+ever changed in place, so that Ctrl-C, SIGKILL and a full disk cost the submissions under way and nothing else.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from grader import rubric
+from grader.course import Course
+from grader.result import CheckResult, Result, State
+
+GRADER = Path(__file__).resolve().parent.parent
+SCHEMA = 1
+NO_SCORE_IN = ("report", "classroom", "__main__.py")  # what decides no score: its changes regrade nobody
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """What beside the submission decides a result."""
+
+    grader: str
+    assignment: str
+    seed: str  # a hash: the official seed itself is written nowhere
+
+    @property
+    def short(self) -> str:
+        """The name of the folder of such results."""
+        return hashlib.sha256(repr((self.grader, self.assignment, self.seed)).encode()).hexdigest()[:16]
+
+
+def run_key(course: Course) -> RunKey:
+    """The key of a run with this course: its seed and its numbers of questions, and the code of the grader."""
+    asked = (course.seed, course.hidden_questions, course.novel_questions)
+    return RunKey(hash_grader(), rubric.ASSIGNMENT, hashlib.sha256(repr(asked).encode()).hexdigest())
+
+
+def hash_grader() -> str:
+    """The hash of all code that decides a score."""
+    digest = hashlib.sha256()
+    for path in sorted(GRADER.rglob("*.py")):
+        if path.relative_to(GRADER).parts[0] not in NO_SCORE_IN:
+            digest.update(f"{path.relative_to(GRADER).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def hash_submission(path: Path) -> str:
+    """The hash of a zip's bytes, or of a folder's files by name. Links are named, not followed."""
+    digest = hashlib.sha256()
+    for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        name = one.relative_to(path).as_posix() if path.is_dir() else ""
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        if one.is_symlink():
+            digest.update(b"link")
+        elif one.is_file():
+            with one.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Write a file whole or not at all, on the disk when this returns.
+
+    Raises:
+        OSError: if it can't be written; what was there before is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with scratch.open("w", encoding="utf-8", newline="") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not every system can flush a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class Store:
+    """The results below one folder, for one run key."""
+
+    def __init__(self, root: Path, key: RunKey) -> None:
+        self.root, self.key = root, key
+
+    def path(self, sha: str) -> Path:
+        """Where the result of a submission lies, or will."""
+        return self.root / "submissions" / sha / self.key.short / "result.json"
+
+    def write(self, sha: str, result: Result) -> Path:
+        """Keep a result.
+
+        Raises:
+            OSError: if the disk takes it not.
+        """
+        content = {"schema": SCHEMA, "key": {"submission": sha, **asdict(self.key)}, "result": asdict(result)}
+        write_whole(self.path(sha), json.dumps(content, indent=1, allow_nan=False) + "\n")
+        return self.path(sha)
+
+    def read(self, sha: str) -> Result | None:
+        """The result of a submission; None if there is none, or none that is whole."""
+        return read_result(self.path(sha), {"submission": sha, **asdict(self.key)})
+
+    def read_other(self, sha: str) -> Result | None:
+        """The newest result of another version of the grader on the same submission, assignment and seed."""
+        others = sorted(self.path(sha).parent.parent.glob("*/result.json"), key=lambda path: -path.stat().st_mtime)
+        wanted = {"submission": sha, "assignment": self.key.assignment, "seed": self.key.seed}
+        found = (read_result(path, wanted) for path in others if path != self.path(sha))
+        return next((result for result in found if result is not None), None)
+
+    def set_aside(self, sha: str) -> None:
+        """Move a result out of the way, so that the submission is graded again; the former stays beside it."""
+        if self.path(sha).exists():
+            self.path(sha).replace(self.path(sha).with_name("former.json"))
+
+
+def read_result(path: Path, wanted: dict[str, Any]) -> Result | None:
+    """A result as it was written, if it is whole and its key holds what is wanted."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA or any(content["key"][name] != value for name, value in wanted.items()):
+            return None
+        said = content["result"]
+        checks = tuple(CheckResult(**{**check, "state": State(check["state"])}) for check in said["checks"])
+        return Result(**{**said, "checks": checks, "notes": tuple(said["notes"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
