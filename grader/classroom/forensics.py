@@ -29,14 +29,14 @@ ALIKE = 0.90  # cosine of ΔW in a layer; benchmarks/README.md has what honest a
 SHARE = 0.25  # of the layers that have to be alike, so that a copy with most layers trained on is still seen
 CODE = ("base_llm.py", "data.py", "sft.py")
 UNFINISHED = "NotImplementedError"  # a file with gaps is the starter's, which all have
+MISSING = -2.0  # in the place of a cosine where a layer is not there
 CHUNK = 64  # adapters compared with all others at once
 
 
 class Likeness(NamedTuple):
-    """Two students, and what they share."""
+    """Students, and what they share."""
 
-    first: str
-    second: str
+    students: tuple[str, ...]
     what: str
     detail: str
 
@@ -51,7 +51,7 @@ class Handed(NamedTuple):
 
 
 def compare(paths: dict[str, Path]) -> list[Likeness]:
-    """All pairs that share something, the strongest first.
+    """All groups that share something, the strongest first.
 
     Args:
         paths: the submission of each student, by ID.
@@ -98,40 +98,64 @@ def hash_code(content: bytes) -> str:
 
 
 def same_weights(handed: list[Handed]) -> list[Likeness]:
-    """Pairs whose file of weights is the same, byte for byte."""
-    pairs = combinations([one for one in handed if one.weights], 2)
-    return [Likeness(a.student, b.student, "weights", "the same file") for a, b in pairs if a.weights == b.weights]
+    """Who handed in the same file of weights, byte for byte."""
+    return [Likeness(who, "weights", "the same file") for who in group({one.student: one.weights for one in handed})]
 
 
 def same_code(handed: list[Handed]) -> list[Likeness]:
-    """Pairs with finished files of the same tokens."""
-    found = []
-    for a, b in combinations(handed, 2):
-        if shared := [name for name in a.code if a.code[name] == b.code.get(name)]:
-            found.append(Likeness(a.student, b.student, "code", f"the same but for comments: {', '.join(shared)}"))
-    return sorted(found, key=lambda one: -len(one.detail))
+    """Who handed in a finished file of the same tokens."""
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for name in CODE:
+        for who in group({one.student: one.code.get(name, "") for one in handed}):
+            shared.setdefault(who, []).append(name)
+    return [
+        Likeness(who, "code", f"the same but for comments and layout: {', '.join(names)}")
+        for who, names in sorted(shared.items(), key=lambda item: -len(item[1]))
+    ]
+
+
+def group(values: dict[str, str]) -> list[tuple[str, ...]]:
+    """The students of each value that several have, but of the empty one.  Example: {a: x, b: x, c: y} -> [(a, b)]"""
+    found: dict[str, list[str]] = {}
+    for student, value in values.items():
+        found.setdefault(value, []).append(student)
+    return [tuple(who) for value, who in found.items() if value and len(who) > 1]
 
 
 def same_update(handed: list[Handed]) -> list[Likeness]:
-    """Pairs of different files that do the same to the base model, in at least a share of the layers."""
-    known = [one for one in handed if one.adapter is not None]
+    """Who handed in different files that do the same to the base model, in at least a share of the layers."""
+    known = list({one.weights: one for one in handed if one.adapter is not None}.values())  # same files are named above
     if len(known) < 2:
         return []
     layers = cosines([one.adapter for one in known])
-    counted = (layers > -2).sum(0)  # layers that either of the two has
+    counted = (layers > MISSING).sum(0)
     alike = (layers >= ALIKE).sum(0)
-    overall = layers.clamp(min=-1).mean(0)
+    flagged = (alike >= (SHARE * counted).clamp(min=1)).fill_diagonal_(False)
     found = []
-    for i, j in combinations(range(len(known)), 2):
-        different = known[i].weights != known[j].weights
-        if different and counted[i, j] and alike[i, j] >= max(1.0, SHARE * counted[i, j]):
-            detail = f"cosine of ΔW {overall[i, j]:.3f}; at least {ALIKE} in {alike[i, j]} of {counted[i, j]} layers"
-            found.append((float(overall[i, j]), Likeness(known[i].student, known[j].student, "update", detail)))
+    for members in components(flagged):
+        pairs = [(i, j) for i, j in combinations(members, 2) if flagged[i, j]]
+        lowest = min(int(alike[i, j] * 100 // counted[i, j]) for i, j in pairs)
+        highest = max(float(layers[:, i, j][layers[:, i, j] > MISSING].mean()) for i, j in pairs)
+        detail = f"cosine of ΔW up to {highest:.3f}, at least {ALIKE} in {lowest} % of the layers"
+        found.append((highest, Likeness(tuple(known[i].student for i in members), "update", detail)))
     return [one for _, one in sorted(found, key=lambda pair: -pair[0])]
 
 
+def components(linked: torch.Tensor) -> list[list[int]]:
+    """The groups that links hold together."""
+    left, found = set(range(len(linked))), []
+    while left:
+        members, new = set(), {left.pop()}
+        while new:
+            members |= new
+            new = {int(j) for i in new for j in linked[i].nonzero()} - members
+        left -= members
+        found += [sorted(members)] if len(members) > 1 else []
+    return found
+
+
 def cosines(adapters: list[Adapter]) -> torch.Tensor:
-    """The cosine of ΔW between all pairs, [layer, adapter, adapter]; -2 where neither of two has the layer."""
+    """The cosine of ΔW between all pairs, [layer, adapter, adapter]; MISSING where neither has the layer."""
     names = sorted(
         {name.removesuffix(".lora_A.weight") for one in adapters for name in one.weights if "lora_A" in name}
     )
@@ -161,7 +185,7 @@ def layer_cosines(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     norms = products.diagonal().clamp(min=0).sqrt()
     scale = norms[:, None] * norms[None, :]
     neither = (norms[:, None] == 0) & (norms[None, :] == 0)
-    return torch.where(neither, torch.tensor(-2.0), products / scale.clamp(min=1e-30))
+    return torch.where(neither, torch.tensor(MISSING), products / scale.clamp(min=1e-30))
 
 
 def inner(down1: torch.Tensor, up1: torch.Tensor, down2: torch.Tensor, up2: torch.Tensor) -> torch.Tensor:

@@ -41,7 +41,18 @@ def class_table(students: list[Student], late_penalty: float) -> str:
     names = list(dict.fromkeys(check.name for one in students if one.result for check in one.result.checks))
     head = ["ID", "name", "state", "raw", "late", "penalty", "override", "override reason", "final", "points"]
     rows: list[list[object]] = [
-        [*head, *names, "accuracy", "public", "first cause", "file", "older files", "seconds", "grader", "sha256"]
+        [
+            *head,
+            *names,
+            "share right",
+            "share right of public",
+            "first cause",
+            "file",
+            "older files",
+            "seconds",
+            "grader",
+            "sha256",
+        ]
     ]
     return to_csv(rows + [class_row(student, names, late_penalty) for student in students])
 
@@ -51,10 +62,10 @@ def class_row(student: Student, names: list[str], late_penalty: float) -> list[o
     result, cause = student.result, student.root_cause
     scores = {check.name: None if student.is_fault else check.score for check in result.checks} if result else {}
     measured = result.measured if result else {}
-    version = result.provenance.get("grader_sha256", "")[:12] if result else ""
+    version = result.provenance.get("grader", "") if result else ""
     return [
         student.id, student.hand_in.name, student.state, student.raw, "late" if student.hand_in.late else "",
-        student.penalty(late_penalty), student.override, student.reason, student.final(late_penalty),
+        student.penalty(late_penalty) or None, student.override, student.reason, student.final(late_penalty),
         result.points if result else None, *(scores.get(name) for name in names), measured.get("accuracy"),
         measured.get("public"), f"{cause.name}: {cause.cause or cause.detail}" if cause else "",
         student.hand_in.path.name, "; ".join(student.hand_in.older), round(result.seconds, 1) if result else None,

@@ -16,7 +16,7 @@ from grader.report.text import headline
 from grader.result import State
 
 MORE_STYLE = """
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 } td, th { text-align: left; padding: .15rem .6rem .15rem 0; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; vertical-align: top }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 } td, th { text-align: left; padding: .15rem .6rem .15rem 0; border-bottom: 1px solid var(--line); overflow-wrap: break-word; vertical-align: top } th { white-space: nowrap }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } h2 { margin: 1.6rem 0 .4rem } section h2 { margin: 0 } svg { width: 100%; height: auto; font-size: 13px; margin: .4rem 0 }
 svg text { fill: var(--ink) } svg .soft { fill: var(--soft) } .bar { fill: var(--go) } .back { fill: var(--line); opacity: .35 } .half { fill: var(--half); opacity: .5 } .go { fill: var(--go); opacity: .5 }
 .axis { stroke: var(--line) } .mark { stroke: var(--ink); stroke-width: 3 } .dot { fill: var(--ink) } .alarm { border-left: .35rem solid var(--no); padding-left: .8rem } a { color: inherit }
@@ -118,9 +118,10 @@ def distribution(students: list[Student], late_penalty: float) -> str:
 
 
 def pass_rates(students: list[Student]) -> str:
-    """How many pass each check, of those on which it ran or was skipped."""
+    """How many pass each check, of those that were not refused as a whole."""
     passed, total = Counter(), Counter()
-    for check in (check for one in students if one.result and not one.is_fault for check in one.result.checks):
+    judged = [one.result for one in students if one.result and not one.is_fault and not one.result.is_refused]
+    for check in (check for result in judged for check in result.checks):
         total[check.name] += 1
         passed[check.name] += check.state is State.PASSED
     rows = [(name, passed[name] / count, f"{passed[name]} of {count}") for name, count in total.items()]
@@ -137,14 +138,14 @@ def causes(students: list[Student]) -> str:
     rows = sorted(found.items(), key=lambda item: -len(item[1]))[:10]
     return "<h2>Most frequent causes</h2>" + table(
         ["students", "check", "cause", "for example"],
-        [[len(ids), name, said, ", ".join(ids[:3])] for (name, said), ids in rows],
+        [[f"{len(ids)}", name, said, ", ".join(ids[:3])] for (name, said), ids in rows],
     )
 
 
 def slowest(students: list[Student]) -> str:
     """What took longest to grade."""
     timed = sorted((one for one in students if one.result), key=lambda one: -one.result.seconds)[:5]
-    return "<h2>Slowest</h2>" + table(["ID", "seconds"], [[one.id, round(one.result.seconds, 1)] for one in timed])
+    return "<h2>Slowest</h2>" + table(["ID", "seconds"], [[one.id, f"{one.result.seconds:.1f}"] for one in timed])
 
 
 def gaps(students: list[Student]) -> str:
@@ -174,8 +175,8 @@ def likenesses(found: list[Likeness]) -> str:
         "<p>For a human reader, never a part of a score. Two honest trainings with the same seed, code and machine give the "
         "same weights: ask for the seeds first (CONTRIBUTING.md, Two that look alike).</p>"
     )
-    rows = [[one.first, one.second, one.what, one.detail] for one in found]
-    return f"<h2>Alike</h2>{note}{table(['ID', 'ID', 'what', 'how'], rows) if rows else '<p>Nothing found.</p>'}"
+    rows = [[len(one.students), one.what, one.detail, ", ".join(one.students)] for one in found]
+    return f"<h2>Alike</h2>{note}{table(['students', 'what', 'how', 'IDs'], rows) if rows else '<p>Nothing found.</p>'}"
 
 
 def everybody(students: list[Student], late_penalty: float) -> str:

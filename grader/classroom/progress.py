@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from grader.report.text import headline, plain
+from grader.report.text import plain
 from grader.result import Result
 
 KINDS = ("graded", "refused", "failed")  # failed: the grader did
@@ -55,8 +55,8 @@ class Progress:
         self.seconds += result.seconds
         self.generating += float(result.measured.get("generating_seconds", 0.0))
         if not self.in_place:
-            left = f"{self.left} left, {self.to_go()} to go"
-            self.stream.write(f"{plain(name, 60)}  {kind_of(result)}: {headline(result)}; {left}\n")
+            score = f" {result.score:g} of {result.points:g}" if kind_of(result) == "graded" else ""
+            self.stream.write(f"{plain(name, 60)}  {kind_of(result)}{score}; {self.left} left, {self.to_go()} to go\n")
             self.stream.flush()
         self.draw()
 

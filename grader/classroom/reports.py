@@ -28,13 +28,18 @@ def write_all(out: Path, students: list[Student], gradebook: Gradebook | None, l
     for student in students:
         write_whole(out / "students" / pages.file_name(student.id), pages.student_page(student, late_penalty))
     likeness = find_likeness(students)
-    write_whole(out / LIKENESS, books.to_csv([["ID", "ID", "what", "how"], *map(list, likeness)]))
+    write_whole(out / LIKENESS, likeness_table(likeness))
     write_whole(out / "class.html", pages.class_page(students, likeness, late_penalty))
 
 
 def find_likeness(students: list[Student]) -> list[Likeness]:
     """Compare what was handed in and graded."""
     return compare({one.id: one.hand_in.path for one in students if one.state == "graded"})
+
+
+def likeness_table(likeness: list[Likeness]) -> str:
+    """alike.csv: who shares what."""
+    return books.to_csv([["what", "how", "IDs"], *([one.what, one.detail, " ".join(one.students)] for one in likeness)])
 
 
 def describe(out: Path, students: list[Student], gradebook: Gradebook | None) -> str:
