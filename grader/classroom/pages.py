@@ -37,7 +37,7 @@ def page(title: str, body: str) -> str:
 def file_name(student_id: str) -> str:
     """The file of a student's page: a harmless name, and another one for each ID.  Example: '123456' -> '123456.html'"""
     name = re.sub(r"[^A-Za-z0-9_-]", "_", student_id)[:60]
-    changed = name != student_id or name.lower() != name
+    changed = not name or name != student_id or name.lower() != name
     return (
         f"{name}-{hashlib.sha256(student_id.encode('utf-8', 'replace')).hexdigest()[:8]}.html"
         if changed

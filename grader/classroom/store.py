@@ -12,11 +12,13 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grader import rubric
-from grader.course import Course
 from grader.result import CheckResult, Result, State
+
+if TYPE_CHECKING:
+    from grader.course import Course
 
 GRADER = Path(__file__).resolve().parent.parent
 SCHEMA = 1
@@ -37,7 +39,7 @@ class RunKey:
         return hashlib.sha256(repr((self.grader, self.assignment, self.seed)).encode()).hexdigest()[:16]
 
 
-def run_key(course: Course) -> RunKey:
+def run_key(course: "Course") -> RunKey:
     """The key of a run with this course: its seed and its numbers of questions, and the code of the grader."""
     asked = (course.seed, course.hidden_questions, course.novel_questions)
     return RunKey(hash_grader(), rubric.ASSIGNMENT, hashlib.sha256(repr(asked).encode()).hexdigest())

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from grader.result import Result
 SUBMISSION_SECONDS = 3 * rubric.CHECK_SECONDS
 START_SECONDS = 300  # until a process is ready: imports and the base model, on a busy machine
 TRIES = 2
+WORKER = "grader.classroom.worker"
 WAIT_SECONDS = 1.0  # before a job is asked for again that another machine is grading
 
 
@@ -51,7 +53,7 @@ class Worker:
         with log.open("ab") as errors:
             # Its own group, so that Ctrl-C reaches the supervisor only, and a kill reaches all that it started.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "grader.classroom.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-m", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=errors, start_new_session=True, cwd=rubric.ROOT, env=environment(), text=True,
             )  # fmt: skip
         self.overtime = False
@@ -106,7 +108,7 @@ class Supervisor:
         self.store = store
         self.order = {
             "seed": course.seed, "hidden_questions": course.hidden_questions, "label": label,
-            "novel_questions": course.novel_questions, "out": str(store.root.resolve()),
+            "novel_questions": course.novel_questions, "out": str(store.root.resolve()), "key": asdict(store.key),
         }  # fmt: skip
         self.events: queue.Queue[Event] = queue.Queue()
         self.jobs: queue.Queue[Job] = queue.Queue()

@@ -13,21 +13,28 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from grader.classroom.bench import Bench
-from grader.classroom.store import Store, run_key
-from grader.course import Course
+from grader.classroom.store import RunKey, Store, run_key
+
+if TYPE_CHECKING:
+    from grader.classroom.bench import Bench
 
 
 def main() -> int:
     """Serve until the input ends; returns the exit code."""
+    from grader.classroom.bench import Bench
+    from grader.course import Course
+
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a library prints goes to the log, never between the answers
     lines = read_lines(sys.stdin)
     order = next(lines)
     course = Course(order["seed"], order["hidden_questions"], order["novel_questions"])
-    store = Store(Path(order["out"]), run_key(course))
+    store = Store(Path(order["out"]), RunKey(**order["key"]))
+    if store.key != run_key(course):
+        print("the grader's code has changed since the run began: start it again", file=sys.stderr)
+        return 3
     with Bench(course, order["label"]) as bench:
         tell(answers, state="ready")
         for job in lines:
@@ -41,7 +48,7 @@ def tell(answers: IO[str], **said: Any) -> None:
     answers.flush()
 
 
-def serve(bench: Bench, store: Store, job: dict[str, str]) -> dict[str, str]:
+def serve(bench: "Bench", store: Store, job: dict[str, str]) -> dict[str, str]:
     """Grade one job unless it is graded or being graded; what became of it."""
     from filelock import FileLock, Timeout
 
