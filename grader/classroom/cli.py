@@ -4,12 +4,14 @@ python -m grader FOLDER --out results/ --jobs 4
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
 
 from grader.classroom import reports
 from grader.classroom.bench import require_isolation
+from grader.classroom.gradebook import Gradebook
 from grader.classroom.names import HandIn, collect
 from grader.classroom.progress import Progress
 from grader.classroom.roster import apply_overrides, read_overrides
@@ -64,14 +66,19 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def main(words: list[str] | None = None) -> int:
-    """Grade the class and write its reports; returns the exit code."""
+def main(words: list[str] | None = None, course: Course | None = None) -> int:
+    """Grade the class and write its reports; returns the exit code.
+
+    Args:
+        words: the command line.
+        course: with other numbers of questions, for tests; the official ones if left out.
+    """
     arguments = parse_arguments(words)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        return grade_class(arguments)
+        return grade_class(arguments, course)
     except GraderFault as fault:
         print(f"error: {fault}", file=sys.stderr)
     except OSError as error:
@@ -101,9 +108,11 @@ def grade_class(arguments: argparse.Namespace, course: Course | None = None) -> 
     jobs = choose_jobs(store, students, arguments.only, arguments.regrade)
     try:
         stopped = run(store, course, label, jobs, len(students), arguments)
-    finally:  # after Ctrl-C, too: the tables are derived from what is kept
-        refresh(store, students)
-        reports.write_all(arguments.out, students, gradebook, arguments.late_penalty)
+    except GraderFault:
+        with contextlib.suppress(OSError):  # where nothing can be written, the first reason is the one to say
+            write_reports(store, students, gradebook, arguments)
+        raise
+    write_reports(store, students, gradebook, arguments)
     print(reports.describe(arguments.out, students, gradebook))
     return 130 if stopped else 1 if any(student.is_fault for student in students) else 0
 
@@ -118,11 +127,14 @@ def identify(store: Store, hand_in: HandIn) -> Student:
     return student
 
 
-def refresh(store: Store, students: list[Student]) -> None:
-    """Read the results that the run has made."""
+def write_reports(
+    store: Store, students: list[Student], gradebook: Gradebook | None, arguments: argparse.Namespace
+) -> None:
+    """Derive all tables and pages from what is kept now."""
     for student in students:
         if (result := store.read(student.sha)) is not None:
             student.result, student.is_from_other_grader = result, False
+    reports.write_all(arguments.out, students, gradebook, arguments.late_penalty)
 
 
 def choose_jobs(store: Store, students: list[Student], only: str, regrade: str) -> list[Job]:

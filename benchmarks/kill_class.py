@@ -1,0 +1,198 @@
+"""Kills a class run again and again, fills its disk, replaces a zip: no result is lost, doubled or changed.
+
+    python -m benchmarks.kill_class           # 200 good zips and every bad one; needs a trained homework/sft_model
+
+It prints what it saw as JSON; benchmarks/README.md has the figures. tests/test_class_run.py does the same in small.
+"""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+
+from grader.adapter import CONFIG, WEIGHTS
+from homework.checkpoint import ROOT
+from homework.cli import run
+from tests import adapters, zips
+
+Snapshot = dict[str, tuple[int, float]]  # when a result was written, and its score, by path
+
+
+def make_class(folder: Path, files: dict[str, bytes], good: int, every: int = 1) -> None:
+    """Zips of a class: good ones, each with weights of its own, and one of each (or of every nth) kind of bad one."""
+    folder.mkdir(parents=True)
+    for index in range(good):
+        zips.good(folder / f"{100_000 + index}.zip", variant(files, index))
+    for index, make in enumerate([*adapters.BAD.values(), *adapters.FINE.values()][::every]):
+        change = make[0] if isinstance(make, tuple) else make
+        zips.good(folder / f"{200_000 + index}.zip", change(dict(files)))
+    for index, (make, _) in enumerate([*zips.HOSTILE.values()][::every]):
+        make(folder / f"{300_000 + index}.zip", files)
+
+
+def variant(files: dict[str, bytes], index: int) -> dict[str, bytes]:
+    """The same adapter with a scale that is another one in the sixth digit: other bytes, the same answers."""
+    weights = {name: tensor * (1 + 1e-6 * index) for name, tensor in load(files[WEIGHTS]).items()}
+    return {**files, WEIGHTS: save(weights)}
+
+
+def start(folder: Path, out: Path, questions: int, jobs: int, file_bytes: int | None = None) -> subprocess.Popen:
+    """Begin a class run in a process of its own.
+
+    Args:
+        folder: of the zips.
+        out: the results folder.
+        questions: hidden ones for each submission.
+        jobs: processes.
+        file_bytes: the largest file that the kernel lets it write: beyond, a write fails half-way, as on a full disk.
+    """
+    line = [sys.executable, "-m", "benchmarks.kill_class", "once", str(folder), str(out), str(questions), str(jobs)]
+    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if file_bytes is not None:  # long before it writes: its imports take seconds
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    return process
+
+
+def once(folder: str, out: str, questions: str, jobs: str) -> int:
+    """One class run, as `python -m grader FOLDER --out OUT --jobs N` with another number of questions."""
+    from grader.classroom.cli import main as grade_class
+    from grader.course import Course
+
+    course = Course(hidden_questions=int(questions), novel_questions=max(1, int(questions) // 3))
+    return grade_class([folder, "--out", out, "--jobs", jobs], course)
+
+
+def snapshot(out: Path) -> Snapshot:
+    """All results that are kept now."""
+    found = {}
+    for path in (out / "submissions").glob("*/*/result.json"):
+        checks = json.loads(path.read_text(encoding="utf-8"))["result"]["checks"]
+        found[str(path)] = (path.stat().st_mtime_ns, sum(check["score"] for check in checks))
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started."""
+    return [int(word) for task in Path(f"/proc/{pid}/task").glob("*/children") for word in task.read_text().split()]
+
+
+def kill_at_random(process: subprocess.Popen, out: Path, more: int, dice: random.Random) -> None:
+    """SIGKILL a run, or one of its grading processes, once it has kept so many more results; nothing may live on."""
+    before = len(snapshot(out))
+    while process.poll() is None and len(snapshot(out)) < before + more:
+        time.sleep(0.02)
+    time.sleep(dice.random())
+    workers = children(process.pid) if process.poll() is None else []
+    if workers and dice.random() < 0.3:
+        os.kill(workers[0], signal.SIGKILL)  # the supervisor goes on with a fresh one; it is killed a moment later
+        time.sleep(dice.random())
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while any(is_alive(pid) for pid in workers):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"grading processes live on: {workers}")
+        time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def torture(
+    files: dict[str, bytes], work: Path, good: int, kills: int, questions: int, jobs: int = 2, every: int = 1
+) -> dict[str, Any]:
+    """Make a class, kill its run so many times, and prove what is left.
+
+    Raises:
+        AssertionError: if a result is lost, doubled or changed.
+    """
+    dice, folder, out = random.Random(0), work / "class", work / "results"
+    make_class(folder, files, good, every)
+    students = len(list(folder.iterdir()))
+    seen: Snapshot = {}
+    started = time.perf_counter()
+    for index in range(kills):
+        kill_at_random(start(folder, out, questions, jobs), out, dice.randint(0, 2 * students // (kills + 1)), dice)
+        seen = check_kept(seen, snapshot(out))
+        if index == kills // 2:
+            zips.good(folder / "100000.zip", variant(files, 10_000))
+            full = start(folder, out, questions, jobs, file_bytes=500)
+            said = full.communicate()[0]
+            assert full.returncode == 2 and "can't keep a result" in said, said
+            seen = check_kept(seen, snapshot(out))
+    before = len(seen)
+    last = start(folder, out, questions, jobs)
+    said = last.communicate()[0]
+    assert last.returncode == 0, said
+    seen = check_kept(seen, snapshot(out))
+    again = start(folder, out, questions, jobs)
+    repeated = again.communicate()[0]
+    assert again.returncode == 0 and snapshot(out) == seen and "graded" not in repeated.partition("see ")[0], repeated
+    return prove(folder, out, good, seen) | {
+        "students": students, "kills": kills, "kept before the last run": before, "questions": questions,
+        "seconds": round(time.perf_counter() - started),
+    }  # fmt: skip
+
+
+def check_kept(before: Snapshot, now: Snapshot) -> Snapshot:
+    """The results of now, after a proof that every former one is still the same file."""
+    assert all(now.get(path) == value for path, value in before.items()), "a result was lost or written again"
+    return now
+
+
+def prove(folder: Path, out: Path, good: int, seen: Snapshot) -> dict[str, Any]:
+    """Exactly one final result for each student, no good score changed, no scratch file left."""
+    import csv
+
+    from grader.classroom.store import hash_submission
+
+    rows = {row["ID"]: row for row in csv.DictReader((out / "class.csv").open(encoding="utf-8"))}
+    assert set(rows) == {path.stem for path in folder.iterdir()} and all(row["final"] for row in rows.values())
+    scores = Counter(rows[str(100_000 + index)]["final"] for index in range(good))
+    assert len(scores) == 1, f"good submissions of the same answers differ: {scores}"
+    shas = {hash_submission(path) for path in folder.iterdir()}
+    results = Counter(Path(path).parts[-3] for path in seen)
+    assert set(shas) <= set(results) and set(results.values()) == {1}
+    assert not [path for path in out.rglob(".*") if path.is_file() and path.name != ".lock"]
+    return {
+        "results": len(results), "of former zips": len(set(results) - shas),
+        "score of the good ones": scores.popitem()[0],
+        "states": dict(Counter(row["state"] for row in rows.values())),
+    }  # fmt: skip
+
+
+def main(*, good: int = 200, kills: int = 20, questions: int = 600, jobs: int = 2) -> None:
+    """Torture a class run and print what was seen.
+
+    Args:
+        good: good zips, beside one of every bad kind.
+        kills: SIGKILLs at random moments.
+        questions: hidden questions for each; fewer is quicker.
+        jobs: grading processes.
+    """
+    home = ROOT / "homework"
+    files = {path.name: path.read_bytes() for path in home.glob("*.py")}
+    files |= {name: (home / name).read_bytes() for name in (CONFIG, WEIGHTS)}
+    with tempfile.TemporaryDirectory() as work:
+        print(json.dumps(torture(files, Path(work), good, kills, questions, jobs), indent=1))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["once"]:
+        sys.exit(once(*sys.argv[2:]))
+    run(main, "python -m benchmarks.kill_class")

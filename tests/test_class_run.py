@@ -1,0 +1,169 @@
+"""A class run as staff start it: kills, a full disk and a replaced zip in small, then every option once.
+
+    python -m pytest tests/test_class_run.py
+
+benchmarks/kill_class.py does the same at full size.
+"""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks import kill_class
+from grader import __main__
+from grader.classroom import bench, cli, supervise
+from grader.classroom.store import Store, run_key
+from grader.course import Course
+from grader.errors import GraderFault
+from tests import zips
+
+SMALL = Course(hidden_questions=6, novel_questions=2)
+
+
+def run(folder: Path, *words: str) -> int:
+    return cli.grade_class(cli.parse_arguments([str(folder), "--out", str(folder.parent / "out"), *words]), SMALL)
+
+
+def table(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder.parent / "out" / "class.csv").open(encoding="utf-8") as file:
+        return {row["ID"]: row for row in csv.DictReader(file)}
+
+
+def written(folder: Path) -> dict[str, int]:
+    """When each result was written."""
+    return {path: time for path, (time, _) in kill_class.snapshot(folder.parent / "out").items()}
+
+
+@pytest.fixture(scope="module")
+def small(files, tmp_path_factory) -> Path:
+    """Three students, one of them refused, graded once."""
+    folder = tmp_path_factory.mktemp("class") / "hand-ins"
+    folder.mkdir()
+    zips.good(folder / "doe_1_100_homework.zip", files)
+    zips.good(folder / "roe_LATE_2_101_homework.zip", kill_class.variant(files, 1))
+    zips.HOSTILE["slip"][0](folder / "poe_3_102_homework.zip", files)
+    assert run(folder, "--jobs", "1") == 0
+    return folder
+
+
+@pytest.fixture
+def graded_class(small, tmp_path) -> Path:
+    """A copy of it."""
+    shutil.copytree(small.parent, tmp_path / "copy", copy_function=shutil.copy2)
+    return tmp_path / "copy" / "hand-ins"
+
+
+def test_killed_again_and_again_every_student_has_one_result(files, tmp_path):
+    seen = kill_class.torture(files, tmp_path, good=6, kills=2, questions=4, every=10)
+    assert seen["results"] == seen["students"] + 1 and seen["of former zips"] == 1
+    assert set(seen["states"]) == {"graded", "refused"}
+
+
+def test_what_is_graded_is_not_graded_again_and_the_tables_are_made_anew(graded_class, monkeypatch, capsys):
+    monkeypatch.setattr(supervise, "Worker", lambda *_: pytest.fail("started a process"))
+    before = written(graded_class)
+    (graded_class.parent / "out" / "class.csv").unlink()
+    (graded_class / "overrides.csv").write_text("ID,points,reason\n3,5,the platform cut the zip\n")
+    words = ("--overrides", str(graded_class / "overrides.csv"), "--late-penalty", "10")
+    assert run(graded_class, *words) == 0 and written(graded_class) == before
+    rows = table(graded_class)
+    assert rows["3"]["raw"] == "0" and rows["3"]["final"] == "5" and rows["3"]["state"] == "refused"
+    assert float(rows["2"]["final"]) == pytest.approx(0.9 * float(rows["2"]["raw"])) and rows["1"]["penalty"] == ""
+    assert "class.html" in capsys.readouterr().out
+
+
+def test_only_grades_one_and_names_who_is_left(graded_class, files, capsys):
+    for index in (4, 5):
+        zips.good(graded_class / f"moe_{index}_10{index}_homework.zip", kill_class.variant(files, index))
+    assert run(graded_class, "--only", "4") == 0
+    assert "not graded yet (no score yet): 5" in capsys.readouterr().out
+    assert table(graded_class)["4"]["state"] == "graded" and table(graded_class)["5"]["final"] == ""
+
+
+def test_regrade_keeps_the_former_result_beside(graded_class):
+    before = written(graded_class)
+    assert run(graded_class, "--regrade", "1", "--jobs", "1") == 0
+    changed = [path for path, time in written(graded_class).items() if before[path] != time]
+    assert len(changed) == 1 and (Path(changed[0]).parent / "former.json").exists()
+    assert run(graded_class, "--regrade", "failed,changed") == 0, "none failed, nothing changed"
+
+
+def test_a_newer_zip_of_a_student_is_graded_and_the_older_named(graded_class, files, capsys):
+    zips.good(graded_class / "poe_3_200_homework-1.zip", kill_class.variant(files, 3))
+    assert run(graded_class) == 0
+    row = table(graded_class)["3"]
+    assert row["state"] == "graded" and row["older files"] == "poe_3_102_homework.zip"
+    assert "poe_3_200_homework-1.zip counts, not poe_3_102_homework.zip" in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_what_is_graded(graded_class, files, monkeypatch, capsys):
+    zips.good(graded_class / "moe_4_104_homework.zip", kill_class.variant(files, 4))
+    before = written(graded_class)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.Progress, "begin", interrupt)
+    assert run(graded_class) == 130
+    assert "the same line goes on" in capsys.readouterr().err
+    assert written(graded_class) == before and table(graded_class)["4"]["state"] == "not graded yet"
+
+
+@pytest.mark.parametrize("words", [("--only", "9"), ("--regrade", "nobody"), ("--overrides", "nowhere.csv")])
+def test_an_unknown_id_or_file_is_an_error_before_anything_runs(graded_class, words, monkeypatch):
+    monkeypatch.setattr(cli, "run", lambda *_: pytest.fail("ran"))
+    with pytest.raises(GraderFault, match=r"nobody has the ID|can't read the overrides"):
+        run(graded_class, *words)
+
+
+def test_without_isolation_a_class_run_does_not_begin(graded_class, monkeypatch, capsys):
+    def refuse() -> None:
+        raise GraderFault("this machine can't keep code of students in")
+
+    monkeypatch.setattr(cli, "require_isolation", refuse)
+    monkeypatch.setattr(cli, "collect", lambda *_: pytest.fail("began"))
+    assert __main__.main([str(graded_class), "--out", str(graded_class.parent / "out")]) == 2
+    assert "can't keep code of students in" in capsys.readouterr().err
+    assert bench.require_isolation() is None
+
+
+@pytest.mark.parametrize("words", [
+    ["x", "--out", "o", "--jobs", "0"], ["x", "--out", "o", "--late-penalty", "101"],
+    ["x", "--out", "o", "--joobs", "1"],
+    ["x", "--out", "o", "--late-penalty", "nan"],
+])  # fmt: skip
+def test_wrong_arguments_are_refused(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        __main__.main(words)
+    assert stop.value.code == 2 and capsys.readouterr().err
+
+
+def test_a_folder_of_zips_is_known_as_one_and_a_homework_is_not(tmp_path, capsys):
+    (tmp_path / "1.zip").touch()
+    with pytest.raises(SystemExit):
+        __main__.main([str(tmp_path)])
+    assert "--out" in capsys.readouterr().err
+    (tmp_path / "sft.py").touch()
+    assert not __main__.is_class([str(tmp_path)]) and __main__.is_class(["x", "--out=results"])
+
+
+def test_the_pages_say_what_staff_need_and_load_nothing(graded_class):
+    out = graded_class.parent / "out"
+    page = (out / "class.html").read_text(encoding="utf-8")
+    assert "3 students: 2 graded, 1 refused" in page and "leaves the folder" in page and "<svg" in page
+    for path in (out / "class.html", *(out / "students").iterdir()):
+        text = path.read_text(encoding="utf-8")
+        assert "default-src 'none'" in text and "<script" not in text and "http" not in text.replace("http-equiv", "")
+    questions = [text for text, _ in SMALL.draw("hidden", 6)]
+    assert not any(question in path.read_text() for path in (out / "students").iterdir() for question in questions)
+
+
+def test_the_result_on_disk_says_where_it_comes_from(graded_class):
+    store = Store(graded_class.parent / "out", run_key(SMALL))
+    path = next((graded_class.parent / "out" / "submissions").glob("*/*/result.json"))
+    content = json.loads(path.read_text())
+    assert content["key"]["seed"] == store.key.seed and content["key"]["submission"] == path.parts[-3]
+    assert content["result"]["provenance"]["versions"]["torch"]
