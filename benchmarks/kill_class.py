@@ -16,14 +16,23 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors.torch import load, save
 
 from grader.adapter import CONFIG, WEIGHTS
+from homework import cli
 from homework.checkpoint import ROOT
-from homework.cli import run
 from tests import adapters, zips
+
+
+class Run(NamedTuple):
+    """How each submission is graded: hidden questions, whether its code is graded too, and processes."""
+
+    questions: int
+    with_code: bool = False
+    jobs: int = 2
+
 
 Snapshot = dict[str, tuple[int, float]]  # when a result was written, and its score, by path
 
@@ -46,30 +55,31 @@ def variant(files: dict[str, bytes], index: int) -> dict[str, bytes]:
     return {**files, WEIGHTS: save(weights)}
 
 
-def start(folder: Path, out: Path, questions: int, jobs: int, file_bytes: int | None = None) -> subprocess.Popen:
+def start(folder: Path, out: Path, run: Run, file_bytes: int | None = None) -> subprocess.Popen:
     """Begin a class run in a process of its own.
 
     Args:
         folder: of the zips.
         out: the results folder.
-        questions: hidden ones for each submission.
-        jobs: processes.
+        run: how it is graded.
         file_bytes: the largest file that the kernel lets it write: beyond, a write fails half-way, as on a full disk.
     """
-    line = [sys.executable, "-m", "benchmarks.kill_class", "once", str(folder), str(out), str(questions), str(jobs)]
+    line = [sys.executable, "-m", "benchmarks.kill_class", "once", str(folder), str(out), *map(str, run)]
     process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if file_bytes is not None:  # long before it writes: its imports take seconds
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     return process
 
 
-def once(folder: str, out: str, questions: str, jobs: str) -> int:
+def once(folder: str, out: str, questions: str, with_code: str, jobs: str) -> int:
     """One class run, as `python -m grader FOLDER --out OUT --jobs N` with another number of questions."""
     from grader.classroom.cli import main as grade_class
     from grader.course import Course
+    from grader.engine import check_names
 
     course = Course(hidden_questions=int(questions), novel_questions=max(1, int(questions) // 3))
-    return grade_class([folder, "--out", out, "--jobs", jobs], course)
+    only = () if with_code == "True" else tuple(check_names("weights"))
+    return grade_class([folder, "--out", out, "--jobs", jobs], course, only)
 
 
 def snapshot(out: Path) -> Snapshot:
@@ -82,8 +92,13 @@ def snapshot(out: Path) -> Snapshot:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process started."""
-    return [int(word) for task in Path(f"/proc/{pid}/task").glob("*/children") for word in task.read_text().split()]
+    """The processes that a process started, and those that they started: the sandboxes."""
+    try:
+        tasks = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return []
+    direct = [int(word) for text in tasks for word in text.split()]
+    return direct + [one for child in direct for one in children(child)]
 
 
 def kill_at_random(process: subprocess.Popen, out: Path, more: int, dice: random.Random) -> None:
@@ -101,7 +116,7 @@ def kill_at_random(process: subprocess.Popen, out: Path, more: int, dice: random
     deadline = time.monotonic() + 20
     while any(is_alive(pid) for pid in workers):
         if time.monotonic() > deadline:
-            raise AssertionError(f"grading processes live on: {workers}")
+            raise AssertionError(f"processes of a killed run live on: {[pid for pid in workers if is_alive(pid)]}")
         time.sleep(0.05)
 
 
@@ -113,9 +128,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def torture(
-    files: dict[str, bytes], work: Path, good: int, kills: int, questions: int, jobs: int = 2, every: int = 1
-) -> dict[str, Any]:
+def torture(files: dict[str, bytes], work: Path, good: int, kills: int, run: Run, every: int = 1) -> dict[str, Any]:
     """Make a class, kill its run so many times, and prove what is left.
 
     Raises:
@@ -127,24 +140,24 @@ def torture(
     seen: Snapshot = {}
     started = time.perf_counter()
     for index in range(kills):
-        kill_at_random(start(folder, out, questions, jobs), out, dice.randint(0, 2 * students // (kills + 1)), dice)
+        kill_at_random(start(folder, out, run), out, dice.randint(0, 2 * students // (kills + 1)), dice)
         seen = check_kept(seen, snapshot(out))
         if index == kills // 2:
             zips.good(folder / "100000.zip", variant(files, 10_000))
-            full = start(folder, out, questions, jobs, file_bytes=500)
+            full = start(folder, out, run, file_bytes=500)
             said = full.communicate()[0]
             assert full.returncode == 2 and "can't keep a result" in said, said
             seen = check_kept(seen, snapshot(out))
     before = len(seen)
-    last = start(folder, out, questions, jobs)
+    last = start(folder, out, run)
     said = last.communicate()[0]
     assert last.returncode == 0, said
     seen = check_kept(seen, snapshot(out))
-    again = start(folder, out, questions, jobs)
+    again = start(folder, out, run)
     repeated = again.communicate()[0]
     assert again.returncode == 0 and snapshot(out) == seen and "graded" not in repeated.partition("see ")[0], repeated
     return prove(folder, out, good, seen) | {
-        "students": students, "kills": kills, "kept before the last run": before, "questions": questions,
+        "students": students, "kills": kills, "kept before the last run": before, **run._asdict(),
         "seconds": round(time.perf_counter() - started),
     }  # fmt: skip
 
@@ -176,23 +189,24 @@ def prove(folder: Path, out: Path, good: int, seen: Snapshot) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main(*, good: int = 200, kills: int = 20, questions: int = 600, jobs: int = 2) -> None:
+def main(*, good: int = 200, kills: int = 20, questions: int = 600, with_code: bool = True, jobs: int = 2) -> None:
     """Torture a class run and print what was seen.
 
     Args:
         good: good zips, beside one of every bad kind.
         kills: SIGKILLs at random moments.
         questions: hidden questions for each; fewer is quicker.
+        with_code: grade the code, too, not only the weights.
         jobs: grading processes.
     """
     home = ROOT / "homework"
     files = {path.name: path.read_bytes() for path in home.glob("*.py")}
     files |= {name: (home / name).read_bytes() for name in (CONFIG, WEIGHTS)}
     with tempfile.TemporaryDirectory() as work:
-        print(json.dumps(torture(files, Path(work), good, kills, questions, jobs), indent=1))
+        print(json.dumps(torture(files, Path(work), good, kills, Run(questions, with_code, jobs)), indent=1))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["once"]:
         sys.exit(once(*sys.argv[2:]))
-    run(main, "python -m benchmarks.kill_class")
+    cli.run(main, "python -m benchmarks.kill_class")

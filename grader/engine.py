@@ -123,6 +123,8 @@ class Scores:
         name = name_of(item)
         if name not in self.results and (call.when == "call" or call.excinfo):
             self.results[name] = self.judge(item, call)
+            if tell := self.shared.get("tell"):
+                tell(self.results[name])
         return report
 
     def judge(self, item: pytest.Item, call: pytest.CallInfo) -> CheckResult:

@@ -8,6 +8,7 @@ import platform
 import re
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,7 +28,7 @@ GRADER = Path(__file__).resolve().parent
 
 def grade(
     path: Path, course: Course, sandbox: Sandbox | None, only: tuple[str, ...] = (), seed_label: str = "public",
-    name: str = "",
+    name: str = "", tell: Callable[[CheckResult], None] | None = None,
 ) -> Result:  # fmt: skip
     """The result of one submission; whatever goes wrong is a result too, never an exception.
 
@@ -38,6 +39,7 @@ def grade(
         only: names of checks; all if empty.
         seed_label: what is written down of the seed: a public number, or that it is the official one.
         name: of the submission in the reports, if it is not the path's.
+        tell: called with the result of each check as soon as it is known.
     """
     started = time.perf_counter()
     isolation = sandbox.describe() if sandbox else {"tier": "no code was run"}
@@ -48,7 +50,7 @@ def grade(
         notes, digest = [*notes, *submission.notes], submission.sha256
         if sandbox:
             sandbox.preload()  # while the weights are graded
-        checks = run_checks({"submission": submission, "course": course, "sandbox": sandbox}, only)
+        checks = run_checks({"submission": submission, "course": course, "sandbox": sandbox, "tell": tell}, only)
     except Refusal as refusal:
         title = "The submission can be opened."
         checks = (CheckResult("submission", title, rubric.ALL_POINTS, 0.0, State.REFUSED, **refusal.said),)

@@ -17,14 +17,17 @@ from grader import __main__
 from grader.classroom import bench, cli, supervise
 from grader.classroom.store import Store, run_key
 from grader.course import Course
+from grader.engine import check_names
 from grader.errors import GraderFault
 from tests import zips
 
-SMALL = Course(hidden_questions=6, novel_questions=2)
+SMALL, WEIGHTS = Course(hidden_questions=6, novel_questions=2), tuple(check_names("weights"))
 
 
 def run(folder: Path, *words: str) -> int:
-    return cli.grade_class(cli.parse_arguments([str(folder), "--out", str(folder.parent / "out"), *words]), SMALL)
+    return cli.grade_class(
+        cli.parse_arguments([str(folder), "--out", str(folder.parent / "out"), *words]), SMALL, WEIGHTS
+    )
 
 
 def table(folder: Path) -> dict[str, dict[str, str]]:
@@ -57,7 +60,7 @@ def graded_class(small, tmp_path) -> Path:
 
 
 def test_killed_again_and_again_every_student_has_one_result(files, tmp_path):
-    seen = kill_class.torture(files, tmp_path, good=6, kills=2, questions=4, every=10)
+    seen = kill_class.torture(files, tmp_path, good=6, kills=2, run=kill_class.Run(4), every=10)
     assert seen["results"] == seen["students"] + 1 and seen["of former zips"] == 1
     assert set(seen["states"]) == {"graded", "refused"}
 
@@ -120,14 +123,14 @@ def test_an_unknown_id_or_file_is_an_error_before_anything_runs(graded_class, wo
 
 
 def test_without_isolation_a_class_run_does_not_begin(graded_class, monkeypatch, capsys):
-    def refuse() -> None:
+    def refuse(*_) -> None:
         raise GraderFault("this machine can't keep code of students in")
 
     monkeypatch.setattr(cli, "require_isolation", refuse)
     monkeypatch.setattr(cli, "collect", lambda *_: pytest.fail("began"))
     assert __main__.main([str(graded_class), "--out", str(graded_class.parent / "out")]) == 2
     assert "can't keep code of students in" in capsys.readouterr().err
-    assert bench.require_isolation() is None
+    assert bench.require_isolation(WEIGHTS) == "no code is run" and bench.needs_sandbox(())
 
 
 @pytest.mark.parametrize("words", [
@@ -162,7 +165,7 @@ def test_the_pages_say_what_staff_need_and_load_nothing(graded_class):
 
 
 def test_the_result_on_disk_says_where_it_comes_from(graded_class):
-    store = Store(graded_class.parent / "out", run_key(SMALL))
+    store = Store(graded_class.parent / "out", run_key(SMALL, WEIGHTS))
     path = next((graded_class.parent / "out" / "submissions").glob("*/*/result.json"))
     content = json.loads(path.read_text())
     assert content["key"]["seed"] == store.key.seed and content["key"]["submission"] == path.parts[-3]

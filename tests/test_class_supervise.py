@@ -117,7 +117,7 @@ def test_a_base_model_that_grading_changed_ends_the_process(monkeypatch):
         next(course.base.model.parameters()).data[0, 0] += 1
         return GOOD
 
-    with bench.Bench(course, "public") as one:
+    with bench.Bench(course, "public", ("sound",)) as one:
         monkeypatch.setattr(bench, "grade", spoil)
         with pytest.raises(GraderFault, match="changed the base model"):
             one.grade_one(Path("x.zip"), "x.zip")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from grader import __main__
+from grader import __main__, rubric
 from grader.course import Course
 from grader.grade import grade
+from grader.sandbox import Sandbox
 from homework.checkpoint import ROOT
 from tests import zips
 from tools import make_starter
@@ -71,12 +72,15 @@ def test_the_public_checks_name_every_task(starter):
 
 def test_the_starter_is_graded_0(starter, capsys):
     assert __main__.main([str(starter / "homework"), "--only", "there,configured,sound"]) == 0
-    result = grade(starter / "homework", Course())
+    with Sandbox.open() as sandbox:
+        result = grade(starter / "homework", Course(), sandbox)
     assert result.score == 0 and not result.is_fault and not result.is_refused
+    said = {check.cause for check in result.checks}
+    assert len([cause for cause in said if "not implemented yet" in cause]) >= 5, said
     assert "train with python -m homework.sft train" in " ".join(capsys.readouterr().out.split())
 
 
-def test_with_the_solution_back_it_is_the_original_and_gets_full_points(starter, files, graded, tmp_path):
+def test_with_the_solution_back_it_is_the_original_and_gets_full_points(starter, files, tmp_path):
     restored = {}
     for name in FILES:
         given, solved = (starter / name).read_text(), (ROOT / name).read_text()
@@ -85,8 +89,9 @@ def test_with_the_solution_back_it_is_the_original_and_gets_full_points(starter,
     for path in (starter / "homework").glob("*.py"):
         restored.setdefault(path.name, path.read_bytes())
     zips.good(tmp_path / "x.zip", {**restored, **files})
-    result = grade(tmp_path / "x.zip", Course())
-    assert result.score == result.points == graded[0].points
+    with Sandbox.open() as sandbox:
+        result = grade(tmp_path / "x.zip", Course(), sandbox)
+    assert result.score == result.points == rubric.ALL_POINTS
 
 
 def test_the_handout_of_the_starter_names_only_what_is_there(starter):

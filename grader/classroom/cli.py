@@ -66,19 +66,20 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def main(words: list[str] | None = None, course: Course | None = None) -> int:
+def main(words: list[str] | None = None, course: Course | None = None, only: tuple[str, ...] = ()) -> int:
     """Grade the class and write its reports; returns the exit code.
 
     Args:
         words: the command line.
         course: with other numbers of questions, for tests; the official ones if left out.
+        only: names of checks, for tests; all if empty.
     """
     arguments = parse_arguments(words)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        return grade_class(arguments, course)
+        return grade_class(arguments, course, only)
     except GraderFault as fault:
         print(f"error: {fault}", file=sys.stderr)
     except OSError as error:
@@ -89,7 +90,7 @@ def main(words: list[str] | None = None, course: Course | None = None) -> int:
     return 2
 
 
-def grade_class(arguments: argparse.Namespace, course: Course | None = None) -> int:
+def grade_class(arguments: argparse.Namespace, course: Course | None = None, only: tuple[str, ...] = ()) -> int:
     """As `main`, after the command line.
 
     Raises:
@@ -97,17 +98,18 @@ def grade_class(arguments: argparse.Namespace, course: Course | None = None) -> 
     """
     from grader.__main__ import choose_seed
 
-    require_isolation()
+    tier = require_isolation(only)
     seed, label = choose_seed(arguments.seed, arguments.key_file)
     course = course or Course(seed)
     overrides = read_overrides(arguments.overrides) if arguments.overrides else {}
-    store = Store(arguments.out, run_key(course))
+    store = Store(arguments.out, run_key(course, only))
     students = [identify(store, hand_in) for hand_in in collect(arguments.folder)]
     gradebook = reports.open_gradebook(arguments.canvas, arguments.canvas_column)
     apply_overrides(students, overrides)
     jobs = choose_jobs(store, students, arguments.only, arguments.regrade)
+    print(f"{len(students)} students, {len(jobs)} to grade; questions: {label}; sandbox: {tier}")
     try:
-        stopped = run(store, course, label, jobs, len(students), arguments)
+        stopped = run(Supervisor(store, course, label, only), jobs, len(students), arguments)
     except GraderFault:
         with contextlib.suppress(OSError):  # where nothing can be written, the first reason is the one to say
             write_reports(store, students, gradebook, arguments)
@@ -169,23 +171,22 @@ def is_asked_again(student: Student, again: set[str]) -> bool:
     )
 
 
-def run(store: Store, course: Course, label: str, jobs: list[Job], total: int, arguments: argparse.Namespace) -> bool:
+def run(supervisor: Supervisor, jobs: list[Job], total: int, arguments: argparse.Namespace) -> bool:
     """Grade the jobs; returns whether Ctrl-C ended it early."""
     if arguments.cluster and jobs:
         from grader.classroom.cluster import run_cluster
 
-        run_cluster(arguments.cluster, store, course, label, jobs, arguments.jobs)
+        run_cluster(arguments.cluster, supervisor, jobs, arguments.jobs)
         return False
-    return run_here(store, course, label, jobs, total, arguments.jobs)
+    return run_here(supervisor, jobs, total, arguments.jobs)
 
 
-def run_here(store: Store, course: Course, label: str, jobs: list[Job], total: int, count: int) -> bool:
+def run_here(supervisor: Supervisor, jobs: list[Job], total: int, count: int) -> bool:
     """Grade the jobs in processes of this machine; returns whether Ctrl-C ended it early.
 
     Raises:
         GraderFault: if no process can go on.
     """
-    supervisor = Supervisor(store, course, label)
     progress = Progress(len(jobs), total - len(jobs), min(count, max(1, len(jobs))), sys.stdout)
     running = supervisor.start(jobs, count) if jobs else 0
     try:
@@ -193,7 +194,7 @@ def run_here(store: Store, course: Course, label: str, jobs: list[Job], total: i
             event = supervisor.events.get()
             if event.kind == "started":
                 progress.begin(event.job.name)
-            elif event.kind == "done" and (result := store.read(event.job.sha)) is not None:
+            elif event.kind == "done" and (result := supervisor.store.read(event.job.sha)) is not None:
                 progress.finish(event.job.name, result)
             elif event.kind == "stopped":
                 running -= 1

@@ -39,9 +39,9 @@ class RunKey:
         return hashlib.sha256(repr((self.grader, self.assignment, self.seed)).encode()).hexdigest()[:16]
 
 
-def run_key(course: "Course") -> RunKey:
-    """The key of a run with this course: its seed and its numbers of questions, and the code of the grader."""
-    asked = (course.seed, course.hidden_questions, course.novel_questions)
+def run_key(course: "Course", only: tuple[str, ...] = ()) -> RunKey:
+    """The key of a run with this course: its seed, its numbers of questions, its checks, and the code of the grader."""
+    asked = (course.seed, course.hidden_questions, course.novel_questions, only)
     return RunKey(hash_grader(), rubric.ASSIGNMENT, hashlib.sha256(repr(asked).encode()).hexdigest())
 
 

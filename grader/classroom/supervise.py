@@ -102,12 +102,13 @@ class Supervisor:
         store: where the results go.
         course: whose seed the processes use.
         label: what is written down of the seed.
+        only: names of checks; all if empty.
     """
 
-    def __init__(self, store: Store, course: Course, label: str) -> None:
+    def __init__(self, store: Store, course: Course, label: str, only: tuple[str, ...] = ()) -> None:
         self.store = store
         self.order = {
-            "seed": course.seed, "hidden_questions": course.hidden_questions, "label": label,
+            "only": only, "seed": course.seed, "hidden_questions": course.hidden_questions, "label": label,
             "novel_questions": course.novel_questions, "out": str(store.root.resolve()), "key": asdict(store.key),
         }  # fmt: skip
         self.events: queue.Queue[Event] = queue.Queue()

@@ -32,10 +32,10 @@ def main() -> int:
     order = next(lines)
     course = Course(order["seed"], order["hidden_questions"], order["novel_questions"])
     store = Store(Path(order["out"]), RunKey(**order["key"]))
-    if store.key != run_key(course):
+    if store.key != run_key(course, tuple(order["only"])):
         print("the grader's code has changed since the run began: start it again", file=sys.stderr)
         return 3
-    with Bench(course, order["label"]) as bench:
+    with Bench(course, order["label"], tuple(order["only"])) as bench:
         tell(answers, state="ready")
         for job in lines:
             tell(answers, **serve(bench, store, job))
@@ -73,7 +73,8 @@ def read_lines(stream: IO[str]) -> Iterator[dict[str, Any]]:
     def read() -> None:
         for line in stream:
             lines.put(line)
-        os._exit(0)  # the supervisor is gone or done: nothing that is not kept yet is of use
+        # The supervisor is gone or done: nothing that is not kept yet is of use. The sandbox ends with this process.
+        os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
     while True:

@@ -1,0 +1,163 @@
+"""Grades one submission on Gradescope's platform, within its time, and always leaves a valid results.json.
+
+    python -m grader.autograder /autograder --minutes 10 --public
+
+The platform overwrites everything with a zero when its own time is up, so this ends a minute earlier. The grading runs
+in a process of its own, which writes down each check as soon as it is known; when the time is up, it is ended, and what
+is known counts. tools/make_autograder.py makes the zip that the platform installs.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from grader import rubric
+from grader.report.text import plain
+
+SPARE_SECONDS = 60  # before the platform's own limit
+TICK = 0.25  # seconds between two looks at the process and its memory
+
+
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line; tools/make_autograder.py writes it into run_autograder."""
+    parser = argparse.ArgumentParser(
+        prog="python -m grader.autograder", description="Grade on Gradescope.", allow_abbrev=False
+    )
+    parser.add_argument("root", type=Path, help="the platform's folder, /autograder")
+    parser.add_argument("--minutes", type=float, default=10, help="the platform's limit for one submission")
+    questions = parser.add_mutually_exclusive_group(required=True)
+    questions.add_argument("--key-file", help="the staff key of the official questions")
+    questions.add_argument("--public", action="store_true", help="ask the public questions")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args(words)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Grade and write results.json; the exit code is 0 whenever that file is there, as the platform wants it."""
+    started = time.monotonic()
+    arguments = parse_arguments(words)
+    if arguments.child:
+        grade_into(arguments)
+        return 0
+    target = arguments.root / "results" / "results.json"
+    write(target, failure("the grading has not ended"))
+    with tempfile.TemporaryDirectory() as folder:
+        limit = max(1.0, 60 * arguments.minutes - SPARE_SECONDS) - (time.monotonic() - started)
+        ended, peak = run_child(arguments, Path(folder), limit)
+        write(target, report(Path(folder), ended))
+    print(f"{ended or 'ended by itself'} after {time.monotonic() - started:.0f} s; peak memory {peak / 2**20:.0f} MiB")
+    return 0
+
+
+def run_child(arguments: argparse.Namespace, folder: Path, seconds: float) -> tuple[str, int]:
+    """Grade in a process of its own; why it did not end by itself, and the most memory that it all took."""
+    words = [str(arguments.root), "--child", str(folder)]
+    words += ["--key-file", arguments.key_file] if arguments.key_file else ["--public"]
+    line = [sys.executable, "-m", "grader.autograder", *words]
+    child = subprocess.Popen(line, cwd=rubric.ROOT, start_new_session=True, stdout=sys.stderr)
+    deadline, peak = time.monotonic() + seconds, 0
+    while (code := child.poll()) is None and time.monotonic() < deadline:
+        peak = max(peak, memory(child.pid))
+        time.sleep(TICK)
+    with contextlib.suppress(OSError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    if code is None:
+        return "the time was up", peak
+    return ("" if code == 0 else f"the grading process died ({code})"), peak
+
+
+def memory(pid: int) -> int:
+    """Bytes of a process and all that it started; what they share counts once."""
+    total = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        total = int(text.partition("Pss:")[2].split()[0]) * 1024
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            total += sum(memory(int(child)) for child in task.read_text().split())
+    return total
+
+
+def grade_into(arguments: argparse.Namespace) -> None:
+    """Grade, and write each check and then the whole report into the folder of the parent."""
+    from grader.course import Course, official_seed, read_key
+    from grader.grade import grade
+    from grader.report import gradescope
+    from grader.result import CheckResult
+    from grader.sandbox import Sandbox
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    official = arguments.key_file is not None
+    course = Course(official_seed(read_key(arguments.key_file)) if official else rubric.PUBLIC_SEED)
+    label = "official" if official else f"public {rubric.PUBLIC_SEED}"
+
+    def tell(check: CheckResult) -> None:
+        with (arguments.child / "checks.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(check)) + "\n")
+
+    with Sandbox.open("auto", required=True) as sandbox:
+        result = grade(find_submission(arguments.root / "submission"), course, sandbox, seed_label=label, tell=tell)
+    (arguments.child / "results.part").write_text(gradescope.render(result), encoding="utf-8")
+    (arguments.child / "results.part").rename(arguments.child / "results.json")
+
+
+def find_submission(folder: Path) -> Path:
+    """What was handed in: the platform unpacks a single zip; one that it left packed, or the folder in it, is taken."""
+    content = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+    if len(content) == 1 and (content[0].is_dir() or content[0].suffix.lower() == ".zip"):
+        return content[0]
+    return folder
+
+
+def report(folder: Path, ended: str) -> dict[str, Any]:
+    """results.json: the whole report, or the checks that were done in time, or that there is no score."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    checks = []
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        checks = [json.loads(line) for line in (folder / "checks.jsonl").read_text(encoding="utf-8").splitlines()]
+    if not checks or ended != "the time was up" or any(check["state"] == "grader error" for check in checks):
+        return failure(ended or "no report was written")
+    score = round(sum(check["score"] for check in checks), 2)
+    said = (
+        f"PARTIAL: the time was up. {score:g} of {rubric.ALL_POINTS:g} points, of the {len(checks)} checks that were "
+        "done. If your code waits for something or never ends, mend it and hand it in again; else ask the staff."
+    )
+    return {"output": said, "output_format": "text", "score": score, "tests": [partial(check) for check in checks]}
+
+
+def partial(check: dict[str, Any]) -> dict[str, Any]:
+    """A check that was done, as a test of Gradescope."""
+    said = [plain(check[name]) for name in ("cause", "expected", "actual", "do", "detail") if check.get(name)]
+    return {
+        "name": f"{check['name']}: {check['title']}", "score": check["score"], "max_score": check["points"],
+        "output": "\n".join([f"[{check['state']}]", *said]), "output_format": "text", "visibility": "visible",
+    }  # fmt: skip
+
+
+def failure(cause: str) -> dict[str, Any]:
+    """A results.json without a score: the platform shows an error, and no zero."""
+    said = f"NO SCORE: {cause}. This is no zero: the submission has to be graded again, ask the staff."
+    return {"output": said, "output_format": "text", "tests": []}
+
+
+def write(target: Path, content: dict[str, Any]) -> None:
+    """Write results.json whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_name(".results.json")
+    scratch.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    scratch.replace(target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Makes the zip that Gradescope installs as its autograder: grader, base model, pinned versions, no network later.
+
+    python -m tools.make_autograder autograder.zip --key-file staff.key
+    python -m tools.make_autograder autograder.zip --public --minutes 20 --index URL-OF-CPU-WHEELS
+
+In the assignment's settings choose Ubuntu 22.04, at least the memory that is printed, and the time given as --minutes.
+The staff key lies in the zip: whoever may download it may ask the official questions.
+"""
+
+import argparse
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+from grader.course import official_seed, read_key
+from grader.errors import GraderFault
+
+ROOT = Path(__file__).resolve().parent.parent
+TAKEN = ("grader", "data", "requirements.txt", "LICENSE")
+LEFT_OUT = {"__pycache__", "classroom", ".DS_Store"}
+EPOCH = (1980, 1, 1, 0, 0, 0)
+MEMORY = (
+    "3 GB"  # of the platform's choices: the measured peak in CONTRIBUTING.md, and room for a student's own mistakes
+)
+SETUP = """\
+#!/usr/bin/env bash
+# Gradescope runs this once, with network, when the autograder is uploaded. Nothing is fetched later.
+set -euo pipefail
+apt-get update
+apt-get install -y --no-install-recommends bubblewrap libseccomp2 python3.11 python3.11-venv
+cd /autograder/source
+python3.11 -m venv /autograder/venv
+/autograder/venv/bin/pip install --no-cache-dir {index}-r requirements.txt
+[ ! -f staff.key ] || chmod 600 staff.key
+/autograder/venv/bin/python -c "import grader.reference, grader.sandbox; grader.reference.load_base()"
+"""
+RUN = """\
+#!/usr/bin/env bash
+# Gradescope runs this for each submission. Whatever happens, results/results.json is valid when it ends.
+root="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
+python="$root/venv/bin/python"
+[ -x "$python" ] || python="${{PYTHON:-python3}}"
+export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=1
+mkdir -p "$root/results"
+cd "$root/source" && "$python" -m grader.autograder "$root" --minutes {minutes:g} {questions}
+if [ ! -s "$root/results/results.json" ]; then
+  echo '{{"output": "NO SCORE: the autograder did not start. This is no zero: ask the staff.", "tests": []}}' \\
+    > "$root/results/results.json"
+fi
+"""
+
+
+def list_files(root: Path) -> list[Path]:
+    """What goes in, relative to the repository."""
+    found = [
+        path for name in TAKEN for path in ([root / name] if (root / name).is_file() else (root / name).rglob("*"))
+    ]
+    relative = (path.relative_to(root) for path in found if path.is_file())
+    return sorted(path for path in relative if not LEFT_OUT & set(path.parts) and path.suffix != ".pyc")
+
+
+def build(root: Path, target: Path, minutes: float, key: bytes | None, index: str) -> None:
+    """Write the zip; the same files give the same bytes."""
+    questions = "--key-file staff.key" if key else "--public"
+    content = {path.as_posix(): (root / path).read_bytes() for path in list_files(root)}
+    content["setup.sh"] = SETUP.format(index=f"--extra-index-url {index} " if index else "").encode()
+    content["run_autograder"] = RUN.format(minutes=minutes, questions=questions).encode()
+    if key:
+        content["staff.key"] = key
+    scratch = target.with_name(f".{target.name}")
+    with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in sorted(content.items()):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.external_attr = (0o100755 if name in ("setup.sh", "run_autograder") else 0o100644) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, data)
+    scratch.replace(target)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Build the zip and say how to set the platform; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.make_autograder", description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("target", type=Path, help="the zip to write")
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="the time that the platform's settings allow: 10 to 40"
+    )
+    parser.add_argument("--index", default="", metavar="URL", help="of wheels of torch for CPUs, which are far smaller")
+    questions = parser.add_mutually_exclusive_group(required=True)
+    questions.add_argument("--key-file", help="the staff key: the official questions")
+    questions.add_argument("--public", action="store_true", help="the public questions")
+    arguments = parser.parse_args(words)
+    if not 3 <= arguments.minutes <= 40:
+        parser.error(f"--minutes must be 3 to 40, as the platform allows, not {arguments.minutes:g}")
+    if arguments.index and not re.fullmatch(r"https://[\w./+-]+", arguments.index):
+        parser.error("--index must be an https address")
+    try:
+        key = read_key(arguments.key_file) if arguments.key_file else None
+        if key:
+            official_seed(key)  # refuses one that is too short
+        build(ROOT, arguments.target, arguments.minutes, key, arguments.index)
+    except (GraderFault, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    size = arguments.target.stat().st_size
+    print(f"{arguments.target}: {size:,} bytes. Upload it under Configure Autograder, with Ubuntu 22.04.")
+    print(f"Settings: container memory at least {MEMORY}, autograder timeout {arguments.minutes:g} minutes.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
