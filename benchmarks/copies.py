@@ -22,12 +22,12 @@ def change_basis(weights: Weights, make: torch.Tensor, undo: torch.Tensor) -> We
     return changed
 
 
-def rotate(weights: Weights, seed: int = 0) -> Weights:
-    """Another rank basis: a random rotation, then a random rescaling of each axis."""
+def rotate(weights: Weights, spread: float = 2.0, seed: int = 0) -> Weights:
+    """Another rank basis: a random rotation, then a rescaling of each axis by e to a random power of this spread."""
     rank = next(tensor.shape[0] for name, tensor in weights.items() if "lora_A" in name)
     generator = torch.Generator().manual_seed(seed)
     rotation = torch.linalg.qr(torch.randn(rank, rank, generator=generator))[0]
-    scale = torch.exp(2 * torch.randn(rank, generator=generator))
+    scale = torch.exp(spread * torch.randn(rank, generator=generator))
     return change_basis(weights, torch.diag(scale) @ rotation, rotation.T @ torch.diag(1 / scale))
 
 

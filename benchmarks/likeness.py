@@ -98,7 +98,7 @@ def disguises(honest: list[dict[str, torch.Tensor]]) -> dict[str, dict[str, torc
         "rotated and rescaled": copies.rotate(first),
         "1 % noise": copies.add_noise(first, 0.01),
         "10 % noise": copies.add_noise(first, 0.1),
-        "rotated, then 1 % noise": copies.add_noise(copies.rotate(first), 0.01),
+        "rotated, then 1 % noise": copies.add_noise(copies.rotate(first, spread=0), 0.01),
         "signs flipped": copies.flip(first),
         "every second layer": copies.half(first, second),
     }

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 GRADER = Path(__file__).resolve().parent.parent
 SCHEMA = 1
-NO_SCORE_IN = ("report", "classroom", "__main__.py")  # what decides no score: its changes regrade nobody
+NO_SCORE_IN = (
+    "report",
+    "classroom",
+    "__main__.py",
+    "autograder.py",
+)  # what decides no score: its changes regrade nobody
 
 
 @dataclass(frozen=True)
