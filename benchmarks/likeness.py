@@ -18,7 +18,7 @@ from benchmarks import copies
 from benchmarks.reference_run import reference_run
 from grader import rubric
 from grader.adapter import Adapter
-from grader.classroom.forensics import ALIKE, SHARE, cosines
+from grader.classroom.forensics import ALIKE, OVERALL, SHARE, cosines
 from homework.checkpoint import ROOT
 from homework.cli import run
 from homework.runs import write_json
@@ -60,7 +60,7 @@ def as_adapter(weights: dict[str, torch.Tensor]) -> Adapter:
 
 def is_flagged(layers: torch.Tensor) -> bool:
     """As forensics decides, from the cosines of the layers of one pair."""
-    return float((layers >= ALIKE).sum()) >= max(1.0, SHARE * len(layers))
+    return float((layers >= ALIKE).sum()) >= max(1.0, SHARE * len(layers)) or float(layers.mean()) >= OVERALL
 
 
 def main(*, seeds: int = 50, steps: int = 32) -> None:
@@ -99,6 +99,7 @@ def disguises(honest: list[dict[str, torch.Tensor]]) -> dict[str, dict[str, torc
         "1 % noise": copies.add_noise(first, 0.01),
         "10 % noise": copies.add_noise(first, 0.1),
         "rotated, then 1 % noise": copies.add_noise(copies.rotate(first, spread=0), 0.01),
+        "rotated and rescaled, then 1 % noise": copies.add_noise(copies.rotate(first), 0.01),
         "signs flipped": copies.flip(first),
         "every second layer": copies.half(first, second),
     }

@@ -123,9 +123,7 @@ def report(folder: Path, ended: str) -> dict[str, Any]:
     """results.json: the whole report, or the checks that were done in time, or that there is no score."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    checks = []
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        checks = [json.loads(line) for line in (folder / "checks.jsonl").read_text(encoding="utf-8").splitlines()]
+    checks = read_checks(folder / "checks.jsonl")
     if not checks or ended != "the time was up" or any(check["state"] == "grader error" for check in checks):
         return failure(ended or "no report was written")
     score = round(sum(check["score"] for check in checks), 2)
@@ -134,6 +132,17 @@ def report(folder: Path, ended: str) -> dict[str, Any]:
         "done. If your code waits for something or never ends, mend it and hand it in again; else ask the staff."
     )
     return {"output": said, "output_format": "text", "score": score, "tests": [partial(check) for check in checks]}
+
+
+def read_checks(path: Path) -> list[dict[str, Any]]:
+    """The checks that were written down; a last line that the end cut in two is none."""
+    checks = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            check = json.loads(line)
+            if {"name", "title", "points", "score", "state"} <= set(check):
+                checks.append(check)
+    return checks
 
 
 def partial(check: dict[str, Any]) -> dict[str, Any]:

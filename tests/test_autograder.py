@@ -101,6 +101,8 @@ def follow(monkeypatch, done: set[str]) -> list[str]:
 
     def look(pid: int) -> int:
         child = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"--child" not in child:
+            return 0  # not started yet
         folder = Path(child[child.index(b"--child") + 1].decode())
         if (folder / "checks.jsonl").exists():
             names = {json.loads(line)["name"] for line in (folder / "checks.jsonl").read_text().splitlines()}

@@ -47,7 +47,8 @@ def test_honest_adapters_are_not_named(tmp_path, files, honest):
     assert found(tmp_path, files, {str(index): weights for index, weights in enumerate(honest)}) == []
 
 
-@pytest.mark.parametrize("disguise", ["rotated and rescaled", "1 % noise", "rotated, then 1 % noise", "signs flipped",
+@pytest.mark.parametrize("disguise", ["rotated and rescaled", "1 % noise", "rotated, then 1 % noise",
+                                      "rotated and rescaled, then 1 % noise", "signs flipped",
                                       "every second layer"])  # fmt: skip
 def test_a_copy_in_disguise_is_named(tmp_path, files, honest, disguise):
     copy = likeness.disguises(honest)[disguise]
@@ -110,5 +111,6 @@ def test_other_ranks_missing_layers_and_huge_scales_compare_too():
 def test_the_bounds_rest_on_what_was_measured():
     measured = read_json(ROOT / "benchmarks" / "likeness.json")
     assert measured["honest"] >= 50 and measured["flagged"] == 0 and measured["highest_layer"] < forensics.ALIKE
+    assert measured["highest_mean"] < forensics.OVERALL
     seen = measured["copies"]
-    assert all(copy["flagged"] for name, copy in seen.items() if name != "10 % noise")
+    assert all(copy["flagged"] for copy in seen.values())

@@ -8,6 +8,7 @@ travels through a pickle. A task whose machine died is told apart from one in wh
 submissions without a result, never with a zero, and the same line grades what is left.
 """
 
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -59,7 +60,9 @@ def wait(task: object) -> str:
         task.result()
         return ""
     except FailedJobError as error:
-        return f"the grader failed ({str(error).strip().splitlines()[-1]})"
+        lines = str(error).splitlines()  # a traceback, and where the logs are
+        said = [line for line in lines if re.match(r"[\w.]*(Fault|Error|Exception|Exit)\b", line)]
+        return f"the grader failed ({(said or lines)[-1]})"
     except UncompletedJobError as error:
         return f"the machine died or the time was up, not the submission's fault ({str(error).splitlines()[0]})"
     except Exception as error:  # the debug executor raises what the task raised

@@ -26,6 +26,7 @@ from grader.errors import Refusal
 from grader.submission import Submission, open_submission
 
 ALIKE = 0.90  # cosine of ΔW in a layer; benchmarks/README.md has what honest adapters reach
+OVERALL = 0.60  # mean over the layers, from which two are alike whatever the single layers say
 SHARE = 0.25  # of the layers that have to be alike, so that a copy with most layers trained on is still seen
 CODE = ("base_llm.py", "data.py", "sft.py")
 UNFINISHED = "NotImplementedError"  # a file with gaps is the starter's, which all have
@@ -130,15 +131,21 @@ def same_update(handed: list[Handed]) -> list[Likeness]:
     layers = cosines([one.adapter for one in known])
     counted = (layers > MISSING).sum(0)
     alike = (layers >= ALIKE).sum(0)
-    flagged = (alike >= (SHARE * counted).clamp(min=1)).fill_diagonal_(False)
+    overall = torch.where(layers > MISSING, layers, 0.0).sum(0) / counted.clamp(min=1)
+    flagged = (is_alike(alike, counted) | (overall >= OVERALL)).fill_diagonal_(False)
     found = []
     for members in components(flagged):
         pairs = [(i, j) for i, j in combinations(members, 2) if flagged[i, j]]
         lowest = min(int(alike[i, j] * 100 // counted[i, j]) for i, j in pairs)
-        highest = max(float(layers[:, i, j][layers[:, i, j] > MISSING].mean()) for i, j in pairs)
+        highest = max(float(overall[i, j]) for i, j in pairs)
         detail = f"cosine of ΔW up to {highest:.3f}, at least {ALIKE} in {lowest} % of the layers"
         found.append((highest, Likeness(tuple(known[i].student for i in members), "update", detail)))
     return [one for _, one in sorted(found, key=lambda pair: -pair[0])]
+
+
+def is_alike(alike: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Whether so many layers of those counted are enough."""
+    return alike >= (SHARE * counted).clamp(min=1)
 
 
 def components(linked: torch.Tensor) -> list[list[int]]:
