@@ -81,7 +81,7 @@ def test_a_submission_that_hangs_ends_in_time_with_the_partial_score(platform, r
     hanging = reference_files | {"__init__.py": b"while True:\n    pass\n"}
     hand_in(platform, hanging)
     monkeypatch.setattr(autograder, "SPARE_SECONDS", 0)
-    started = time.monotonic()
+    started = time.perf_counter()
     done = {"there", "configured", "sound", "accuracy"}
     watched = follow(monkeypatch, done)
     assert autograder.main([str(platform), "--minutes", "5", "--public"]) == 0
@@ -91,7 +91,7 @@ def test_a_submission_that_hangs_ends_in_time_with_the_partial_score(platform, r
         if hasattr(rubric, "WEIGHTS_POINTS")
         else content["score"] >= 10
     )
-    assert content["output"].startswith("PARTIAL: the time was up") and time.monotonic() - started < 300
+    assert content["output"].startswith("PARTIAL: the time was up") and time.perf_counter() - started < 300
 
 
 def follow(monkeypatch, done: set[str]) -> list[str]:
