@@ -100,7 +100,7 @@ def diagnose_eos(view: View, row: Row) -> str | None:
     if eos not in ids:
         return "EOS is missing at the end of the row: the model would never learn to stop"
     if ids.count(eos) > 1:
-        if eos in ids[: len(view.prompt)]:
+        if view.answer not in view.text(ids[: ids.index(eos)]):
             return (
                 f"EOS stands before the answer: the row begins with {view.text(ids[: len(view.prompt)])!r:.60}, as a "
                 "chat template does, but the prompt at inference is the question alone"

@@ -47,6 +47,7 @@ def test_gradients(code: Behaviour, course: Course) -> None:
     gradients = read_tensors(code.training.files.get("gradients.safetensors"))
     examples = read_step(code)
     if not gradients:
+        code.training.value("train_model")  # where it failed, that is the cause
         raise Refusal("no gradient reached any weight before the first optimizer step",
                       do="call backward, and give the optimizer the LoRA weights of that model")  # fmt: skip
     if base := sorted(name for name in gradients if "lora_" not in name):
@@ -155,6 +156,7 @@ def first_adapter(code: Behaviour) -> Adapter:
     weights = {f"base_model.model.{name.replace('.default', '')}": tensor for name, tensor in seen.items()}
     ranks = [len(tensor) for name, tensor in weights.items() if "lora_A" in name and tensor.dim() == 2]
     if not ranks:
+        code.training.value("train_model")  # where it failed, that is the cause
         raise Refusal("the model that was trained has no LoRA weights", do="train what get_peft_model gives")
     rank = min(ranks)
     targets = tuple(sorted({name.split(".lora_")[0].rpartition(".")[2] for name in weights}))

@@ -153,7 +153,10 @@ ALL = [
     Recipe("labels shifted by hand", tokenized(SHIFTED), ALSO, "every label is the id of the token after it"),
     Recipe("hard-coded for the bundled tokenizer", tokenized(BY_HEART), "spans", "supervised|masked"),
     Recipe(
-        "masked by -1", tokenized(MINUS_ONE), f"supervised {SPANS} gradients trains", "labels holds -1, which is no id"
+        "masked by -1",
+        tokenized(MINUS_ONE),
+        "supervised dataset batch gradients trains",
+        "labels holds numbers that are neither ids",
     ),
     Recipe("chat template in the rows", tokenized(CHAT), ALSO, "the row begins with .*as a chat template does"),
     Recipe("wrong EOS", tokenized(row(ASKED).replace("eos_token_id", "pad_token_id")), "spans", "EOS is missing"),

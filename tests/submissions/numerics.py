@@ -69,7 +69,7 @@ ALL = [
             ),
             edit("sft.py", "    rows = Tok", "    llm.model.enable_input_require_grads = lambda: None\n    rows = Tok"),
         ),
-        GRAD,
+        "batch gradients trains",
         "element 0 of tensors does not require grad",
     ),
     Recipe("gradients scaled 1000 times", callback("parameter.grad.mul_(1000)"), "gradients", "times as long"),
