@@ -74,4 +74,5 @@ def test_the_verdict_is_right(zoo, name):
 
 def test_every_check_has_a_submission_that_fails_it():
     names = {name for path in FILES for name in re.findall(r"^def test_(\w+)", path.read_text(), re.MULTILINE)}
-    assert names == {name for recipe in ZOO.values() for name in recipe.failing.split()}
+    failing = {name for recipe in ZOO.values() for name in recipe.failing.split()}
+    assert failing - {"submission"} == names  # what can't be opened has that one check

@@ -58,17 +58,15 @@ def test_padding(code: Behaviour, course: Course) -> None:
 @points(rubric.NESTING, needs="generate")
 def test_nesting(code: Behaviour) -> None:
     """With num_return_sequences=n, batched_generate gives a list of n texts for each prompt, drawn at random."""
-    drawn: list[str] = []
     for count in (1, 3):
         name = f"batched_generate n={count}"
         found = code.answering.value(name)
         refuse_unless_list(found, 2, name)
         for texts in found:
             refuse_unless_texts(texts, count, f"{name}, for one prompt,")
-        drawn = [text for texts in found for text in texts]
-    if len(set(drawn)) < 3:
+    if all(len(set(texts)) == 1 for texts in found):  # right samples of one prompt: one in 40
         raise Refusal("at temperature 1, batched_generate gives the same text again and again",
-                      actual=f"{drawn[0]!r}"[:120], do="sample (do_sample=True) at temperatures above 0")  # fmt: skip
+                      actual=f"{found[0][0]!r}"[:120], do="sample (do_sample=True) at temperatures above 0")  # fmt: skip
 
 
 @points(rubric.ANSWER, needs="parser generate")

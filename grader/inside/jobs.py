@@ -27,7 +27,7 @@ def answering(job: Job) -> None:
     job.record("format_prompt", lambda: [llm.format_prompt(question) for question in inputs["prompts"]])
     job.record("generate", lambda: [llm.generate(prompt) for prompt in inputs["prompts"]])
     job.record("batched_generate", lambda: llm.batched_generate(list(inputs["prompts"])))
-    few = inputs["prompts"][:2]
+    few = [inputs["prompts"][0], inputs["prompts"][-1]]
     for count in (1, 3):
         job.record(f"batched_generate n={count}", lambda count=count: sample(llm, few, count))
     scripted = job.record("BaseLLM(checkpoint)", lambda: base_llm.BaseLLM(str(job.folder / "in" / "scripted")))
