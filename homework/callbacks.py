@@ -63,15 +63,23 @@ class Curve(TrainerCallback):
         self.llm.model = model
         was_training = model.training
         model.eval()
-        entry = {"step": state.global_step}
-        for split, rows in self.probes.items():
-            entry[f"accuracy_{split}"] = benchmark(self.llm, rows).accuracy
+        entry = {"step": state.global_step, **self.measure()}
         model.train(was_training)
         state.log_history.append(entry)
         shares = ", ".join(
             f"{entry[f'accuracy_{split}']:.2f} on {len(rows)} of {split}" for split, rows in self.probes.items()
         )
         print(f"step {state.global_step:>4}/{state.max_steps}  accuracy {shares}", flush=True)
+
+    def measure(self) -> dict[str, float]:
+        """The accuracy on each split; all questions are asked in one go, which takes half the time of two."""
+        rows = [row for rows in self.probes.values() for row in rows]
+        right = [sample.is_correct for sample in benchmark(self.llm, rows).samples]
+        shares = {}
+        for split, rows in self.probes.items():
+            mine, right = right[: len(rows)], right[len(rows) :]
+            shares[f"accuracy_{split}"] = sum(mine) / len(mine)
+        return shares
 
 
 def is_probe_step(step: int, last: int) -> bool:
