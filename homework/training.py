@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
+from homework import processes
 from homework.callbacks import Curve as Curve
 from homework.callbacks import Interrupted, Keeper, Progress, Stopper, prove_resume
 from homework.checkpoint import BUNDLED_NAME
@@ -67,11 +68,15 @@ def check_batch(recipe: Recipe, micro_batch_size: int | None, rows: int) -> int:
     """The rows on the device at once.
 
     Raises:
-        HomeworkError: unless they divide the batch, and the batch is no more than there are rows.
+        HomeworkError: unless they divide the batch among all processes, and the batch is no more than there are rows.
     """
-    micro = micro_batch_size or recipe.batch_size
-    if micro < 1 or recipe.batch_size % micro:
-        raise HomeworkError(f"--micro-batch-size must divide the batch size {recipe.batch_size}, got {micro}")
+    world = processes.world()
+    micro = micro_batch_size or recipe.batch_size // world
+    if micro < 1 or recipe.batch_size % (micro * world):
+        among = f" among {world} processes" if world > 1 else ""
+        raise HomeworkError(f"--micro-batch-size must divide the batch size {recipe.batch_size}{among}, got {micro}")
+    if 0 < rows % recipe.batch_size < world:
+        raise HomeworkError(f"the last batch has fewer rows than there are processes, {world}: change --batch-size")
     if recipe.batch_size > rows:
         raise HomeworkError(f"--batch-size {recipe.batch_size} is more than the {rows} training rows")
     return micro
@@ -100,12 +105,12 @@ class Collator:
 
     Args:
         pad_id: fills `input_ids`.
-        multiple: T and K are multiples of it. On a GPU 8, so that few shapes occur and each is recorded once.
+        multiple: T and K are multiples of it. On a GPU 16, so that few shapes occur: each is recorded once.
     """
 
     def __init__(self, pad_id: int, multiple: int | None = None) -> None:
         self.pad_id = pad_id
-        self.multiple = multiple or (8 if torch.cuda.is_available() else 1)
+        self.multiple = multiple or (16 if torch.cuda.is_available() else 1)
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """A batch with `input_ids`, `attention_mask`, `labels` (B, T), `logits_to_keep`, `shift_labels` (B, K)."""
@@ -172,9 +177,10 @@ def fit(
         Interrupted: after Ctrl-C, with a checkpoint kept.
     """
     check_trainable(model, recipe.rank)
-    micro = check_batch(recipe, micro_batch_size, len(rows))
-    micro = micro_batch_size or choose_micro_batch(model, rows, collator, recipe.batch_size)
-    checkpoint = run.newest_checkpoint()
+    check_batch(recipe, micro_batch_size, len(rows))
+    share = recipe.batch_size // processes.world()
+    micro = micro_batch_size or processes.first_decides(lambda: choose_micro_batch(model, rows, collator, share))
+    checkpoint = processes.first_decides(run.newest_checkpoint)
     arguments = make_arguments(recipe, run.folder, micro, max_steps, report_to, **options)
     with Stopper() as stopper:
         steps = StepCount(len(rows), recipe.batch_size, recipe.epochs, max_steps)
@@ -186,7 +192,8 @@ def fit(
         try:
             train(trainer, checkpoint, micro)
         finally:
-            write_log(run, trainer.state.log_history)
+            if processes.is_first():
+                write_log(run, trainer.state.log_history)
             release()
     step, last = trainer.state.global_step, trainer.state.max_steps
     if step < last or stopper.asked:
@@ -218,7 +225,7 @@ def make_arguments(
         num_train_epochs=recipe.epochs,
         max_steps=max_steps or -1,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=recipe.batch_size // micro,
+        gradient_accumulation_steps=recipe.batch_size // (micro * processes.world()),
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="linear",
         optim="adamw_torch_fused",
@@ -230,7 +237,7 @@ def make_arguments(
         save_strategy="no",  # the callbacks say when
         report_to=report_to,
         disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,  # LoRA uses all of its weights in every step
         **options,
     )
 
