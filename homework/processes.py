@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from homework.errors import HomeworkError
+
 
 def rank() -> int:
     """The number of this process, from 0."""
@@ -40,6 +42,12 @@ def join() -> None:
     PartialState(cpu=not torch.cuda.is_available())
     if not is_first():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the process ends)
+
+
+def check_world(seen: int) -> None:
+    """Raise HomeworkError unless the Trainer shares the work with all processes; else each would train for itself."""
+    if seen != world():
+        raise HomeworkError(f"{world()} processes were launched, but the Trainer sees {seen}: launch with torchrun")
 
 
 def first_decides(decide: Callable[[], Any]) -> Any:

@@ -189,6 +189,7 @@ def fit(
         beside = [steps, Progress(), *callbacks, Keeper(run, checkpoint), stopper]
         trainer = trainer_class(model, arguments, collator, rows, callbacks=beside)
         trainer.remove_callback(PrinterCallback)  # ours replaces it
+        processes.check_world(trainer.args.world_size)
         try:
             train(trainer, checkpoint, micro)
         finally:
@@ -237,6 +238,7 @@ def make_arguments(
         save_strategy="no",  # the callbacks say when
         report_to=report_to,
         disable_tqdm=True,
+        use_cpu=processes.world() > 1 and not torch.cuda.is_available(),  # else each process trains for itself
         ddp_find_unused_parameters=False,  # LoRA uses all of its weights in every step
         **options,
     )

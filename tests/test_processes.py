@@ -52,6 +52,13 @@ def test_each_row_is_seen_once_by_one_process(rows, batch, micro, world):
     assert all(1 <= len(part) <= micro for share in shares for part in share)
 
 
+def test_processes_that_would_train_apart_are_noticed(monkeypatch):
+    """As happens where the Trainer does not know that it may use the CPU: each then trains an adapter of its own."""
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    with pytest.raises(HomeworkError, match="2 processes were launched, but the Trainer sees 1"):
+        processes.check_world(1)
+
+
 def test_a_last_batch_that_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr(processes, "world", lambda: 8)
     with pytest.raises(HomeworkError, match="the last batch has fewer rows than there are processes, 8"):
