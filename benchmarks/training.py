@@ -93,10 +93,13 @@ def format_table(entry: dict[str, Any]) -> str:
     """One measurement as a Markdown table of medians; the ratios are within the run, of tokens a second."""
     every = entry["results"]
     slow = every.get("course", every["ours"])
-    scored = all("accuracy" in runs[0] for runs in every.values())
+    scored = all("accuracy" in runs[0] for runs in every.values() if runs)
     columns = COLUMNS if scored else COLUMNS[:-1]
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, runs in every.items():
+        if not runs:
+            lines.append(f"| {CONTENDERS[name]} | not run" + " |" * len(columns))
+            continue
         rate, process = median(runs, "tokens_per_second"), median(runs, "process_seconds")
         cells = [
             f"{median(runs, 'train_seconds'):.1f}",

@@ -8,7 +8,6 @@ once and launched as a whole: the same kernels on the same numbers. A shape that
 usual, which is the warm-up that recording needs; from the second time on there is a graph.
 """
 
-import gc
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -44,9 +43,6 @@ class StepGraphs:
         self.seen: set[tuple] = set()
         self.recorded: dict[tuple, Recorded] = {}
         self.pool: tuple[int, int] | None = None
-        # Each recording looks for garbage first. What the imports left is none, and a look at it takes long.
-        gc.collect()
-        gc.freeze()
 
     def run(self, model: nn.Module, inputs: Inputs, items: Tensor) -> Tensor:
         """The loss of one micro-batch, detached; its gradients are added to what is in `.grad`."""

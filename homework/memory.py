@@ -70,7 +70,6 @@ def kept_bytes(model: nn.Module, batch: dict[str, Tensor]) -> int:
 
 def release() -> None:
     """Give the memory of the passes back: glibc keeps it, and the proof by reloading needs room for a second base."""
-    gc.unfreeze()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # not on Windows, macOS or musl
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -105,12 +105,12 @@ class Collator:
 
     Args:
         pad_id: fills `input_ids`.
-        multiple: T and K are multiples of it. On a GPU 16, so that few shapes occur: each is recorded once.
+        multiple: T and K are multiples of it. On a GPU 8, so that few shapes occur: each is recorded once.
     """
 
     def __init__(self, pad_id: int, multiple: int | None = None) -> None:
         self.pad_id = pad_id
-        self.multiple = multiple or (16 if torch.cuda.is_available() else 1)
+        self.multiple = multiple or (8 if torch.cuda.is_available() else 1)
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """A batch with `input_ids`, `attention_mask`, `labels` (B, T), `logits_to_keep`, `shift_labels` (B, K)."""

@@ -54,7 +54,7 @@ def test_graphs_give_loss_and_gradients_of_the_plain_passes(model, llm):
         assert loss.item() == pytest.approx(plain.item(), rel=1e-3)
         del plain  # what keeps a pass of the default stream alive spoils the next recording
         assert (got - expected).norm() <= 2e-2 * expected.norm()  # bfloat16; a mask that is left out sums otherwise
-    assert len(graphs.recorded) >= 2
+    assert len(graphs.recorded) >= 3
 
 
 def test_micro_batches_add_up(model, llm):
