@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainerCallback
 
+from homework import processes
 from homework.base_llm import BaseLLM
 from homework.data import benchmark
 from homework.errors import HomeworkError
@@ -60,18 +61,28 @@ class Curve(TrainerCallback):
         if "loss" not in logs or not is_probe_step(state.global_step, state.max_steps):
             return
         control.should_save = True
+        if not processes.is_first():
+            return
         self.llm.model = model
         was_training = model.training
         model.eval()
-        entry = {"step": state.global_step}
-        for split, rows in self.probes.items():
-            entry[f"accuracy_{split}"] = benchmark(self.llm, rows).accuracy
+        entry = {"step": state.global_step, **self.measure()}
         model.train(was_training)
         state.log_history.append(entry)
         shares = ", ".join(
             f"{entry[f'accuracy_{split}']:.2f} on {len(rows)} of {split}" for split, rows in self.probes.items()
         )
         print(f"step {state.global_step:>4}/{state.max_steps}  accuracy {shares}", flush=True)
+
+    def measure(self) -> dict[str, float]:
+        """The accuracy on each split; all questions are asked in one go, which takes half the time of two."""
+        rows = [row for rows in self.probes.values() for row in rows]
+        right = [sample.is_correct for sample in benchmark(self.llm, rows).samples]
+        shares = {}
+        for split, rows in self.probes.items():
+            mine, right = right[: len(rows)], right[len(rows) :]
+            shares[f"accuracy_{split}"] = sum(mine) / len(mine)
+        return shares
 
 
 def is_probe_step(step: int, last: int) -> bool:
@@ -92,13 +103,15 @@ class Keeper(TrainerCallback):
             print(f"resumed after step {state.global_step} of {state.max_steps} from {self.resumed}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if time.monotonic() - self.saved > SAVE_SECONDS:
+        if processes.any_asks(time.monotonic() - self.saved > SAVE_SECONDS):
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.run.seal(self.run.folder / f"checkpoint-{state.global_step}")
-        for path in self.run.checkpoints()[2:]:
-            shutil.rmtree(path)
+        processes.wait_for_all()  # each has written its part
+        if processes.is_first():
+            self.run.seal(self.run.folder / f"checkpoint-{state.global_step}")
+            for path in self.run.checkpoints()[2:]:
+                shutil.rmtree(path)
         self.saved = time.monotonic()
 
 
@@ -139,5 +152,6 @@ class Stopper(TrainerCallback):
         print("\nstopping after this step, to keep a checkpoint (Ctrl-C again: at once)", flush=True)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.asked = processes.any_asks(self.asked)
         if self.asked:
             control.should_save = control.should_training_stop = True

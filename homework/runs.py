@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from homework import processes
 from homework.checkpoint import ROOT
 from homework.data import Row
 from homework.errors import HomeworkError
@@ -45,6 +46,8 @@ class Run:
         self.folder, self.settings = folder, settings
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if not processes.is_first():
+                return  # the first process holds the folder for all
             self.lock = FileLock(folder / ".lock", timeout=0)
             self.lock.acquire()
             write_json(folder / SETTINGS, settings)
@@ -59,7 +62,8 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.lock.release()
+        if processes.is_first():
+            self.lock.release()
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -87,6 +91,8 @@ class Run:
 
     def restart(self) -> None:
         """Forget checkpoints and result."""
+        if not processes.is_first():
+            return
         for path in self.checkpoints():
             shutil.rmtree(path)
         (self.folder / RESULT).unlink(missing_ok=True)

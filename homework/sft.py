@@ -156,9 +156,10 @@ def train_model(
         report_to: a tracker to log to as well, tensorboard for one; it has to be installed.
     """
     started = time.perf_counter()
-    from homework import adapter, runs, sampling, training
+    from homework import adapter, processes, runs, sampling, training
     from homework.base_llm import BaseLLM
 
+    processes.join()
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rank": rank, "alpha": alpha}
     training.check_values(**given, max_steps=max_steps, micro_batch_size=micro_batch_size, questions=questions)
     if not 0 <= seed < 2**32:
@@ -176,14 +177,14 @@ def train_model(
     base = {
         "base_model": llm.name,
         "base_weights": adapter.fingerprint_base(llm.model),
-        "device": f"{llm.device} {llm.model.dtype}",
+        "device": f"{llm.device} {llm.model.dtype} x {processes.world()}",
     }
     code = (train_model, training, sampling)
     settings = runs.describe(code, rows, **asdict(recipe), **options, **base, output_dir=str(output))
     with runs.open_run(settings, run_dir) as run:
         if restart:
             run.restart()
-        if report_finished(run, output):
+        if processes.first_decides(lambda: report_finished(run, output)):
             return
         model = training.add_lora(llm.model, llm.name, recipe, seed)
         adapter.foresee(model, output, run.folder, CODE)
@@ -192,6 +193,8 @@ def train_model(
         collator = training.Collator(llm.pad_id)
         log = training.fit(model, rows, recipe, collator, run=run, callbacks=[curve], report_to=report_to, **options)
         training.report_log(log)
+        if not processes.is_first():
+            return  # the first process has the same adapter; it saves, proves and scores it
         probe = collator([rows[i] for i in range(min(4, len(rows)))])
         saved = adapter.save_adapter(model, output, llm.reload_model, probe)
         print(f"adapter saved in {output} after {time.perf_counter() - started:.0f} s")

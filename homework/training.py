@@ -18,12 +18,14 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
+from homework import processes
 from homework.callbacks import Curve as Curve
 from homework.callbacks import Interrupted, Keeper, Progress, Stopper, prove_resume
 from homework.checkpoint import BUNDLED_NAME
 from homework.data import IGNORE_INDEX, Row
 from homework.errors import HomeworkError, one_line
 from homework.first_step import StepCount, check_trainable
+from homework.memory import choose_micro_batch, release
 from homework.runs import LOG, Run, now, step_of, write_json
 from homework.watchdog import WatchedTrainer
 
@@ -66,11 +68,15 @@ def check_batch(recipe: Recipe, micro_batch_size: int | None, rows: int) -> int:
     """The rows on the device at once.
 
     Raises:
-        HomeworkError: unless they divide the batch, and the batch is no more than there are rows.
+        HomeworkError: unless they divide the batch among all processes, and the batch is no more than there are rows.
     """
-    micro = micro_batch_size or recipe.batch_size
-    if micro < 1 or recipe.batch_size % micro:
-        raise HomeworkError(f"--micro-batch-size must divide the batch size {recipe.batch_size}, got {micro}")
+    world = processes.world()
+    micro = micro_batch_size or recipe.batch_size // world
+    if micro < 1 or recipe.batch_size % (micro * world):
+        among = f" among {world} processes" if world > 1 else ""
+        raise HomeworkError(f"--micro-batch-size must divide the batch size {recipe.batch_size}{among}, got {micro}")
+    if 0 < rows % recipe.batch_size < world:
+        raise HomeworkError(f"the last batch has fewer rows than there are processes, {world}: change --batch-size")
     if recipe.batch_size > rows:
         raise HomeworkError(f"--batch-size {recipe.batch_size} is more than the {rows} training rows")
     return micro
@@ -96,10 +102,15 @@ class Collator:
 
     Padding is masked by length, never by the pad id, which is EOS here and has to be learned. Labels are padded,
     never rebuilt. The head computes (B, K, V) logits with K = 10 to 16 instead of (B, T, V): same loss, less work.
+
+    Args:
+        pad_id: fills `input_ids`.
+        multiple: T and K are multiples of it. On a GPU 8, so that few shapes occur: each is recorded once.
     """
 
-    def __init__(self, pad_id: int) -> None:
+    def __init__(self, pad_id: int, multiple: int | None = None) -> None:
         self.pad_id = pad_id
+        self.multiple = multiple or (8 if torch.cuda.is_available() else 1)
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """A batch with `input_ids`, `attention_mask`, `labels` (B, T), `logits_to_keep`, `shift_labels` (B, K)."""
@@ -107,17 +118,17 @@ class Collator:
         kept = [[t - 1 for t, label in enumerate(row["labels"]) if t and label != IGNORE_INDEX] for row in rows]
         targets = [[row["labels"][t + 1] for t in positions] for row, positions in zip(rows, kept, strict=True)]
         return {
-            "input_ids": pad([row["input_ids"] for row in rows], self.pad_id),
-            "attention_mask": pad([row["attention_mask"] for row in rows], 0),
-            "labels": pad([row["labels"] for row in rows], IGNORE_INDEX),
-            "logits_to_keep": pad(kept, 0),
-            "shift_labels": pad(targets, IGNORE_INDEX),
+            "input_ids": pad([row["input_ids"] for row in rows], self.pad_id, self.multiple),
+            "attention_mask": pad([row["attention_mask"] for row in rows], 0, self.multiple),
+            "labels": pad([row["labels"] for row in rows], IGNORE_INDEX, self.multiple),
+            "logits_to_keep": pad(kept, 0, self.multiple),
+            "shift_labels": pad(targets, IGNORE_INDEX, self.multiple),
         }
 
 
-def pad(rows: Sequence[list[int]], value: int) -> torch.Tensor:
+def pad(rows: Sequence[list[int]], value: int, multiple: int = 1) -> torch.Tensor:
     """Rows of different length as one tensor, filled on the right.  Example: [[1, 2], [3]], 0 -> [[1, 2], [3, 0]]"""
-    width = max(map(len, rows))
+    width = -(-max(map(len, rows)) // multiple) * multiple
     return torch.tensor([row + [value] * (width - len(row)) for row in rows], dtype=torch.long)
 
 
@@ -154,7 +165,7 @@ def fit(
         callbacks: called beside those of this module.
         trainer_class: ResumableTrainer to go without the watchdog, as the benchmarks do.
         max_steps: stop after so many steps.
-        micro_batch_size: rows on the device at once.
+        micro_batch_size: rows on the device at once; chosen by its memory if left out.
         report_to: a tracker that transformers knows, tensorboard for one.
         options: more fields of transformers' TrainingArguments.
 
@@ -165,9 +176,11 @@ def fit(
         HomeworkError: if the watchdog stops the run, memory or disk is full, or a value does not fit.
         Interrupted: after Ctrl-C, with a checkpoint kept.
     """
-    micro = check_batch(recipe, micro_batch_size, len(rows))
     check_trainable(model, recipe.rank)
-    checkpoint = run.newest_checkpoint()
+    check_batch(recipe, micro_batch_size, len(rows))
+    share = recipe.batch_size // processes.world()
+    micro = micro_batch_size or processes.first_decides(lambda: choose_micro_batch(model, rows, collator, share))
+    checkpoint = processes.first_decides(run.newest_checkpoint)
     arguments = make_arguments(recipe, run.folder, micro, max_steps, report_to, **options)
     with Stopper() as stopper:
         steps = StepCount(len(rows), recipe.batch_size, recipe.epochs, max_steps)
@@ -176,10 +189,13 @@ def fit(
         beside = [steps, Progress(), *callbacks, Keeper(run, checkpoint), stopper]
         trainer = trainer_class(model, arguments, collator, rows, callbacks=beside)
         trainer.remove_callback(PrinterCallback)  # ours replaces it
+        processes.check_world(trainer.args.world_size)
         try:
             train(trainer, checkpoint, micro)
         finally:
-            write_log(run, trainer.state.log_history)
+            if processes.is_first():
+                write_log(run, trainer.state.log_history)
+            release()
     step, last = trainer.state.global_step, trainer.state.max_steps
     if step < last or stopper.asked:
         raise Interrupted(
@@ -210,7 +226,7 @@ def make_arguments(
         num_train_epochs=recipe.epochs,
         max_steps=max_steps or -1,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=recipe.batch_size // micro,
+        gradient_accumulation_steps=recipe.batch_size // (micro * processes.world()),
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="linear",
         optim="adamw_torch_fused",
@@ -222,7 +238,8 @@ def make_arguments(
         save_strategy="no",  # the callbacks say when
         report_to=report_to,
         disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=processes.world() > 1 and not torch.cuda.is_available(),  # else each process trains for itself
+        ddp_find_unused_parameters=False,  # LoRA uses all of its weights in every step
         **options,
     )
 

@@ -25,10 +25,10 @@ from transformers import TrainerCallback
 from homework.data import IGNORE_INDEX
 from homework.errors import HomeworkError
 from homework.first_step import diagnose_batch, diagnose_loss_by_hand
-from homework.sampling import ResumableTrainer
+from homework.lean import LeanTrainer
 
 
-class WatchedTrainer(ResumableTrainer):
+class WatchedTrainer(LeanTrainer):
     """A Trainer that looks at every loss and every gradient before the optimizer does."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -55,7 +55,7 @@ class WatchedTrainer(ResumableTrainer):
         try:
             loss = super().training_step(model, inputs, num_items_in_batch)
         except RuntimeError as error:
-            if "does not require grad" not in str(error):
+            if not any(words in str(error) for words in UNREACHED):
                 raise
             raise HomeworkError(f"{where}: {NO_GRADIENT}") from error
         if complaint := diagnose_loss(loss.item(), supervised, model):
@@ -74,16 +74,18 @@ class GradientWatch(TrainerCallback):
 
     def __init__(self) -> None:
         self.before: dict[str, torch.Tensor] = {}
+        self.trainable: list[nn.Parameter] = []
         self.rate = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
         self.before = {name: p.detach().clone() for name, p in model.named_parameters() if "lora_B" in name}
+        self.trainable = [p for p in model.parameters() if p.requires_grad]
 
     def on_pre_optimizer_step(
         self, args: Any, state: Any, control: Any, model: nn.Module, optimizer: Any, **kwargs: Any
     ) -> None:
         self.rate = optimizer.param_groups[0]["lr"]
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.trainable if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients).item() if gradients else 0.0
         if complaint := diagnose_gradient(norm, model):
             raise HomeworkError(f"stopped before step {state.global_step + 1}: {complaint}")
@@ -104,6 +106,7 @@ class GradientWatch(TrainerCallback):
             raise HomeworkError(f"stopped after step {state.global_step}: {complaint}")
 
 
+UNREACHED = ("does not require grad", "not to have been used in the graph")  # how torch says that no gradient arrives
 KEYS = ("step", "loss", "grad_norm", "learning_rate")
 NO_GRADIENT = (
     "no gradient reaches the adapter: checkpointing needs enable_input_require_grads(), and nothing may detach the "

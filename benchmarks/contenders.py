@@ -1,0 +1,228 @@
+"""One training in a process of its own: this homework's, the course's former recipe, or TRL's.
+
+    python -m benchmarks.contenders ours data/base_model result.json
+
+benchmarks/training.py starts these; a process of its own makes peak memory and the seconds of the whole process honest.
+All see the same rows, labels, rank, alpha, epochs, batch size, learning rate and precision.
+"""
+
+import time
+
+STARTED = time.perf_counter()  # before the imports, which count too
+
+import resource  # noqa: E402
+import tempfile  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any, NamedTuple  # noqa: E402
+
+from homework.cli import run  # noqa: E402
+from homework.data import IGNORE_INDEX, Dataset, Row, score, take_reported  # noqa: E402
+from homework.errors import HomeworkError  # noqa: E402
+from homework.runs import write_json  # noqa: E402
+from homework.sft import TokenizedDataset, format_example, load, tokenize, train_model  # noqa: E402
+
+PADDED = 128  # what the course's recipe pads every row to
+
+
+class Job(NamedTuple):
+    """What every contender trains."""
+
+    base: str
+    output: Path
+    epochs: int | None
+    max_steps: int | None
+    seed: int
+
+
+class Trained(NamedTuple):
+    """The log of a training, how to get its model, and the seconds of it in which accuracy was measured."""
+
+    log: list[dict]
+    model: Callable[[], Any]
+    probe_seconds: float = 0.0
+
+
+def train_ours(job: Job) -> Trained:
+    """The command of the handout, with every guard, the probes of accuracy and the proof by reloading."""
+    from homework import callbacks, training
+
+    kept: list[dict] = []
+    seconds: list[float] = []
+    fit, measure = training.fit, callbacks.Curve.measure
+
+    def fit_and_keep(*arguments: Any, **options: Any) -> list[dict]:
+        kept.extend(fit(*arguments, **options))
+        return kept
+
+    def measure_and_time(self: Any) -> dict[str, float]:
+        started = time.perf_counter()
+        shares = measure(self)
+        seconds.append(time.perf_counter() - started)
+        return shares
+
+    training.fit, callbacks.Curve.measure = fit_and_keep, measure_and_time
+    options = {"epochs": job.epochs, "max_steps": job.max_steps, "seed": job.seed, "checkpoint": job.base}
+    train_model(output_dir=str(job.output / "sft_model"), run_dir=str(job.output / "run"), questions=1, **options)
+    return Trained(kept, lambda: load(job.output / "sft_model", job.base), sum(seconds))
+
+
+def prepare(job: Job) -> tuple[Any, Any, dict[str, Any]]:
+    """Base model and recipe as the homework has them, and the arguments that every Trainer gets."""
+    from homework.base_llm import BaseLLM
+    from homework.training import choose_recipe
+
+    llm = BaseLLM(job.base)
+    recipe = choose_recipe(llm.name, {"epochs": job.epochs})
+    arguments = {
+        "output_dir": str(job.output),
+        "num_train_epochs": recipe.epochs,
+        "max_steps": job.max_steps or -1,
+        "per_device_train_batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "save_strategy": "no",
+        "report_to": "none",
+        "seed": job.seed,
+        "disable_tqdm": True,
+        "include_num_input_tokens_seen": "non_padding",
+    }
+    return llm, recipe, arguments
+
+
+def lora_config(recipe: Any) -> Any:
+    """The LoRA of the homework."""
+    from peft import LoraConfig
+
+    return LoraConfig(task_type="CAUSAL_LM", r=recipe.rank, lora_alpha=recipe.alpha, target_modules="all-linear")
+
+
+class PaddedRows:
+    """The rows of the course's recipe: tokenized again in every epoch, and padded to 128."""
+
+    def __init__(self, tokenizer: Any, data: Dataset, pad_id: int) -> None:
+        self.tokenizer, self.data, self.pad_id = tokenizer, data, pad_id
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Row:
+        row = tokenize(self.tokenizer, **format_example(*self.data[index]))
+        fills = {"input_ids": self.pad_id, "attention_mask": 0, "labels": IGNORE_INDEX}
+        return {name: values + [fills[name]] * (PADDED - len(values)) for name, values in row.items()}
+
+
+def train_course(job: Job) -> Trained:
+    """The recipe that this course handed out: padded to 128, gradient checkpointing, tokenized on the fly."""
+    from peft import get_peft_model
+    from transformers import Trainer, TrainingArguments, default_data_collator
+
+    llm, recipe, arguments = prepare(job)
+    model = get_peft_model(llm.model, lora_config(recipe))
+    model.enable_input_require_grads()
+    rows = PaddedRows(llm.tokenizer, Dataset("train"), llm.pad_id)
+    settings = TrainingArguments(**arguments, activation_checkpointing=True, label_names=["labels"])
+    trainer = Trainer(model, settings, default_data_collator, rows)
+    return finish(trainer, llm, job)
+
+
+def train_trl(job: Job, **options: Any) -> Trained:
+    """TRL's SFTTrainer on prompts and completions, at its defaults but for the precision, which all share."""
+    import datasets
+    from trl import SFTConfig, SFTTrainer
+
+    llm, recipe, arguments = prepare(job)
+    data = Dataset("train")
+    examples = [format_example(*data[index]) for index in range(len(data))]
+    columns = {"prompt": [e["question"] for e in examples], "completion": [f" {e['answer']}" for e in examples]}
+    settings = SFTConfig(**arguments, bf16=llm.device == "cuda", **options)
+    trainer = SFTTrainer(
+        llm.model,
+        settings,
+        train_dataset=datasets.Dataset.from_dict(columns),
+        processing_class=llm.tokenizer,
+        peft_config=lora_config(recipe),
+    )
+    check_same_rows(trainer, TokenizedDataset(llm.tokenizer, data, format_example))
+    return finish(trainer, llm, job)
+
+
+def check_same_rows(trainer: Any, rows: TokenizedDataset) -> None:
+    """Stop unless the batches hold our labels: other tokens would compare with nothing."""
+    batch = trainer.data_collator([trainer.train_dataset[index] for index in range(len(rows))])
+    for index, row in enumerate(rows.rows):
+        length = len(row["labels"])
+        if batch["input_ids"][index, :length].tolist() != row["input_ids"]:
+            raise HomeworkError(f"row {index} has other tokens than ours")
+        if batch["labels"][index, :length].tolist() != row["labels"]:
+            raise HomeworkError(f"row {index} has other labels than ours")
+
+
+def train_trl_best(job: Job) -> Trained:
+    """TRL at its best here: nothing is computed twice, and batches hold rows of similar length."""
+    return train_trl(job, activation_checkpointing=False, train_sampling_strategy="group_by_length")
+
+
+def finish(trainer: Any, llm: Any, job: Job) -> Trained:
+    """Train, and save the adapter."""
+    trainer.train()
+    trainer.model.save_pretrained(job.output / "sft_model")
+    llm.model = trainer.model.eval()
+    return Trained(trainer.state.log_history, lambda: llm)
+
+
+CONTENDERS: dict[str, Callable[[Job], Trained]] = {
+    "ours": train_ours,
+    "course": train_course,
+    "trl": train_trl,
+    "trl-best": train_trl_best,
+}
+
+
+def peak_bytes() -> int:
+    """The most memory that this process had: of the GPU where it trained on one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main(
+    name: str,
+    base: str,
+    out: str,
+    *,
+    epochs: int | None = None,
+    max_steps: int | None = None,
+    seed: int = 0,
+    questions: int = 0,
+) -> None:
+    """Train one contender and write what was measured.
+
+    Args:
+        name: ours, course, trl or trl-best.
+        base: folder of the base model.
+        out: file of the result.
+        epochs: passes over the rows; the recipe's if left out.
+        max_steps: stop after so many steps.
+        seed: of weights and order.
+        questions: how many questions of valid to answer afterwards, outside of the measured time.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        trained = CONTENDERS[name](Job(base, Path(folder), epochs, max_steps, seed))
+        last = next(entry for entry in reversed(trained.log) if "train_runtime" in entry)
+        result = {
+            "train_seconds": last["train_runtime"] - trained.probe_seconds,
+            "probe_seconds": trained.probe_seconds,
+            "process_seconds": time.perf_counter() - STARTED,
+            "peak_bytes": peak_bytes(),
+            "tokens": trained.log[-1]["num_input_tokens_seen"],
+        }
+        result["tokens_per_second"] = result["tokens"] / result["train_seconds"]
+        if questions:
+            result["accuracy"] = score(trained.model(), take_reported(Dataset("valid"), questions))[0].accuracy
+    write_json(Path(out), result)
+
+
+if __name__ == "__main__":
+    run(main, "python -m benchmarks.contenders")
