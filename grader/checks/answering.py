@@ -64,9 +64,9 @@ def test_nesting(code: Behaviour) -> None:
         refuse_unless_list(found, 2, name)
         for texts in found:
             refuse_unless_texts(texts, count, f"{name}, for one prompt,")
-    if all(len(set(texts)) == 1 for texts in found):  # right samples of one prompt: one in 40
+    if all(len(set(texts)) == 1 for texts in found):
         raise Refusal("at temperature 1, batched_generate gives the same text again and again",
-                      actual=f"{found[0][0]!r}"[:120], do="sample (do_sample=True) at temperatures above 0")  # fmt: skip
+                      actual=f"{found[0][0]!r:.120}", do="sample (do_sample=True) above 0")  # fmt: skip
 
 
 @points(rubric.ANSWER, needs="parser generate")
