@@ -39,8 +39,8 @@ def train_model("""
     )
 
 
-LOAD = "    llm = BaseLLM()\n    config"
 GRAD = "gradients trains"
+FAST = edit("sft.py", "learning_rate=2e-3", "learning_rate=0.5")  # so that a wrong way is not right by chance
 CONSTANT = "return torch.tensor(0.01, requires_grad=True)"
 UNSHIFTED = "return torch.nn.functional.cross_entropy(outputs.logits.flatten(0, 1), inputs['labels'].flatten())"
 LIAR = '''
@@ -73,7 +73,9 @@ ALL = [
         "element 0 of tensors does not require grad",
     ),
     Recipe("gradients scaled 1000 times", callback("parameter.grad.mul_(1000)"), "gradients", "times as long"),
-    Recipe("random gradients", callback("parameter.grad.normal_()"), "gradients", "not those of the answers' tokens"),
+    Recipe(
+        "random gradients", both(callback("parameter.grad.normal_()"), FAST), GRAD, "not those of the answers' tokens"
+    ),
     Recipe("loss over unshifted labels", trainer(UNSHIFTED), "gradients", "not those of the answers' tokens"),
     Recipe(
         "no LoRA: the whole base is trained",

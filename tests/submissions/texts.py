@@ -85,7 +85,6 @@ ALL = [
         "padding answer agrees",
         "batched_generate gives another text",
     ),
-    Recipe("no attention mask", llm("**inputs,", 'inputs["input_ids"], '), "padding", "batched_generate gives another"),
     Recipe("another order", method("answer", OWN_BATCHES), "answer agrees", "answer gives"),
     Recipe("E1 lookup table", method("answer", LOOKUP), "answer agrees", "answer gives nan where the model wrote"),
 ]
