@@ -82,7 +82,7 @@ def test_a_prompt_without_a_question_earns_nothing():
     """answer would be right about nothing."""
     values = {"format_prompt of questions": ["silence"] * 3, "answer": [float("nan")] * 3}
     found = b"\n".join(json.dumps({"name": name, "value": value}).encode() for name, value in values.items())
-    with pytest.raises(Refusal, match="nothing of a question"):
+    with pytest.raises(Refusal, match="format_prompt gives 'silence', but the rows"):
         answering.test_answer(code_of({"results.jsonl": found}))
 
 

@@ -3,7 +3,6 @@
 python -m grader ID.zip --only parser,generate,padding,nesting,answer
 """
 
-import math
 from typing import Any
 
 from grader import reference, rubric
@@ -81,9 +80,6 @@ def test_answer(code: Behaviour) -> None:
             raise Refusal(f"format_prompt gives {prompt!r:.80}, but the rows of the training begin with the question "
                           "alone: what differs was never trained", expected=question, actual=f"{prompt!r}"[:120],
                           do="ask exactly as in training: the raw question")  # fmt: skip
-    if all(math.isnan(answer_to(str(prompt), code.number)) for prompt in prompts):
-        raise Refusal("format_prompt leaves nothing of a question to answer", actual=f"{prompts[0]!r}"[:120],
-                      do="the prompt at inference is the question")  # fmt: skip
     for prompt, number in zip(prompts, found, strict=True):
         wanted = answer_to(str(prompt), code.number)
         if not is_number(number) or not same(number, wanted):

@@ -192,7 +192,7 @@ def refuse_other_loss(losses: list[float], wanted: float) -> None:
                       expected=f"{wanted:.4f}", actual=f"{whole[1]:.4f}", do=LOOK)  # fmt: skip
 
 
-def refuse_other_gradients(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], known: bool) -> None:
+def refuse_other_gradients(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], known: bool = True) -> None:
     """Refuse gradients that are zero, or point elsewhere than the reference's, or are too long, if alpha is known."""
     moving = {name: tensor for name, tensor in wanted.items() if "lora_B" in name}
     if missing := sorted(
