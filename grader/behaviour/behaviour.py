@@ -142,7 +142,8 @@ class Behaviour:
     def prompts(self) -> list[str]:
         """Prompts of very different lengths."""
         texts = [question.text for question in self.draw("train", 8)]
-        return [texts[0], f"{texts[1]} {texts[2]} {texts[3]}", texts[4], f"{texts[5]} {texts[6]}", texts[7][:12]]
+        short = [text[:length] for text, length in zip(texts, (9, 10, 12, 14, 16), strict=False)]
+        return [texts[0], f"{texts[1]} {texts[2]} {texts[3]}", texts[4], f"{texts[5]} {texts[6]}", *short]
 
     @cached_property
     def questions(self) -> list[str]:

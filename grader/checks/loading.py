@@ -9,6 +9,7 @@ from grader import reference, rubric
 from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
 from grader.behaviour.behaviour import Behaviour
 from grader.behaviour.gradients import read_tensors
+from grader.checks.answering import is_number, same
 from grader.course import Course
 from grader.engine import points
 from grader.errors import Refusal
@@ -60,10 +61,10 @@ def test_agrees(code: Behaviour, course: Course, submission: Submission) -> None
         model.unload()
     found = code.agreeing.value("answer")
     numbers = found if isinstance(found, list) else []
-    same = sum(repr(one) == repr(other) for one, other in zip(numbers, wanted, strict=False))
-    if len(numbers) != len(wanted) or same < len(wanted) - MISSES:
-        raise Refusal(f"load().answer agrees with the weights on {same} of {len(wanted)} questions: the accuracy above "
-                      "stands, since it comes from the weights", expected=f"{wanted}"[:120],
+    agreeing = sum(is_number(one) and same(one, other) for one, other in zip(numbers, wanted, strict=False))
+    if len(numbers) != len(wanted) or agreeing < len(wanted) - MISSES:
+        raise Refusal(f"load().answer agrees with the weights on {agreeing} of {len(wanted)} questions: the accuracy "
+                      "above stands, since it comes from the weights", expected=f"{wanted}"[:120],
                       actual=f"{numbers}"[:120], do="find out why, before you rely on your own figures")  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def training(job: Job) -> None:
     job.record("batches", lambda: watched.batches)
     save(job, "gradients", watched.gradients)
     save(job, "before", watched.before)
-    save(job, "after", watched.after())
+    save(job, "after", watched.after)
 
 
 def call(train_model: Callable, job: Job) -> Any:

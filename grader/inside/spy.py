@@ -8,7 +8,7 @@ import functools
 from typing import Any
 
 import torch
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from transformers import LlamaForCausalLM
 
 NOTED = ("input_ids", "attention_mask", "labels", "shift_labels", "logits_to_keep")
@@ -21,11 +21,13 @@ class Spy:
         self.batches: list[dict[str, Any]] = []
         self.gradients: dict[str, torch.Tensor] = {}
         self.before: dict[str, torch.Tensor] = {}
+        self.after: dict[str, torch.Tensor] = {}
         self.model: torch.nn.Module | None = None
         self.stepped = self.training = False
         self.forward = LlamaForCausalLM.forward
         LlamaForCausalLM.forward = self.watch_forward()
         register_optimizer_step_pre_hook(self.watch_step)
+        register_optimizer_step_post_hook(self.keep_weights)
         torch.utils.data.DataLoader.__init__ = here_alone(torch.utils.data.DataLoader.__init__)
         # Without it, the gradients of an honest training would be random, and could not be compared.
         torch.nn.Dropout.forward = lambda module, values: values
@@ -67,9 +69,10 @@ class Spy:
             if "lora_" in name:
                 self.before[name] = parameter.detach().clone()
 
-    def after(self) -> dict[str, torch.Tensor]:
-        """All weights at the end, without the tied second name of one."""
-        return {} if self.model is None else dict(self.model.named_parameters())
+    def keep_weights(self, *_: Any) -> None:
+        """All weights after the last step, whatever is merged or loaded then; a tied one under one of its names."""
+        if self.model is not None:
+            self.after = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
 
 
 def here_alone(init: Any) -> Any:

@@ -32,7 +32,7 @@ for target in {targets}:
 """)
 
 
-EVERYTHING = "parser generate format supervised dataset batch gradients trains loads"  # the others need one of these
+EVERYTHING = "parser generate format supervised dataset batch trains loads"  # the others need one of these
 PATHS = (
     '["/etc/passwd", "/root", "/home", "/proc/1/environ", f"/proc/{os.getppid()}/mem", f"/proc/{os.getppid()}/environ"]'
 )
@@ -118,14 +118,14 @@ ALL = [
     Recipe(
         "H3 syntax error",
         sft("def format_example(", "def format_example(("),
-        "format supervised dataset batch gradients trains loads",
+        "format supervised dataset batch trains loads",
         r"import homework.sft raised SyntaxError: .*sft.py, line",
     ),
     Recipe("H4 endless import", at_import(CALM), EVERYTHING, "took more than 6 s", STOPPED, 6),
     Recipe(
         "H4 endless tokenize",
         tokenized("while True:\n    pass"),
-        "supervised dataset batch gradients trains",
+        "supervised dataset batch trains",
         "tokenize bundled took more than 12 s",
         STOPPED,
         12,
@@ -150,7 +150,7 @@ ALL = [
     Recipe(
         "H7 flood of escapes",
         at_import(FLOOD),
-        "parser generate steady dataset batch gradients trains loads",
+        "parser generate steady dataset batch trains loads",
         "printed, or wrote to one file, more than 64 MiB",
     ),
     Recipe("H8 64 GiB", at_import("x = bytearray(64 << 30)"), EVERYTHING, "MemoryError"),

@@ -97,7 +97,6 @@ REBUILT = plain(
     ),
 )
 SPANS = "spans dataset batch"  # in the plain solution, whose training goes on
-ALSO = f"{SPANS} gradients"
 
 ALL = [
     Recipe("A1 trailing space", tokenized(TRAILING_SPACE), SPANS, "the first answer token '.<' is masked"),
@@ -105,15 +104,15 @@ ALL = [
     Recipe(
         "A3 tag as one token",
         tokenized(TAG_AS_ONE_TOKEN),
-        "supervised dataset batch gradients trains",
+        "supervised dataset batch trains",
         "every label is -100",
     ),
-    Recipe("A4 tag search falls back", tokenized(TAG_SEARCH_FALLS_BACK), ALSO, "the first .* masked"),
-    Recipe("A5 tag found in the prompt", tokenized(TAG_IN_THE_PROMPT), ALSO, "the supervised text begins inside"),
+    Recipe("A4 tag search falls back", tokenized(TAG_SEARCH_FALLS_BACK), SPANS, "the first .* masked"),
+    Recipe("A5 tag found in the prompt", tokenized(TAG_IN_THE_PROMPT), SPANS, "the supervised text begins inside"),
     Recipe(
         "A6 whole row supervised",
         padded(MASKED_PADDING, 'row["input_ids"]'),
-        ALSO,
+        SPANS,
         "the question and .* padding tokens are supervised",
     ),
     Recipe("A7 collator rebuilds the labels", REBUILT, "batch", "rebuilt the labels from input_ids"),
@@ -140,7 +139,7 @@ ALL = [
     Recipe(
         "A12 answer taken for a text",
         sft("{float(answer):.4g}", "{answer if answer.isdigit() else answer.strip()}"),
-        "format dataset batch gradients trains",
+        "format dataset batch trains",
         "format_example raised AttributeError: 'float' object has no",
     ),
     Recipe(
@@ -149,16 +148,16 @@ ALL = [
         "format dataset",
         "not within 5 % of",
     ),
-    Recipe("A15 last five tokens of a cut row", tokenized(LAST_FIVE), ALSO, "the row was cut after"),
-    Recipe("labels shifted by hand", tokenized(SHIFTED), ALSO, "every label is the id of the token after it"),
+    Recipe("A15 last five tokens of a cut row", tokenized(LAST_FIVE), SPANS, "the row was cut after"),
+    Recipe("labels shifted by hand", tokenized(SHIFTED), SPANS, "every label is the id of the token after it"),
     Recipe("hard-coded for the bundled tokenizer", tokenized(BY_HEART), "spans", "supervised|masked"),
     Recipe(
         "masked by -1",
         tokenized(MINUS_ONE),
-        "supervised dataset batch gradients trains",
+        "supervised dataset batch trains",
         "labels holds numbers that are neither ids",
     ),
-    Recipe("chat template in the rows", tokenized(CHAT), ALSO, "the row begins with .*as a chat template does"),
+    Recipe("chat template in the rows", tokenized(CHAT), SPANS, "the row begins with .*as a chat template does"),
     Recipe("wrong EOS", tokenized(row(ASKED).replace("eos_token_id", "pad_token_id")), "spans", "EOS is missing"),
     Recipe("rows dropped", sft("return len(self.data)", "return len(self.data) - 3"), "dataset", "none may be dropped"),
 ]

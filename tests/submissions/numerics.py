@@ -69,7 +69,7 @@ ALL = [
             ),
             edit("sft.py", "    rows = Tok", "    llm.model.enable_input_require_grads = lambda: None\n    rows = Tok"),
         ),
-        "batch gradients trains",
+        "batch trains",
         "element 0 of tensors does not require grad",
     ),
     Recipe("gradients scaled 1000 times", callback("parameter.grad.mul_(1000)"), "gradients", "times as long"),
@@ -80,7 +80,7 @@ ALL = [
     Recipe(
         "no LoRA: the whole base is trained",
         sft("get_peft_model(llm.model, config)", "llm.model"),
-        "batch gradients trains",
+        "batch trains",
         "the model that was trained has no LoRA weights",
     ),
     Recipe(

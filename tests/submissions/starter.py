@@ -41,7 +41,7 @@ def find(source: str, path: list[str]) -> ast.FunctionDef:
     return node
 
 
-NOTHING_YET = "there parser generate format supervised dataset batch gradients trains loads"
+NOTHING_YET = "there parser generate format supervised dataset batch trains loads"
 ALL = [
     Recipe("the reference", dict),
     Recipe("untouched starter", both(empty, drop(*ADAPTER)), NOTHING_YET, "the submission lacks sft_model"),

@@ -118,6 +118,8 @@ def parse_answer(self, text):
 """
 MERGED = "llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()"
 
+SAVE = "    model.save_pretrained(output_dir)\n"
+
 ALL = [
     Recipe("the plain solution", plain()),
     Recipe("padded to a fixed length", plain(swap("sft.py", tokenize=PADDED))),
@@ -148,6 +150,7 @@ ALL = [
     Recipe("loop written by hand", training(BY_HAND.replace("TRAIN", "model.train()"))),
     Recipe("loop written by hand, in eval mode", training(BY_HAND.replace("TRAIN", "model.eval()"))),
     Recipe("one prompt after the other, stripped", plain(swap("base_llm.py", BaseLLM__batched_generate=ONE_BY_ONE))),
+    Recipe("training merges at its end", sft(SAVE, f"{SAVE}    model.merge_and_unload()\n")),
     Recipe("load merges", sft(MERGED, MERGED.replace(".eval()", ".merge_and_unload()"))),
     Recipe(
         "no more than the three files",
