@@ -12,13 +12,13 @@ from pathlib import Path
 
 from benchmarks.reference_run import reference_run
 from homework.cli import run
+from homework.lean import LeanTrainer
 from homework.runs import write_json
-from homework.sampling import ResumableTrainer
 from homework.training import Collator, fit
 from homework.watchdog import WatchedTrainer
 
 RESULTS = Path(__file__).with_suffix(".json")
-KINDS = {"with": WatchedTrainer, "without": ResumableTrainer}
+KINDS = {"with": WatchedTrainer, "without": LeanTrainer}
 
 
 def measure(kind: str, steps: int) -> float:
