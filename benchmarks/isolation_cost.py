@@ -1,6 +1,6 @@
 """What the isolation of a submission's code costs: the whole grading of one zip, with and without it, in turns.
 
-    python -m benchmarks.isolation_cost 123456.zip        # about five minutes; writes benchmarks/isolation_cost.json
+    python -m benchmarks.isolation_cost 123456.zip        # about three minutes; writes benchmarks/isolation_cost.json
 
 Each grading is a new process, as a student starts it. Times on a busy machine mean little: compare within one run.
 """
@@ -15,7 +15,7 @@ from grader.isolation import Tier, why_not
 from homework.checkpoint import ROOT
 from homework.runs import write_json
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def measure(path: Path, tier: Tier) -> float:
