@@ -56,7 +56,8 @@ def grade(
         checks = (CheckResult("submission", title, rubric.ALL_POINTS, 0.0, State.REFUSED, **refusal.said),)
     except Exception as error:
         checks = (explain_fault(error),)
-    notes += [f"for staff: {check.name}: {check.cause}" for check in checks if not check.points and check.cause]
+    reported = (check for check in checks if not check.points and check.cause and check.state is not State.SKIPPED)
+    notes += [f"for staff: {check.name}: {check.cause}" for check in reported]
     measured = asdict(course.measured) if course.measured else {}
     course.measured = None
     return Result(name or path.name, digest, checks, tuple(notes), time.perf_counter() - started, provenance, measured)

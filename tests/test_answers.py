@@ -120,3 +120,15 @@ def test_no_tensors_break_the_grader(content):
         training.first_adapter(code_of({"before.safetensors": content}))
     with pytest.raises(Refusal):
         training.refuse_other_gradients(read_tensors(content), {"lora_B": torch.ones(3, 3)})
+
+
+def test_a_trained_model_that_was_not_seen_whole_is_no_proof_of_its_base():
+    course = Course()
+    seen = {name: parameter.detach() for name, parameter in course.base.model.named_parameters()}
+    training.refuse_changed_base(seen, course)
+    for part in ({}, dict(list(seen.items())[1:])):
+        with pytest.raises(Refusal, match="of the base model are not in the model that was trained"):
+            training.refuse_changed_base(part, course)
+    first = next(iter(seen))
+    with pytest.raises(Refusal, match="training changed 1 weights of the base model"):
+        training.refuse_changed_base({**seen, first: seen[first] + 1}, course)

@@ -70,6 +70,7 @@ def test_the_verdict_is_right(zoo, name):
         check.score == full[check.name] for check in result.checks if check.state in (State.PASSED, State.PARTIAL)
     )
     assert "Traceback" not in console.render(result)
+    assert not any("did not pass" in note for note in result.notes), "what was not asked is no report to the staff"
 
 
 def test_every_check_has_a_submission_that_fails_it():

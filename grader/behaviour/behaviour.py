@@ -35,6 +35,7 @@ MODULES = {
     "loading": ("sft",),
     "agreeing": ("sft",),
 }
+TAKEN = {"threads": "threads", "entries": "files", "disk": "disk space", "written": "disk space"}  # by how a job ended
 SECONDS = {"answering": 40, "labels": 40, "training": 120, "loading": 30, "agreeing": 40}
 
 
@@ -92,9 +93,7 @@ class Report:
                 State.TIMEOUT, f"{stage} took more than {SECONDS[self.job]} s and was stopped",
                 do="look for a loop without an end, or for work at import",
             )  # fmt: skip
-        if taken := {"threads": "threads", "entries": "files", "disk": "disk space", "written": "disk space"}.get(
-            ended
-        ):
+        if taken := TAKEN.get(ended):
             raise Stopped(State.CRASHED, f"{stage} took more {taken} than a homework may, and was stopped")
         raise Stopped(
             State.CRASHED, f"{stage} ended the whole process ({ended}): no sys.exit, os._exit or kill in a homework",
@@ -179,6 +178,11 @@ class Behaviour:
     def train_rows(self) -> list[tuple[str, float]]:
         """What data/train.json holds beyond the border."""
         return [(question.text, question.fact.answer) for question in self.draw("train", TRAIN_ROWS)]
+
+    @cached_property
+    def train_prompts(self) -> dict[str, list[int]]:
+        """The ids of each question of the training data."""
+        return {question: list(self.course.base.tokenizer(question)["input_ids"]) for question, _ in self.train_rows}
 
     @cached_property
     def adapter(self) -> Adapter:

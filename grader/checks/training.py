@@ -38,7 +38,7 @@ def test_batch(code: Behaviour, course: Course) -> None:
             raise Refusal(f"in a batch that reaches the model, {complaint}", do=LOOK, shown=shown)
     losses = [batch.get("loss") for batch in batches_of(code)]
     if all(isinstance(loss, float) for loss in losses):
-        refuse_other_loss(losses, compute_step(course.base.model, first_adapter(code), examples).loss)
+        refuse_other_loss(losses, compute_loss(course.base.model, first_adapter(code), examples))
 
 
 @points(rubric.GRADIENTS, needs="batch")
@@ -86,8 +86,8 @@ def test_trains(code: Behaviour, course: Course) -> None:
 
 def batches_of(code: Behaviour) -> list[dict[str, Any]]:
     """The batches that reached the model before the first optimizer step."""
-    error = code.training.error("train_model")
-    found = code.training.value("batches") if not error else code.training.lines.get("batches", {}).get("value")
+    failed = code.training.error("train_model")  # a training that failed later had batches too
+    found = code.training.lines.get("batches", {}).get("value") if failed else code.training.value("batches")
     batches = [batch for batch in found if isinstance(batch, dict)] if isinstance(found, list) else []
     if not batches:
         code.training.value("train_model")  # where it failed, that is the cause
@@ -121,12 +121,6 @@ def read_step(code: Behaviour) -> list[Example]:
     return examples
 
 
-def prompts_of(code: Behaviour) -> dict[str, list[int]]:
-    """The ids of each question of the training data."""
-    tokenizer = make_families()["bundled"][0]
-    return {question: list(tokenizer(question)["input_ids"]) for question, _ in code.train_rows}
-
-
 def match(code: Behaviour, ids: list[int]) -> tuple[str, str]:
     """The question with whose ids a row begins, and the text behind it.
 
@@ -138,7 +132,7 @@ def match(code: Behaviour, ids: list[int]) -> tuple[str, str]:
     tokenizer = make_families()["bundled"][0]
     if any(type(token) is not int or not 0 <= token < len(tokenizer) for token in ids):
         raise Refusal("a batch with ids that the model does not have reached it")
-    prompts = prompts_of(code)
+    prompts = code.train_prompts
     if any(ids == prompt[: len(ids)] for prompt in prompts.values()):
         raise Refusal(f"the row was cut after {len(ids)} tokens, before its answer: never truncate")
     text = tokenizer.decode([t for t in ids if t != tokenizer.eos_token_id], clean_up_tokenization_spaces=False)
@@ -166,9 +160,9 @@ def first_adapter(code: Behaviour) -> Adapter:
     if not 1 <= rank <= rubric.MAX_RANK or {name: tuple(tensor.shape) for name, tensor in weights.items()} != wanted:
         raise Refusal("the LoRA weights that were trained are not those of one LoraConfig", do="one get_peft_model",
                       expected=f"{len(wanted)} of rank 1 to {rubric.MAX_RANK}", actual=f"{len(weights)}")  # fmt: skip
-    config = code.training.files.get(CONFIG)
-    alpha, rslora = (lambda c: (c.alpha, c.use_rslora))(read_config(config)) if config else (float(rank), False)
-    return Adapter(rank, alpha, targets, rslora, weights)
+    saved = code.training.files.get(CONFIG)
+    config = read_config(saved) if saved else Config(rank, float(rank), targets, False)
+    return Adapter(rank, config.alpha, targets, config.use_rslora, weights)
 
 
 def expected_texts(code: Behaviour) -> list[tuple[str, str]]:
@@ -218,6 +212,9 @@ def refuse_changed_base(after: dict[str, torch.Tensor], course: Course) -> None:
     """Refuse a training that changed the base model itself."""
     base = dict(course.base.model.named_parameters())
     seen = {name.replace(".base_layer", ""): tensor for name, tensor in after.items() if "lora_" not in name}
+    if missing := sorted(set(base) - set(seen)):
+        raise Refusal(f"{len(missing)} weights of the base model are not in the model that was trained, first "
+                      f"{missing[0][:80]}", do="train what get_peft_model makes of the course's base")  # fmt: skip
     changed = sorted(name for name in set(seen) & set(base) if not torch.equal(seen[name], base[name].detach()))
     if changed:
         raise Refusal(f"training changed {len(changed)} weights of the base model, first {changed[0][:80]}",
