@@ -19,6 +19,7 @@ from grader import rubric
 from grader.course import KEY_VARIABLE, Course, official_seed, read_key
 from grader.engine import check_names
 from grader.errors import GraderFault
+from grader.files import write_whole
 from grader.grade import grade
 from grader.isolation import Tier
 from grader.report import console, gradescope, html
@@ -134,16 +135,12 @@ def choose_seed(seed: int | None, key_file: str | None) -> tuple[int | str, str]
 
 def write(path: Path, content: str) -> bool:
     """Write a report whole or not at all; says why if it can't."""
-    scratch = path.parent / f".report-{os.getpid()}"
     try:
-        scratch.write_text(content, encoding="utf-8")
-        scratch.replace(path)
+        write_whole(path, content)
         return True
     except OSError as error:
         print(f"error: can't write {path} ({error.strerror}): choose another file", file=sys.stderr)
         return False
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def run() -> int:

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from grader import rubric
-from grader.report.text import plain
+from grader.files import write_whole
+from grader.report import gradescope
+from grader.result import CheckResult, State, read_check
 
 SPARE_SECONDS = 60  # before the platform's own limit
 TICK = 0.25  # seconds between two looks at the process and its memory
@@ -92,8 +94,6 @@ def grade_into(arguments: argparse.Namespace) -> None:
     """Grade, and write each check and then the whole report into the folder of the parent."""
     from grader.course import Course, official_seed, read_key
     from grader.grade import grade
-    from grader.report import gradescope
-    from grader.result import CheckResult
     from grader.sandbox import Sandbox
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -124,34 +124,28 @@ def report(folder: Path, ended: str) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         return json.loads((folder / "results.json").read_text(encoding="utf-8"))
     checks = read_checks(folder / "checks.jsonl")
-    if not checks or ended != "the time was up" or any(check["state"] == "grader error" for check in checks):
+    if not checks or ended != "the time was up" or any(check.state is State.FAULT for check in checks):
         return failure(ended or "no report was written")
-    score = round(sum(check["score"] for check in checks), 2)
+    score = round(sum(check.score for check in checks), 2)
     said = (
         f"PARTIAL: the time was up. {score:g} of {rubric.ALL_POINTS:g} points, of the {len(checks)} checks that were "
         "done. If your code waits for something or never ends, mend it and hand it in again; else ask the staff."
     )
-    return {"output": said, "output_format": "text", "score": score, "tests": [partial(check) for check in checks]}
+    return {
+        "output": said,
+        "output_format": "text",
+        "score": score,
+        "tests": [gradescope.render_check(check) for check in checks],
+    }
 
 
-def read_checks(path: Path) -> list[dict[str, Any]]:
+def read_checks(path: Path) -> list[CheckResult]:
     """The checks that were written down; a last line that the end cut in two is none."""
     checks = []
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         for line in path.read_text(encoding="utf-8").splitlines():
-            check = json.loads(line)
-            if {"name", "title", "points", "score", "state"} <= set(check):
-                checks.append(check)
+            checks.append(read_check(json.loads(line)))
     return checks
-
-
-def partial(check: dict[str, Any]) -> dict[str, Any]:
-    """A check that was done, as a test of Gradescope."""
-    said = [plain(check[name]) for name in ("cause", "expected", "actual", "do", "detail") if check.get(name)]
-    return {
-        "name": f"{check['name']}: {check['title']}", "score": check["score"], "max_score": check["points"],
-        "output": "\n".join([f"[{check['state']}]", *said]), "output_format": "text", "visibility": "visible",
-    }  # fmt: skip
 
 
 def failure(cause: str) -> dict[str, Any]:
@@ -163,9 +157,7 @@ def failure(cause: str) -> dict[str, Any]:
 def write(target: Path, content: dict[str, Any]) -> None:
     """Write results.json whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(".results.json")
-    scratch.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    scratch.replace(target)
+    write_whole(target, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,15 @@ class CheckResult:
             raise ValueError(f"{self.name}: a score of {self.score}, but it is {self.state}")
 
 
+def read_check(said: dict[str, Any]) -> CheckResult:
+    """A check out of what `dataclasses.asdict` and JSON made of it.
+
+    Raises:
+        KeyError, TypeError, ValueError: if that is no check.
+    """
+    return CheckResult(**{**said, "state": State(said["state"])})
+
+
 @dataclass(frozen=True)
 class Result:
     """All that is known after grading one submission."""

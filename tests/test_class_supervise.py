@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from grader import files
 from grader.classroom import bench, store, supervise, worker
 from grader.classroom.progress import Progress
 from grader.classroom.store import Store, run_key
@@ -127,14 +128,14 @@ def test_a_base_model_that_grading_changed_ends_the_process(monkeypatch):
 
 
 def test_a_full_disk_leaves_the_former_file_and_no_other(tmp_path, monkeypatch):
-    store.write_whole(tmp_path / "r.json", "former")
+    files.write_whole(tmp_path / "r.json", "former")
 
     def full(*_) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        store.write_whole(tmp_path / "r.json", "new")
+        files.write_whole(tmp_path / "r.json", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"] and (tmp_path / "r.json").read_text() == "former"
 
 

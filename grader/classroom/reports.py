@@ -9,8 +9,8 @@ from grader.classroom import gradebook as books
 from grader.classroom import pages
 from grader.classroom.forensics import Likeness, compare
 from grader.classroom.gradebook import Gradebook, open_gradebook
-from grader.classroom.store import write_whole
 from grader.classroom.students import Student
+from grader.files import write_whole
 
 __all__ = ["describe", "open_gradebook", "write_all"]
 LIKENESS = "alike.csv"
@@ -22,6 +22,7 @@ def write_all(out: Path, students: list[Student], gradebook: Gradebook | None, l
     Raises:
         OSError: if the disk takes one not; the results themselves are kept.
     """
+    (out / "students").mkdir(parents=True, exist_ok=True)
     write_whole(out / "class.csv", books.class_table(students, late_penalty))
     if gradebook:
         write_whole(out / "canvas.csv", books.fill(gradebook, students, late_penalty)[0])

@@ -6,16 +6,15 @@ A result is written under another name, flushed to the disk, and renamed: it is 
 ever changed in place, so that Ctrl-C, SIGKILL and a full disk cost the submissions under way and nothing else.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grader import rubric
-from grader.result import CheckResult, Result, State
+from grader.files import write_whole
+from grader.result import Result, read_check
 
 if TYPE_CHECKING:
     from grader.course import Course
@@ -73,30 +72,6 @@ def hash_submission(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_whole(path: Path, content: str) -> None:
-    """Write a file whole or not at all, on the disk when this returns.
-
-    Raises:
-        OSError: if it can't be written; what was there before is still there.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8", newline="") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not every system can flush a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 class Store:
     """The results below one folder, for one run key."""
 
@@ -114,6 +89,7 @@ class Store:
             OSError: if the disk takes it not.
         """
         content = {"schema": SCHEMA, "key": {"submission": sha, **asdict(self.key)}, "result": asdict(result)}
+        self.path(sha).parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path(sha), json.dumps(content, indent=1, allow_nan=False) + "\n")
         return self.path(sha)
 
@@ -141,7 +117,7 @@ def read_result(path: Path, wanted: dict[str, Any]) -> Result | None:
         if content["schema"] != SCHEMA or any(content["key"][name] != value for name, value in wanted.items()):
             return None
         said = content["result"]
-        checks = tuple(CheckResult(**{**check, "state": State(check["state"])}) for check in said["checks"])
+        checks = tuple(map(read_check, said["checks"]))
         return Result(**{**said, "checks": checks, "notes": tuple(said["notes"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
