@@ -11,7 +11,8 @@ from grader import rubric
 from grader.classroom import pictures
 from grader.classroom.forensics import Likeness
 from grader.classroom.students import Student
-from grader.report.html import STYLE, clean, render_check
+from grader.report import html
+from grader.report.html import clean, render_check
 from grader.report.text import headline
 from grader.result import State
 
@@ -24,14 +25,8 @@ svg text { fill: var(--ink) } svg .soft { fill: var(--soft) } .bar { fill: var(-
 
 
 def page(title: str, body: str) -> str:
-    """A page that stands alone; a browser loads nothing for it, whatever stands in it."""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{clean(title)}</title><style>{STYLE}{MORE_STYLE}</style></head><body><h1>{clean(title)}</h1>{body}"
-        "</body></html>\n"
-    )
+    """A page of a class."""
+    return html.page(title, title, body, MORE_STYLE)
 
 
 def file_name(student_id: str) -> str:

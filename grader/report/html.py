@@ -25,13 +25,22 @@ def render(result: Result) -> str:
     """The result as a page."""
     notes = "".join(f"<li>{clean(note)}</li>" for note in result.notes)
     facts = {"submission": result.sha256, **result.provenance}
+    return page(
+        "Grading report",
+        result.submission,
+        f'<p class="total">{clean(headline(result))}</p>{f"<ul>{notes}</ul>" if notes else ""}'
+        f"{''.join(map(render_check, result.checks))}<p><small>{clean(str(facts))}</small></p>",
+    )
+
+
+def page(title: str, heading: str, body: str, more_style: str = "") -> str:
+    """A page that stands alone; a browser loads nothing for it, whatever stands in it."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Grading report</title>'
-        f"<style>{STYLE}</style></head><body><h1>{clean(result.submission)}</h1>"
-        f'<p class="total">{clean(headline(result))}</p>{f"<ul>{notes}</ul>" if notes else ""}'
-        f"{''.join(map(render_check, result.checks))}<p><small>{clean(str(facts))}</small></p></body></html>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{clean(title)}</title><style>{STYLE}{more_style}</style></head><body><h1>{clean(heading)}</h1>{body}"
+        "</body></html>\n"
     )
 
 
