@@ -128,15 +128,12 @@ class Course:
 
         if min(self.hidden_questions, self.novel_questions) < 1:
             raise GraderFault("there are no questions to ask")
-        model = reference.attach(self.base.model, adapter)
-        try:
-            asked = self.draw("hidden", self.hidden_questions), self.draw("novel", self.novel_questions)
-            started = time.perf_counter()
-            hidden, novel = (reference.ask(self.base, model, questions) for questions in asked)
-            seconds = time.perf_counter() - started
-            public = self.measure_public(model) if self.seed_is_official else None
-        finally:
-            model.unload()
+        model = reference.merge(self.base.model, adapter)
+        asked = self.draw("hidden", self.hidden_questions), self.draw("novel", self.novel_questions)
+        started = time.perf_counter()
+        hidden, novel = (reference.ask(self.base, model, questions) for questions in asked)
+        seconds = time.perf_counter() - started
+        public = self.measure_public(model) if self.seed_is_official else None
         accuracy = share_right(hidden)
         low, high = reference.interval(accuracy, len(hidden))
         rate = sum(answered.number == answered.number for answered in hidden) / len(hidden)

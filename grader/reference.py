@@ -6,6 +6,7 @@ It says again what homework/ says, on purpose: across this border nothing is sha
 other side. tests/test_grader_agrees.py holds the two against each other, to the last answer.
 """
 
+import copy
 import hashlib
 import math
 import re
@@ -23,7 +24,7 @@ from grader.course import prove_base
 from grader.errors import GraderFault
 
 LONGEST_ANSWER = " <answer>-1.7976931348623157e+308</answer>"
-TOKEN_BUDGET = 16_384  # slots (rows times tokens) of one generated batch
+TOKEN_BUDGET = 8_192  # slots (rows times tokens) of one generated batch; larger ones leave the CPU's caches
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 NUMBER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
@@ -82,6 +83,14 @@ def attach(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
     if report.unexpected_keys or any("lora_" in name for name in report.missing_keys):
         raise GraderFault("the validated weights do not fit the base model")
     return adapted.eval()
+
+
+def merge(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
+    """A copy of the base model with the adapter added into its weights: it writes the same, in three quarters the time.
+
+    The answers are those of the model with the adapter beside it, but for rounding (tests/test_grader_agrees.py).
+    """
+    return attach(copy.deepcopy(model), adapter).merge_and_unload().eval()
 
 
 def ask(base: Base, model: torch.nn.Module, questions: Sequence[tuple[str, float]]) -> list[Answered]:

@@ -29,7 +29,8 @@ from grader.workplace import environment, lay_out, make_work
 PRELOADED = (
     "torch", "numpy", "safetensors.torch", "transformers", "peft", "tokenizers", "tqdm", "accelerate",
     "transformers.models.llama.modeling_llama", "transformers.models.auto.modeling_auto", "transformers.trainer",
-    "transformers.generation.utils", "peft.tuners.lora", "pyseccomp",
+    "transformers.generation.utils", "peft.tuners.lora", "matplotlib.backends.backend_agg", "matplotlib.figure",
+    "pyseccomp",
 )  # fmt: skip
 MIB = 1 << 20
 LIMITS = {

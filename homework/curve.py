@@ -21,7 +21,9 @@ def draw_run(log: Sequence[dict], probe_size: int, path: Path, title: str = "") 
     # No pyplot: it keeps figures in a global list and looks for a screen.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(9, 6))
+    # Fixed: to let matplotlib find these margins takes longer than to draw.
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.08, top=0.88, hspace=0.36, wspace=0.17)
     figure.suptitle(title)
     panels = figure.subplots(2, 2)
     steps = [entry for entry in log if "loss" in entry]

@@ -93,7 +93,7 @@ def test_a_batch_answers_as_one_by_one(llm, prompts):
 
 def test_order_is_restored_over_many_batches(llm, prompts, monkeypatch):
     whole = llm.batched_generate(prompts)
-    monkeypatch.setattr(base_llm, "plan_batches", lambda lengths, cap: plan_batches(lengths, cap, budget=150))
+    monkeypatch.setattr(base_llm, "plan_batches", lambda lengths, cap, budget: plan_batches(lengths, cap, budget=150))
     assert llm.batched_generate(prompts) == whole
 
 

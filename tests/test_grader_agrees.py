@@ -26,7 +26,7 @@ def test_both_give_the_same_answers_to_the_last(trained):
     theirs = homework.benchmark(homework.load_sft(trained.folder), valid, 1000)
     course, files = Course(), {f"sft_model/{path.name}": path.read_bytes() for path in trained.folder.iterdir()}
     ours = read_weights(files[WEIGHTS], read_config(files[CONFIG]), course.base_config)
-    answered = reference.ask(course.base, reference.attach(course.base.model, ours), valid.rows)
+    answered = reference.ask(course.base, reference.merge(course.base.model, ours), valid.rows)
     assert len(answered) == len(theirs.samples) == 1000
     for one, sample in zip(answered, theirs.samples, strict=True):
         same = one.number == sample.answer or (math.isnan(one.number) and math.isnan(sample.answer))

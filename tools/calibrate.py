@@ -37,7 +37,7 @@ def train(seed: int, folder: Path) -> Adapter:
 def measure(adapter: Adapter, draws: int) -> list[float]:
     """Accuracy on so many draws of hidden questions."""
     course = Course()
-    model = reference.attach(course.base.model, adapter)
+    model = reference.merge(course.base.model, adapter)
     accuracies = []
     for draw in range(draws):
         course.seed = f"calibration {draw}"

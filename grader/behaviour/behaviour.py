@@ -21,6 +21,7 @@ from grader.behaviour.families import FAMILIES, make_families
 from grader.behaviour.scripted import SILENT, make_checkpoint
 from grader.course import Course
 from grader.errors import Refusal, Stopped
+from grader.reference import complete
 from grader.result import State
 from grader.sandbox import LIMITS, Outcome, Sandbox
 from grader.submission import Submission
@@ -196,6 +197,11 @@ class Behaviour:
     def ids(self) -> list[list[int]]:
         """The ids of the prompts."""
         return [self.course.base.tokenizer(prompt)["input_ids"] for prompt in self.prompts]
+
+    @cached_property
+    def written(self) -> list[str]:
+        """What the base model writes after each prompt, by the grader's own greedy decoding."""
+        return [complete(self.course.base, self.course.base.model, [ids], 64)[0] for ids in self.ids]
 
     @cached_property
     def answering(self) -> Report:

@@ -122,7 +122,8 @@ def labels_of(batch: dict[str, Any]) -> list[list[int]] | None:
     if not isinstance(shifted, list):
         return None
     flat = [label for row in shifted for label in row] if is_table(shifted) else shifted
-    places = [(at, t) for at, row in enumerate(ids) for t in range(len(row)) if not is_table(kept, ids) or kept[at][t]]
+    all_kept = not is_table(kept, ids)
+    places = [(at, t) for at, row in enumerate(ids) for t in range(len(row)) if all_kept or kept[at][t]]
     if len(flat) != len(places):
         return None
     for (at, t), label in zip(places, flat, strict=True):

@@ -37,7 +37,7 @@ def test_generate(code: Behaviour, course: Course) -> None:
     """generate gives what the model writes after the prompt, without the prompt, word for word."""
     found = code.answering.value("generate")
     refuse_unless_texts(found, len(code.prompts), "generate")
-    for prompt, text, wanted, ids in zip(code.prompts, found, written(code, course), code.ids, strict=True):
+    for prompt, text, wanted, ids in zip(code.prompts, found, code.written, code.ids, strict=True):
         refuse_other_text("generate", prompt, text, wanted, "decode the new tokens only, and change nothing in them")
         more = text.strip()[len(wanted.strip()) :]
         if more and reference.complete(course.base, course.base.model, [ids], 72)[0] == wanted:
@@ -46,11 +46,11 @@ def test_generate(code: Behaviour, course: Course) -> None:
 
 
 @points(rubric.PADDING, needs="generate")
-def test_padding(code: Behaviour, course: Course) -> None:
+def test_padding(code: Behaviour) -> None:
     """batched_generate gives each prompt the same text as generate, however long the others are."""
     found = code.answering.value("batched_generate")
     refuse_unless_texts(found, len(code.prompts), "batched_generate")
-    for prompt, text, wanted in zip(code.prompts, found, written(code, course), strict=True):
+    for prompt, text, wanted in zip(code.prompts, found, code.written, strict=True):
         refuse_other_text("batched_generate", prompt, text, wanted, LEFT)
 
 
@@ -86,11 +86,6 @@ def test_answer(code: Behaviour) -> None:
             raise Refusal(f"answer gives {str(number)[:60]} where the model wrote " +
                           (f"<answer>{code.number}</answer>" if wanted == wanted else "no answer"),
                           expected=f"{wanted:.0f}", do="answer is parse_answer of what was generated")  # fmt: skip
-
-
-def written(code: Behaviour, course: Course) -> list[str]:
-    """What the base model writes after each prompt, by the grader's own greedy decoding."""
-    return [reference.complete(course.base, course.base.model, [ids], 64)[0] for ids in code.ids]
 
 
 def refuse_other_text(name: str, prompt: str, text: str, wanted: str, do: str) -> None:

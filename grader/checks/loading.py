@@ -54,11 +54,8 @@ def test_agrees(code: Behaviour, course: Course, submission: Submission) -> None
     """load().answer gives what the weights say (no points: a difference is told to the staff)."""
     adapter = read_weights(submission.files[WEIGHTS], read_config(submission.files[CONFIG]), course.base_config)
     questions = [(question.text, question.fact.answer) for question in code.draw("valid", rubric.AGREE_QUESTIONS)]
-    model = reference.attach(course.base.model, adapter)
-    try:
-        wanted = [one.number for one in reference.ask(course.base, model, questions)]
-    finally:
-        model.unload()
+    model = reference.merge(course.base.model, adapter)
+    wanted = [one.number for one in reference.ask(course.base, model, questions)]
     found = code.agreeing.value("answer")
     numbers = found if isinstance(found, list) else []
     agreeing = sum(is_number(one) and same(one, other) for one, other in zip(numbers, wanted, strict=False))

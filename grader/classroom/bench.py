@@ -4,6 +4,7 @@ with Bench(Course(seed), "official") as bench:
     result = bench.grade_one(Path("123456.zip"), "123456.zip")
 """
 
+import gc
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -55,6 +56,8 @@ class Bench:
             self.sandbox = self.stack.enter_context(Sandbox.open("auto", required=True))
         self.course.base_config  # noqa: B018 (proves the base model's files)
         self.fingerprint = fingerprint(self.course.base.model)
+        gc.collect()
+        gc.freeze()  # what lives as long as this process need not be looked at again for every student
         return self
 
     def __exit__(
