@@ -5,6 +5,7 @@
 It prints what it saw as JSON; benchmarks/README.md has the figures. tests/test_class_run.py does the same in small.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -24,6 +25,7 @@ from grader.adapter import CONFIG, WEIGHTS
 from homework import cli
 from homework.checkpoint import ROOT
 from tests import adapters, zips
+from tests.submissions import ZOO
 
 
 class Run(NamedTuple):
@@ -34,10 +36,11 @@ class Run(NamedTuple):
     jobs: int = 2
 
 
+FINE = ("passed", "partial", "skipped")  # states of a check that has nothing against it
 Snapshot = dict[str, tuple[int, float]]  # when a result was written, and its score, by path
 
 
-def make_class(folder: Path, files: dict[str, bytes], good: int, every: int = 1) -> None:
+def make_class(folder: Path, files: dict[str, bytes], good: int, every: int, with_code: bool) -> None:
     """Zips of a class: good ones, each with weights of its own, and one of each (or of every nth) kind of bad one."""
     folder.mkdir(parents=True)
     for index in range(good):
@@ -47,6 +50,8 @@ def make_class(folder: Path, files: dict[str, bytes], good: int, every: int = 1)
         zips.good(folder / f"{200_000 + index}.zip", change(dict(files)))
     for index, (make, _) in enumerate([*zips.HOSTILE.values()][::every]):
         make(folder / f"{300_000 + index}.zip", files)
+    for index, recipe in enumerate([*ZOO.values()][::every] if with_code else []):
+        zips.good(folder / f"{400_000 + index}.zip", recipe.make(dict(files)))
 
 
 def variant(files: dict[str, bytes], index: int) -> dict[str, bytes]:
@@ -55,20 +60,26 @@ def variant(files: dict[str, bytes], index: int) -> dict[str, bytes]:
     return {**files, WEIGHTS: save(weights)}
 
 
-def start(folder: Path, out: Path, run: Run, file_bytes: int | None = None) -> subprocess.Popen:
-    """Begin a class run in a process of its own.
-
-    Args:
-        folder: of the zips.
-        out: the results folder.
-        run: how it is graded.
-        file_bytes: the largest file that the kernel lets it write: beyond, a write fails half-way, as on a full disk.
-    """
+def start(folder: Path, out: Path, run: Run) -> subprocess.Popen:
+    """Begin a class run in a process of its own."""
     line = [sys.executable, "-m", "benchmarks.kill_class", "once", str(folder), str(out), *map(str, run)]
-    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if file_bytes is not None:  # long before it writes: its imports take seconds
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    return process
+    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def fill_disk(process: subprocess.Popen, out: Path, with_code: bool) -> None:
+    """Let a run write no file of more than 500 bytes: a result fails half-way, as on a full disk.
+
+    A sandbox that starts under that limit can't even prove itself: with code, the grading processes get it once they
+    grade.
+    """
+    began = time.time()
+    while with_code and not any(lock.stat().st_mtime > began for lock in out.glob("submissions/*/*/.lock")):
+        assert process.poll() is None, "the run ended before it graded anything"
+        time.sleep(0.02)
+    for pid in [process.pid, *(children(process.pid) if with_code else ())]:
+        with contextlib.suppress(OSError):  # one of a job may be gone meanwhile
+            if pid == process.pid or b"grader.classroom.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (500, 500))
 
 
 def once(folder: str, out: str, questions: str, with_code: str, jobs: str) -> int:
@@ -135,7 +146,7 @@ def torture(files: dict[str, bytes], work: Path, good: int, kills: int, run: Run
         AssertionError: if a result is lost, doubled or changed.
     """
     dice, folder, out = random.Random(0), work / "class", work / "results"
-    make_class(folder, files, good, every)
+    make_class(folder, files, good, every, run.with_code)
     students = len(list(folder.iterdir()))
     seen: Snapshot = {}
     started = time.perf_counter()
@@ -144,7 +155,8 @@ def torture(files: dict[str, bytes], work: Path, good: int, kills: int, run: Run
         seen = check_kept(seen, snapshot(out))
         if index == kills // 2:
             zips.good(folder / "100000.zip", variant(files, 10_000))
-            full = start(folder, out, run, file_bytes=500)
+            full = start(folder, out, run)
+            fill_disk(full, out, run.with_code)
             said = full.communicate()[0]
             assert full.returncode == 2 and "can't keep a result" in said, said
             seen = check_kept(seen, snapshot(out))
@@ -156,7 +168,7 @@ def torture(files: dict[str, bytes], work: Path, good: int, kills: int, run: Run
     again = start(folder, out, run)
     repeated = again.communicate()[0]
     assert again.returncode == 0 and snapshot(out) == seen and "graded" not in repeated.partition("see ")[0], repeated
-    return prove(folder, out, good, seen) | {
+    return prove(folder, out, good, seen) | prove_zoo(folder, out, every) | {
         "students": students, "kills": kills, "kept before the last run": before, **run._asdict(),
         "seconds": round(time.perf_counter() - started),
     }  # fmt: skip
@@ -187,6 +199,22 @@ def prove(folder: Path, out: Path, good: int, seen: Snapshot) -> dict[str, Any]:
         "score of the good ones": scores.popitem()[0],
         "states": dict(Counter(row["state"] for row in rows.values())),
     }  # fmt: skip
+
+
+def prove_zoo(folder: Path, out: Path, every: int) -> dict[str, int]:
+    """Every submission of the zoo that was in the class has its verdict, at the real time limits."""
+    from grader.classroom.store import hash_submission
+
+    proved = 0
+    for index, recipe in enumerate([*ZOO.values()][::every]):
+        path = folder / f"{400_000 + index}.zip"
+        if path.exists():
+            (kept,) = (out / "submissions" / hash_submission(path)).glob("*/result.json")
+            checks = json.loads(kept.read_text(encoding="utf-8"))["result"]["checks"]
+            failing = {check["name"] for check in checks if check["state"] not in FINE}
+            assert failing == set(recipe.failing.split()), f"{recipe.name}: {failing}"
+            proved += 1
+    return {"verdicts of the zoo": proved}
 
 
 def main(*, good: int = 200, kills: int = 20, questions: int = 600, with_code: bool = True, jobs: int = 2) -> None:
