@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SILENT = "silence"
@@ -49,8 +49,12 @@ def make_model(table: dict[str, str]) -> LlamaForCausalLM:
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Whole words; whatever it does not know is one token."""
+    """Whole words; whatever it does not know is one token.
+
+    A prompt's digits become unknown: after "in mm^3", the 3 would go on with the number's digits.
+    """
     tokenizer = Tokenizer(models.WordLevel({token: index for index, token in enumerate(TOKENS)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(Regex("[0-9]"), "#")
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Whitespace(), decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<|im_start|>", eos_token="<|im_end|>",

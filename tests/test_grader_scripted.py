@@ -1,0 +1,41 @@
+"""The checkpoint of the grader that follows a script: it writes the same answer after every question.
+
+python -m pytest tests/test_grader_scripted.py
+"""
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from grader.behaviour.scripted import SILENT, answer_to, make_checkpoint
+from homework.base_llm import parse_answer
+
+NUMBER = "253786194"
+
+
+@pytest.fixture(scope="module")
+def write(tmp_path_factory):
+    """What the checkpoint writes after a prompt, loaded as a submission loads it."""
+    folder = tmp_path_factory.mktemp("scripted")
+    for name, content in make_checkpoint(NUMBER).items():
+        (folder / name).write_bytes(content)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+
+    def written(prompt: str) -> str:
+        given = tokenizer(prompt, return_tensors="pt")
+        output = model.generate(**given, max_new_tokens=30, do_sample=False)
+        return tokenizer.decode(output[0, given["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    return written
+
+
+@pytest.mark.parametrize(
+    "end", ["km?", "km.", "mm^3", "mm³", "m 5", "252", "answer", "12.5", "<answer>", "2 5 3", "km/h"]
+)
+def test_it_answers_whatever_a_question_ends_with(write, end):
+    question = f"What is 6 gallons in {end}"
+    assert write(question) == f"<answer>{NUMBER}</answer>"
+    assert parse_answer(write(question)) == answer_to(question, NUMBER) == float(NUMBER)
+
+
+def test_it_is_silent_where_it_should_be(write):
+    assert write(f"Please keep {SILENT}") == ""
