@@ -205,15 +205,16 @@ def prove_zoo(folder: Path, out: Path, every: int) -> dict[str, int]:
     """Every submission of the zoo that was in the class has its verdict, at the real time limits."""
     from grader.classroom.store import hash_submission
 
-    proved = 0
+    proved, wrong = 0, []
     for index, recipe in enumerate([*ZOO.values()][::every]):
         path = folder / f"{400_000 + index}.zip"
         if path.exists():
             (kept,) = (out / "submissions" / hash_submission(path)).glob("*/result.json")
             checks = json.loads(kept.read_text(encoding="utf-8"))["result"]["checks"]
             failing = {check["name"] for check in checks if check["state"] not in FINE}
-            assert failing == set(recipe.failing.split()), f"{recipe.name}: {failing}"
+            wrong += [f"{recipe.name}: {failing}"] if failing != set(recipe.failing.split()) else []
             proved += 1
+    assert not wrong, wrong
     return {"verdicts of the zoo": proved}
 
 
