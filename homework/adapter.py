@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from homework.archive import ADAPTER_FILES, CONFIG, WEIGHTS, ZIP_LIMIT
 from homework.errors import HomeworkError, one_line
+from homework.proof import Trained, give_up, prove_same
 from homework.runs import fingerprint_file
 
 SCRATCH = ".adapter-"  # a half-written adapter, left behind only if the process was killed
@@ -76,16 +77,16 @@ def foresee(model: PeftModel, output: Path, checkpoints: Path, code: Path) -> No
             )
 
 
-def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTrainedModel], probe: dict) -> str:
+def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTrainedModel], trained: Trained) -> str:
     """Write the two files of a PEFT adapter, prove them by reloading, and only then put them into `folder`.
 
     The former adapter stays until then, whole: what is killed half-way is finished or forgotten by the next command.
 
     Args:
-        model: the trained model.
+        model: the trained model; its weights leave the memory before the base is loaded again.
         folder: where the adapter belongs.
         fresh_base: loads the base model anew.
-        probe: a batch with `input_ids` and `attention_mask` (B, T), on which both models must agree.
+        trained: what the trained model says, which the reloaded one must say too.
 
     Returns:
         The sha256 of the weights' file.
@@ -101,9 +102,11 @@ def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTra
         try:
             # "auto" would look for the base model's config, on the hub if it is not below the working folder.
             model.save_pretrained(str(scratch), save_embedding_layers=False)
+            give_up(model)
             base = fresh_base()
             sign_weights(scratch, fingerprint_base(base))
-            prove_same(model, attach_adapter(base, scratch), probe, "the adapter on disk")
+            prove_same(trained, attach_adapter(base, scratch), "the adapter on disk")
+            give_up(base)
             # safetensors writes for the owner alone; a grader may be somebody else.
             (scratch / WEIGHTS).chmod((scratch / CONFIG).stat().st_mode)
             for name in ADAPTER_FILES:
@@ -166,32 +169,6 @@ def fingerprint_base(model: PreTrainedModel) -> str:
         values = tensor.flatten()[:1024].to("cpu", torch.bfloat16).view(torch.int16)
         digest.update(f"{name} {tuple(tensor.shape)}".encode() + values.numpy().tobytes())
     return digest.hexdigest()[:32]
-
-
-@torch.inference_mode()
-def prove_same(trained: PeftModel, other: PreTrainedModel | PeftModel, probe: dict, name: str) -> None:
-    """Raise HomeworkError unless the model `name` gives the logits (B, T, V) of the trained one, but for rounding."""
-    inputs = {name: probe[name].to(trained.device) for name in ("input_ids", "attention_mask")}
-    ours, theirs = (model.eval()(**inputs).logits.float() for model in (trained, other))
-    gap, scale = (ours - theirs).abs().max().item(), ours.abs().max().item()
-    if not gap <= 1e-4 * scale:  # written so that NaN fails
-        with trained.disable_adapter():
-            base = trained(**inputs).logits.float()
-        if torch.allclose(base, theirs, rtol=1e-4):
-            name = f"{name} is the base model, without the adapter: it"
-        raise HomeworkError(
-            f"{name} gives other logits than the model in memory (off by {gap:.3g} of {scale:.3g}): train, save and "
-            "load one and the same model, and nothing but its adapter"
-        )
-
-
-def prove_load(trained: PeftModel, loaded: PreTrainedModel | PeftModel, probe: dict, folder: Path, saved: str) -> None:
-    """Raise HomeworkError unless load() gives the trained model and leaves the weights in `folder` alone."""
-    if fingerprint_file(folder / WEIGHTS) != saved:
-        raise HomeworkError(
-            f"load() has changed the adapter in {folder}: it must only read, never make one up; mend it and train again"
-        )
-    prove_same(trained, loaded, probe, "load()")
 
 
 def read_adapter_config(folder: Path) -> dict:

@@ -156,7 +156,7 @@ def train_model(
         report_to: a tracker to log to as well, tensorboard for one; it has to be installed.
     """
     started = time.perf_counter()
-    from homework import adapter, processes, runs, sampling, training
+    from homework import adapter, processes, proof, runs, sampling, training
     from homework.base_llm import BaseLLM
 
     processes.join()
@@ -195,11 +195,11 @@ def train_model(
         training.report_log(log)
         if not processes.is_first():
             return  # the first process has the same adapter; it saves, proves and scores it
-        probe = collator([rows[i] for i in range(min(4, len(rows)))])
-        saved = adapter.save_adapter(model, output, llm.reload_model, probe)
+        trained = proof.remember(model, collator([rows[i] for i in range(min(4, len(rows)))]))
+        saved = adapter.save_adapter(model, output, llm.reload_model, trained)
         print(f"adapter saved in {output} after {time.perf_counter() - started:.0f} s")
         final = load(output, checkpoint)
-        adapter.prove_load(model, final.model, probe, output, saved)
+        proof.prove_load(trained, final.model, output, saved)
         count = questions if questions or not max_steps else 100
         result = report_accuracy(final, take_reported(valid_rows, count), "valid")
         refuse_doubtful(log)  # before the run counts as finished, or the same command would call it a success

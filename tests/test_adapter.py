@@ -114,7 +114,7 @@ def test_training_outside_the_adapter_is_noticed_before_saving(tmp_path, monkeyp
         return log
 
     monkeypatch.setattr(training, "fit", fit_and_touch_the_base)
-    with pytest.raises(HomeworkError, match="gives other logits than the model in memory"):
+    with pytest.raises(HomeworkError, match="gives other logits than the trained model"):
         train_model(output_dir=str(tmp_path / "a"), max_steps=1)
     assert not list((tmp_path / "a").iterdir())
 

@@ -8,7 +8,7 @@ import gc
 import pytest
 import torch
 
-from homework import memory, training
+from homework import adapter, memory, proof, training
 
 
 @pytest.fixture
@@ -36,3 +36,21 @@ def test_measuring_frees_what_it_kept(model, rows):
         assert sum(torch.is_tensor(thing) for thing in gc.get_objects()) <= before
     finally:
         gc.enable()
+
+
+def test_one_base_at_a_time_is_held_while_the_adapter_is_proved(model, llm, rows, tmp_path):
+    torch.nn.init.normal_(next(p for name, p in model.named_parameters() if "lora_B" in name), std=0.02)
+    model.peft_config["default"].base_model_name_or_path = llm.name
+    held = []
+
+    def fresh_base():
+        held.append({p.device.type for p in model.parameters()})
+        loaded.append(llm.reload_model())
+        return loaded[-1]
+
+    loaded: list[torch.nn.Module] = []
+    trained = proof.remember(model, training.Collator(2)(rows.rows[:2]))
+    adapter.save_adapter(model, tmp_path, fresh_base, trained)
+    assert held == [{"meta"}], "the trained model was still there while the base was loaded again"
+    assert {p.device.type for p in loaded[0].parameters()} == {"meta"}, "the proof's model is left behind"
+    proof.prove_same(trained, adapter.attach_adapter(llm.reload_model(), tmp_path), "the file")
