@@ -7,17 +7,23 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grader.behaviour.scripted import SILENT, answer_to, make_checkpoint
-from homework.base_llm import parse_answer
+from homework.base_llm import LONGEST_ANSWER, parse_answer
 
 NUMBER = "253786194"
 
 
 @pytest.fixture(scope="module")
-def write(tmp_path_factory):
-    """What the checkpoint writes after a prompt, loaded as a submission loads it."""
+def folder(tmp_path_factory):
+    """The checkpoint's folder, as a submission gets it."""
     folder = tmp_path_factory.mktemp("scripted")
     for name, content in make_checkpoint(NUMBER).items():
         (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def write(folder):
+    """What the checkpoint writes after a prompt, loaded as a submission loads it."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
 
     def written(prompt: str) -> str:
@@ -39,3 +45,9 @@ def test_it_answers_whatever_a_question_ends_with(write, end):
 
 def test_it_is_silent_where_it_should_be(write):
     assert write(f"Please keep {SILENT}") == ""
+
+
+def test_a_cap_that_is_computed_from_the_longest_number_has_room_for_the_answer(folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    longest = tokenizer(LONGEST_ANSWER, add_special_tokens=False)["input_ids"]
+    assert len(longest) > len(["<answer>", *NUMBER, "</answer>"])

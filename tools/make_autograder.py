@@ -3,7 +3,7 @@
     python -m tools.make_autograder autograder.zip --key-file staff.key
     python -m tools.make_autograder autograder.zip --public --minutes 20 --index URL-OF-CPU-WHEELS
 
-In the assignment's settings choose Ubuntu 22.04, at least the memory that is printed, and the time given as --minutes.
+In the assignment's settings choose Ubuntu 22.04 or newer, the memory that is printed, and the time given as --minutes.
 The staff key lies in the zip: whoever may download it may ask the official questions.
 """
 
@@ -27,10 +27,23 @@ SETUP = """\
 #!/usr/bin/env bash
 # Gradescope runs this once, with network, when the autograder is uploaded. Nothing is fetched later.
 set -euo pipefail
+export DEBIAN_FRONTEND=noninteractive
+install() {{ apt-get install -y --no-install-recommends "$@"; }}
+released() {{ "$1" -c 'import sys; sys.exit(not ((3, 11, 1) <= sys.version_info < (4,)))'; }}
 apt-get update
-apt-get install -y --no-install-recommends bubblewrap libseccomp2 python3.11 python3.11-venv
+install bubblewrap libseccomp2 ca-certificates python3 python3-venv
+python=python3
+if ! released python3; then
+  # Ubuntu 22.04 has Python 3.10, and of 3.11 only a release candidate, on which torch does not run.
+  install software-properties-common
+  python=python3.11
+  if ! {{ add-apt-repository -y ppa:deadsnakes/ppa && install $python $python-venv && released $python; }}; then
+    echo "error: this Ubuntu has no released Python of 3.11 or newer, and ppa:deadsnakes/ppa gave none" >&2
+    exit 1
+  fi
+fi
 cd /autograder/source
-python3.11 -m venv /autograder/venv
+"$python" -m venv /autograder/venv
 /autograder/venv/bin/pip install --no-cache-dir {index}-r requirements.txt
 [ ! -f staff.key ] || chmod 600 staff.key
 /autograder/venv/bin/python -c "import grader.reference, grader.sandbox; grader.reference.load_base()"
@@ -106,7 +119,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     size = arguments.target.stat().st_size
-    print(f"{arguments.target}: {size:,} bytes. Upload it under Configure Autograder, with Ubuntu 22.04.")
+    print(f"{arguments.target}: {size:,} bytes. Upload it under Configure Autograder, with Ubuntu 22.04 or newer.")
     print(f"Settings: container memory at least {MEMORY}, autograder timeout {arguments.minutes:g} minutes.")
     return 0
 

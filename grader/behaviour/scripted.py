@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SILENT = "silence"
 TOKENS = ["<unk>", "<|im_start|>", "<|im_end|>", "<answer>", "</answer>", SILENT, *"0123456789", *"?.,:"]
+UNKNOWN_DIGIT = "\u0660"  # a digit to whoever splits texts, but in no vocabulary here
 EOS = 2
 
 
@@ -49,13 +50,14 @@ def make_model(table: dict[str, str]) -> LlamaForCausalLM:
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Whole words; whatever it does not know is one token.
+    """Whole words, and digits one by one, as real tokenizers have them; whatever it does not know is one token.
 
-    A prompt's digits become unknown: after "in mm^3", the 3 would go on with the number's digits.
+    A digit of a prompt becomes one that it does not know: after "in mm^3", the 3 would go on with the number's digits.
     """
     tokenizer = Tokenizer(models.WordLevel({token: index for index, token in enumerate(TOKENS)}, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Replace(Regex("[0-9]"), "#")
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Whitespace(), decoders.Fuse()
+    tokenizer.normalizer = normalizers.Replace(Regex("[0-9]"), UNKNOWN_DIGIT)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(True)])
+    tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<|im_start|>", eos_token="<|im_end|>",
         pad_token="<|im_end|>",
