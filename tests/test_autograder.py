@@ -170,3 +170,33 @@ def test_a_short_or_missing_key_is_refused(tmp_path, capsys):
     for key in ("key", "nowhere"):
         assert make_autograder.main([str(tmp_path / "a.zip"), "--key-file", str(tmp_path / key)]) == 1
     assert "key" in capsys.readouterr().err and not (tmp_path / "a.zip").exists()
+
+
+@pytest.mark.parametrize("source", ["exit 1", "exit 0"])
+def test_an_ubuntu_without_a_released_python_is_refused_in_one_line(platform, tmp_path, source):
+    """Ubuntu 22.04 has Python 3.10, and of 3.11 a release candidate alone: torch does not run on that."""
+    for name, line in {"apt-get": "exit 0", "python3": "exit 1", "python3.11": "exit 1"}.items():
+        plant_command(tmp_path / name, line)
+    plant_command(tmp_path / "add-apt-repository", source)
+    done = set_up(platform, tmp_path)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: this Ubuntu has no released Python")
+
+
+def test_a_released_python_of_the_platform_is_taken(platform, tmp_path):
+    plant_command(tmp_path / "apt-get", "exit 0")
+    plant_command(tmp_path / "python3", f'exec {sys.executable} "$@"')
+    done = set_up(platform, tmp_path)
+    assert done.returncode and "released Python" not in done.stderr, "it goes on to the platform's own folder"
+
+
+def plant_command(path: Path, line: str) -> None:
+    """A command that runs one line of shell."""
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+
+
+def set_up(platform: Path, commands: Path) -> subprocess.CompletedProcess:
+    """Run setup.sh with these commands before the machine's own; /autograder is not there, so it never installs."""
+    known = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
+    line = ["bash", str(platform / "source" / "setup.sh")]
+    return subprocess.run(line, env=known, capture_output=True, text=True, check=False)
