@@ -18,13 +18,18 @@ from homework.runs import LOG, read_json
 from homework.sampling import EpochSampler, MicroBatches
 
 STEPS = 32  # an epoch, with its short last batch
+TORCHRUN = "torch.distributed.run --nproc-per-node 2 --master-port 29531"
+ACCELERATE = (
+    "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 29533 "
+    "--mixed_precision no --dynamo_backend no"
+)
 
 
-def train(folder, count: int) -> tuple[list[float], torch.Tensor, str]:
-    """Losses, adapter and output of a run of `count` processes on the CPU."""
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "--master-port", "29531"]
-    line = [sys.executable, *(launch if count > 1 else []), "-m", "homework.sft", "train", "--max-steps", str(STEPS)]
-    line += ["--questions", "20", "--output-dir", str(folder / "sft_model"), "--run-dir", str(folder / "run")]
+def train(folder, launcher: str = "", steps: int = STEPS) -> tuple[list[float], torch.Tensor, str]:
+    """Losses, adapter and output of a run on the CPU, of two processes where there is a launcher."""
+    line = [sys.executable, *(["-m", *launcher.split()] if launcher else []), "-m", "homework.sft", "train"]
+    line += ["--max-steps", str(steps), "--questions", "20"]
+    line += ["--output-dir", str(folder / "sft_model"), "--run-dir", str(folder / "run")]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -34,11 +39,14 @@ def train(folder, count: int) -> tuple[list[float], torch.Tensor, str]:
 
 
 def test_two_processes_train_the_adapter_of_one(tmp_path):
-    (alone, one, _), (together, two, output) = train(tmp_path / "1", 1), train(tmp_path / "2", 2)
+    (alone, one, _), (together, two, output) = train(tmp_path / "1"), train(tmp_path / "2", TORCHRUN)
     assert len(alone) == len(together) == STEPS
     assert max(abs(a - b) for a, b in zip(alone, together, strict=True)) <= 1e-4
     assert torch.nn.functional.cosine_similarity(one, two, dim=0) > 0.999
     assert output.count("adapter saved in") == 1  # by the first process, which proved it
+    launched = train(tmp_path / "3", ACCELERATE, steps=2)[0]
+    assert max(abs(a - b) for a, b in zip(alone, launched, strict=False)) <= 1e-4
+    assert "x 2" in read_json(tmp_path / "3" / "run" / LOG)["settings"]["device"]
 
 
 @pytest.mark.parametrize(
