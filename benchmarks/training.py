@@ -5,7 +5,8 @@
     python -m benchmarks.training --size full --epochs 5 --device cuda --key h200
     python -m benchmarks.training --table                      # prints the tables of benchmarks/README.md
 
-Needs benchmarks/requirements.txt. Only ratios within one run count: the contenders take turns, in changing order.
+Needs benchmarks/requirements.txt. Only ratios within one run count: the contenders take turns, in changing
+order, with another seed in each round. The whole process is timed from outside.
 """
 
 import os
@@ -34,17 +35,33 @@ CONTENDERS = {
 }
 
 
-def call(module: str, words: list[str], device: str) -> dict[str, Any]:
-    """Run a module in a process of its own; what it wrote."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out.json"
-        hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-        line = [sys.executable, "-m", module, *[word.replace("OUT", str(out)) for word in words]]
-        done = subprocess.run(line, cwd=ROOT, env=os.environ | hidden, capture_output=True, text=True, check=False)
-        result = read_json(out)
-    if done.returncode or result is None:
+def call(module: str, words: list[str], device: str) -> float:
+    """Run a module in a process of its own; the seconds from its start to its end."""
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
+    line = [sys.executable, "-m", module, *words]
+    started = time.perf_counter()
+    done = subprocess.run(line, cwd=ROOT, env=os.environ | hidden, capture_output=True, text=True, check=False)
+    if done.returncode:
         raise HomeworkError(f"{' '.join(line[1:])} failed:\n{(done.stdout + done.stderr)[-3000:]}")
-    return result
+    return time.perf_counter() - started
+
+
+def contend(name: str, base: str, device: str, flags: list[str], questions: int) -> dict[str, Any]:
+    """Train one contender, then measure its accuracy where questions are asked."""
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = call("benchmarks.contenders", [name, base, folder, *flags], device)
+        result = {"process_seconds": seconds, **(read_json(Path(folder) / "result.json") or {})}
+        if questions:
+            call("benchmarks.accuracy", [base, folder, "--questions", str(questions)], device)
+            result |= read_json(Path(folder) / "accuracy.json") or {}
+        return result
+
+
+def measure_roof(base: str, device: str) -> dict[str, Any]:
+    """The rate of the machine's matrix products, and the operations of a token."""
+    with tempfile.TemporaryDirectory() as folder:
+        call("benchmarks.roofline", [base, f"{folder}/roof.json"], device)
+        return read_json(Path(folder) / "roof.json") or {}
 
 
 def describe_machine(device: str) -> str:
@@ -58,14 +75,14 @@ def describe_machine(device: str) -> str:
     return f"{cores} cores of a virtual machine, {names[0].split(':')[1].strip()}, torch {torch.__version__}"
 
 
-def measure(entry: dict[str, Any], size: str, device: str, flags: list[str]) -> Iterator[None]:
+def measure(entry: dict[str, Any], size: str, device: str, flags: list[str], questions: int) -> Iterator[None]:
     """Fill the roofline and the results of an entry; yields after each result, so that it can be kept."""
     names = list(entry["results"])
     with base_model(size) as base:
-        entry["roof"] = call("benchmarks.roofline", [base, "OUT"], device)
+        entry["roof"] = measure_roof(base, device)
         for repeat in range(entry["repeats"]):
             for name in random.Random(repeat).sample(names, len(names)):
-                result = call("benchmarks.contenders", [name, base, "OUT", *flags], device)
+                result = contend(name, base, device, [*flags, "--seed", str(repeat)], questions)
                 entry["results"][name].append(result)
                 print(f"{name:<9}" + ", ".join(f"{key} {value:,.3f}" for key, value in result.items()), flush=True)
                 yield
@@ -142,7 +159,6 @@ def main(
     kept = read_json(RESULTS) or {}
     if not table:
         flags = {"epochs": epochs or (2 if size == "bundled" else None), "max-steps": max_steps}
-        flags |= {"questions": 950 if size == "bundled" else None}
         words = [word for name, value in flags.items() if value for word in (f"--{name}", str(value))]
         entry: dict[str, Any] = {
             "command": f"python -m benchmarks.training {' '.join(sys.argv[1:])}".strip(),
@@ -151,7 +167,7 @@ def main(
             "repeats": repeats,
             "results": {name: [] for name in only.split(",")},
         }
-        for _ in measure(entry, size, device, words):
+        for _ in measure(entry, size, device, words, 950 if size == "bundled" else 0):
             write_json(RESULTS, kept | {key or f"{size}-{device}": entry})
         kept[key or f"{size}-{device}"] = entry
     for name, entry in kept.items():

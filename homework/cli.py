@@ -8,7 +8,9 @@ and errors are caught at this boundary only: one message and a non-zero exit, no
     run({"train": train_model, "test": test_model}, "python -m homework.sft")
 """
 
+import atexit
 import difflib
+import gc
 import inspect
 import math
 import os
@@ -41,6 +43,10 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
     # GNU OpenMP's threads spin long while they wait. Beside other busy processes 60 steps took 59 s, and 16 s with this
     # short spin; on free cores it costs nothing to speak of (9 s), where not spinning at all costs half as much again.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # torch and transformers make half a million objects that live to the end. The collector would walk through them
+    # every 700 new ones, a sixth of the time of importing, and at the exit once more, 0.7 s (benchmarks.seconds).
+    gc.set_threshold(20_000)
+    atexit.register(gc.freeze)
     try:
         name, rest = pick_command(commands, program, words)
         command = commands[name] if isinstance(commands, dict) else commands
