@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from homework.archive import WEIGHTS
 from homework.errors import HomeworkError
+from homework.memory import trim
 from homework.runs import fingerprint_file
 
 
@@ -37,6 +38,7 @@ def remember(model: PeftModel, probe: dict[str, Tensor]) -> Trained:
 def give_up(model: nn.Module) -> None:
     """Free the memory of a model's weights, whoever still holds the model."""
     model.to("meta")
+    trim()
 
 
 @torch.inference_mode()
