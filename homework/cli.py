@@ -44,8 +44,9 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
     # short spin; on free cores it costs nothing to speak of (9 s), where not spinning at all costs half as much again.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     # torch and transformers make half a million objects that live to the end. The collector would walk through them
-    # every 700 new ones, a sixth of the time of importing, and at the exit once more, 0.7 s (benchmarks.seconds).
-    gc.set_threshold(20_000)
+    # again and again, a fifth of the time of importing, and once more at the exit, 0.7 s. It has little else to do:
+    # generation and training leave no tensor in a circle (tests/test_memory.py).
+    gc.set_threshold(1_000_000)
     atexit.register(gc.freeze)
     try:
         name, rest = pick_command(commands, program, words)

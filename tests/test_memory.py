@@ -3,12 +3,14 @@
 python -m pytest tests/test_memory.py
 """
 
+import contextlib
 import gc
 
 import pytest
 import torch
 
-from homework import adapter, memory, proof, training
+from homework import adapter, callbacks, memory, proof, training
+from homework.sft import train_model
 
 
 @pytest.fixture
@@ -28,14 +30,59 @@ def test_the_whole_batch_where_it_fits_and_less_where_not(model, rows, monkeypat
     assert memory.choose_micro_batch(model, rows, collate, 32) == 1
 
 
-def test_measuring_frees_what_it_kept(model, rows):
-    gc.disable()  # what only the collector would free counts as left behind: it spoils the recording of graphs
+@contextlib.contextmanager
+def nothing_left_behind():
+    """No tensor that only the collector would free: the command line lets it rest, and it spoils recorded graphs."""
+    with resting_collector():
+        before = count_tensors()
+        yield
+        assert count_tensors() <= before
+
+
+@contextlib.contextmanager
+def resting_collector():
+    gc.collect()
+    gc.disable()
     try:
-        before = sum(torch.is_tensor(thing) for thing in gc.get_objects())
-        memory.kept_bytes(model, training.Collator(2)(rows.rows[:2]))
-        assert sum(torch.is_tensor(thing) for thing in gc.get_objects()) <= before
+        yield
     finally:
         gc.enable()
+
+
+def count_tensors() -> int:
+    return sum(torch.is_tensor(thing) for thing in gc.get_objects())
+
+
+def test_measuring_frees_what_it_kept(model, rows):
+    with nothing_left_behind():
+        memory.kept_bytes(model, training.Collator(2)(rows.rows[:2]))
+
+
+def test_generation_frees_its_caches(llm):
+    llm.answer("How many g in 6 kg?")
+    with nothing_left_behind():
+        llm.answer("How many g in 6 kg?", "What is 3 min in s?")
+        llm.batched_generate(["How many g in 6 kg?"], 3, temperature=1.0)
+
+
+def test_training_steps_free_what_they_made(tmp_path, monkeypatch):
+    counts = []
+
+    class Count(callbacks.Progress):
+        def on_step_end(self, args, state, control, **kwargs):
+            counts.append(count_tensors())
+
+    monkeypatch.setattr(training, "Progress", Count)
+    with resting_collector():
+        train_model(output_dir=str(tmp_path / "a"), max_steps=6, questions=1)
+    assert len(counts) == 6 and counts[-1] <= counts[2]
+
+
+def test_a_circle_would_be_noticed():
+    with pytest.raises(AssertionError), nothing_left_behind():
+        circle = [torch.zeros(2)]
+        circle.append(circle)
+        del circle
 
 
 def test_one_base_at_a_time_is_held_while_the_adapter_is_proved(model, llm, rows, tmp_path):
