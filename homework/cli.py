@@ -40,8 +40,8 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # tokens hold 'Ġ', which is in no Windows code page
-    # GNU OpenMP's threads spin long while they wait. Beside other busy processes 60 steps took 59 s, and a third of that
-    # with a shorter spin; one that is too short (2,000) costs an eighth on free cores, this one nothing to speak of.
+    # GNU OpenMP's threads spin long while they wait. Beside other busy processes 60 steps took 59 s, a third of that
+    # with a shorter spin. One that is too short (2,000) costs an eighth on free cores, this one nothing to speak of.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # torch and transformers make half a million objects that live to the end. The collector would walk through them
     # again and again, a fifth of the time of importing, and once more at the exit, 0.7 s. It has little else to do:
