@@ -22,6 +22,7 @@ from homework import processes
 from homework.base_llm import BaseLLM
 from homework.data import benchmark
 from homework.errors import HomeworkError
+from homework.merged import merged
 from homework.runs import Run
 
 PROBES = 4  # times in a run that accuracy is measured and a checkpoint kept
@@ -77,7 +78,8 @@ class Curve(TrainerCallback):
     def measure(self) -> dict[str, float]:
         """The accuracy on each split; all questions are asked in one go, which takes half the time of two."""
         rows = [row for rows in self.probes.values() for row in rows]
-        right = [sample.is_correct for sample in benchmark(self.llm, rows).samples]
+        with merged(self.llm.model):
+            right = [sample.is_correct for sample in benchmark(self.llm, rows).samples]
         shares = {}
         for split, rows in self.probes.items():
             mine, right = right[: len(rows)], right[len(rows) :]

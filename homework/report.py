@@ -44,7 +44,10 @@ def report_accuracy(llm: "BaseLLM", rows: Sequence[tuple[str, float]], split: st
     Returns:
         The same figures: accuracy, interval, answer_rate, ended_by_eos, questions, split, mistakes.
     """
-    result, completions = score(llm, rows)
+    from homework.merged import merged
+
+    with merged(llm.model):
+        result, completions = score(llm, rows)
     answered = list(zip(result.samples, completions, strict=True))
     wrong = [(sample, text) for sample, (text, _) in answered if not sample.is_correct]
     for sample, text in wrong[:10]:

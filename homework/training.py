@@ -25,7 +25,7 @@ from homework.checkpoint import BUNDLED_NAME
 from homework.data import IGNORE_INDEX, Row
 from homework.errors import HomeworkError, one_line
 from homework.first_step import StepCount, check_trainable
-from homework.memory import choose_micro_batch, release
+from homework.memory import choose_micro_batch, settled
 from homework.runs import LOG, Run, now, step_of, write_json
 from homework.watchdog import WatchedTrainer
 
@@ -182,7 +182,7 @@ def fit(
     micro = micro_batch_size or processes.first_decides(lambda: choose_micro_batch(model, rows, collator, share))
     checkpoint = processes.first_decides(run.newest_checkpoint)
     arguments = make_arguments(recipe, run.folder, micro, max_steps, report_to, **options)
-    with Stopper() as stopper:
+    with Stopper() as stopper, settled():
         steps = StepCount(len(rows), recipe.batch_size, recipe.epochs, max_steps)
         if checkpoint and step_of(checkpoint) == steps.expected:
             return restore(model, checkpoint)
@@ -195,7 +195,6 @@ def fit(
         finally:
             if processes.is_first():
                 write_log(run, trainer.state.log_history)
-            release()
     step, last = trainer.state.global_step, trainer.state.max_steps
     if step < last or stopper.asked:
         raise Interrupted(

@@ -37,8 +37,9 @@ def test_generate(code: Behaviour, course: Course) -> None:
     """generate gives what the model writes after the prompt, without the prompt, word for word."""
     found = code.answering.value("generate")
     refuse_unless_texts(found, len(code.prompts), "generate")
-    for prompt, text, wanted, ids in zip(code.prompts, found, code.written, code.ids, strict=True):
+    for prompt, text, wanted in zip(code.prompts, found, code.written, strict=True):
         refuse_other_text("generate", prompt, text, wanted, "decode the new tokens only, and change nothing in them")
+    for text, wanted, ids in zip(found, code.written, code.ids, strict=True):
         more = text.strip()[len(wanted.strip()) :]
         if more and reference.complete(course.base, course.base.model, [ids], 72)[0] == wanted:
             raise Refusal(f"generate goes on with {more!r:.40} where the model ends", expected=f"{wanted!r}"[:120],

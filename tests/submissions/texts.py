@@ -86,5 +86,5 @@ ALL = [
         "batched_generate gives another text",
     ),
     Recipe("another order", method("answer", OWN_BATCHES), "answer agrees", "answer gives"),
-    Recipe("E1 lookup table", method("answer", LOOKUP), "answer agrees", "answer gives nan where the model wrote"),
+    Recipe("E1 lookup table", method("answer", LOOKUP), "answer agrees", "answer gives .* where the model wrote"),
 ]

