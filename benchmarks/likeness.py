@@ -1,7 +1,7 @@
 """How alike are honest adapters, and how alike are copies: the bounds of grader/classroom/forensics.py rest on it.
 
-python -m benchmarks.likeness             # fifty trainings of one epoch (five minutes); writes benchmarks/likeness.json
-python -m benchmarks.likeness --steps 128 # the whole recipe
+python -m benchmarks.likeness             # fifty trainings of the recipe (12 minutes); writes benchmarks/likeness.json
+python -m benchmarks.likeness --steps 32  # shorter ones
 
 Each training is kept in runs/likeness/, so that the same line goes on after a stop.
 """
@@ -30,7 +30,7 @@ RESULT = Path(__file__).with_suffix(".json")
 
 
 def train(seed: int, steps: int) -> dict[str, torch.Tensor]:
-    """The weights of the first steps of the reference training with one seed, made once."""
+    """The weights of a reference training of so many steps with one seed, made once."""
     from peft import get_peft_model_state_dict
 
     path = FOLDER / f"{seed}-{steps}.safetensors"
@@ -45,6 +45,7 @@ def train(seed: int, steps: int) -> dict[str, torch.Tensor]:
                 collator,
                 run=setup.run,
                 trainer_class=ResumableTrainer,
+                max_steps=steps,
                 seed=seed,
             )
             weights = get_peft_model_state_dict(setup.model)
@@ -63,7 +64,7 @@ def is_flagged(layers: torch.Tensor) -> bool:
     return float((layers >= ALIKE).sum()) >= max(1.0, SHARE * len(layers)) or float(layers.mean()) >= OVERALL
 
 
-def main(*, seeds: int = 50, steps: int = 32) -> None:
+def main(*, seeds: int = 50, steps: int = 128) -> None:
     """Train, compare all pairs and the copies, and write the figures.
 
     Args:

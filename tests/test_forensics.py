@@ -43,6 +43,14 @@ def found(tmp_path, files, handed: dict[str, dict[str, torch.Tensor]], code: dic
     return compare(paths)
 
 
+def test_the_trainings_have_the_steps_that_are_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(likeness, "FOLDER", tmp_path)
+    steps = []
+    monkeypatch.setattr(likeness, "fit", lambda *given, max_steps, **options: steps.append(max_steps))
+    likeness.train(0, 3)
+    assert steps == [3]
+
+
 def test_honest_adapters_are_not_named(tmp_path, files, honest):
     assert found(tmp_path, files, {str(index): weights for index, weights in enumerate(honest)}) == []
 

@@ -182,7 +182,9 @@ def test_nothing_reaches_out_of_a_job(tier, inside, scratch):
 def test_nothing_outlives_a_grader_that_is_killed(sent, tier, inside, scratch):
     (inside / "canary.py").write_text("def attempt(targets):\n open('tmp/started', 'w').close()\n while True: pass")
     program = (
-        "from pathlib import Path\nfrom grader import isolation\nfrom grader.sandbox import Sandbox\n"
+        "import signal\nfrom pathlib import Path\nfrom grader import isolation\nfrom grader.sandbox import Sandbox\n"
+        # A shell starts what runs in the background with SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"isolation.INSIDE = Path({str(inside)!r})\n"
         f"with Sandbox(isolation.Tier({str(tier)!r})) as sandbox: sandbox.run('canary', {{}}, {{}}, 60)"
     )
@@ -190,7 +192,7 @@ def test_nothing_outlives_a_grader_that_is_killed(sent, tier, inside, scratch):
     grader = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     wait_until(lambda: list(scratch.glob("*/jobs/*/tmp/started")))
     grader.send_signal(sent)
-    grader.wait()
+    grader.wait(20)  # well before the job's own end
     wait_until(lambda: not processes_in(scratch))
     assert not list(scratch.glob("*/jobs/*"))
     with Sandbox(Tier.NONE):  # the next one takes away what the killed one could not
