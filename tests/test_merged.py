@@ -23,6 +23,12 @@ def model(llm):
     return model
 
 
+def merged_with(patch: pytest.MonkeyPatch, size: float, model: torch.nn.Module):
+    """`merged`, where copies may take so many bytes."""
+    patch.setattr("homework.merged.COPIES", size)
+    return merged(model)
+
+
 def snapshot(model: torch.nn.Module) -> dict[str, tuple]:
     return {name: (p.data_ptr(), p.requires_grad, p.detach().clone()) for name, p in model.named_parameters()}
 
@@ -65,7 +71,7 @@ def test_it_parts_after_an_error_and_after_weights_that_are_not_finite(model):
     assert all(after[name][0] == kept[0] and torch.equal(after[name][2], kept[2]) for name, kept in before.items())
 
 
-def test_what_merging_would_change_is_left_alone(model, llm):
+def test_what_merging_would_change_is_left_alone(model, llm, monkeypatch):
     with merged(llm.model):  # no adapter
         pass
     model.merge_adapter()  # a student's load() may do this
@@ -73,6 +79,8 @@ def test_what_merging_would_change_is_left_alone(model, llm):
         assert all(module.merged for module in model.modules() if isinstance(module, LoraLayer))
     assert all(module.merged for module in model.modules() if isinstance(module, LoraLayer))
     model.unmerge_adapter()
+    with monkeypatch.context() as patch, merged_with(patch, 1e6, model):  # a large base
+        assert not any(module.merged for module in model.modules() if isinstance(module, LoraLayer))
     model.to(torch.bfloat16)
     with merged(model):
         assert not any(module.merged for module in model.modules() if isinstance(module, LoraLayer))
