@@ -9,12 +9,15 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from grader import rubric
 from grader.classroom.students import Student
 from grader.errors import GraderFault
 from grader.report.text import plain
 
 KEYS = ("ID", "SIS User ID", "SIS Login ID")  # columns of Canvas that may hold what a file name says
 NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+FORMULA = tuple("=+-@＝＋－＠")
+BEHIND_SEPARATOR = re.compile(r"([;\t]\s*)(?=[=+@＝＋＠])")
 ASSIGNMENT = re.compile(r".+ \(\d+\)")  # how Canvas heads the column of an assignment
 
 
@@ -25,14 +28,17 @@ def safe(value: object) -> str:
     if isinstance(value, int | float):
         return f"{value:g}"
     text = plain(str(value), 1000).replace("\n", " ")
-    is_formula = text.lstrip().startswith(("=", "+", "-", "@")) and not NUMBER.fullmatch(text)
+    text = BEHIND_SEPARATOR.sub(r"\1'", text)
+    is_formula = text.lstrip().startswith(FORMULA) and not NUMBER.fullmatch(text)
     return f"'{text}" if is_formula else text
 
 
-def to_csv(rows: list[list[object]]) -> str:
-    """Rows as CSV, every cell made safe."""
+def to_csv(rows: list[list[object]], separator: str = ",", as_is: tuple[int, ...] = ()) -> str:
+    """Rows as CSV, every cell made safe but those of the columns `as_is`, which a platform has to know again."""
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([[safe(cell) for cell in row] for row in rows])
+    csv.writer(stream, lineterminator="\n", delimiter=separator).writerows(
+        [[cell if column in as_is else safe(cell) for column, cell in enumerate(row)] for row in rows]
+    )
     return stream.getvalue()
 
 
@@ -74,10 +80,11 @@ def class_row(student: Student, names: list[str], late_penalty: float) -> list[o
 
 
 class Gradebook(NamedTuple):
-    """Canvas's export: its rows, and the column to fill."""
+    """Canvas's export: its rows, the column to fill, and what parts the cells."""
 
     rows: list[list[str]]
     column: int
+    separator: str
 
 
 def open_gradebook(path: Path | None, column: str) -> Gradebook | None:
@@ -90,34 +97,64 @@ def open_gradebook(path: Path | None, column: str) -> Gradebook | None:
         return None
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+            text = file.read()
+            separator = ";" if text.partition("\n")[0].count(";") > text.partition("\n")[0].count(",") else ","
+            rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
     except (OSError, UnicodeError, csv.Error) as error:
         raise GraderFault(f"can't read {path} ({error}): export the gradebook from Canvas") from error
     head = rows[0] if rows else []
     if "Student" not in head or "ID" not in head:
         raise GraderFault(f"{path} is no gradebook of Canvas: its first line needs Student and ID")
-    fitting = [name for name in head if name == column or name.startswith(f"{column} (")] if column else []
-    fitting = fitting or ([] if column else [name for name in head if ASSIGNMENT.fullmatch(name)])
+    assignments = [name for name in head if ASSIGNMENT.fullmatch(name)]
+    fitting = [name for name in assignments if not column or name == column or name.startswith(f"{column} (")]
     if len(fitting) != 1:
-        said = ", ".join(repr(name) for name in head if ASSIGNMENT.fullmatch(name)) or "none"
+        said = ", ".join(map(repr, assignments)) or "none"
         raise GraderFault(f"which column of {path.name}? Name it with --canvas-column; its assignments: {said}")
-    return Gradebook(rows, head.index(fitting[0]))
+    book = Gradebook(rows, head.index(fitting[0]), separator)
+    refuse_other_points(book, fitting[0])
+    return book
+
+
+def refuse_other_points(book: Gradebook, name: str) -> None:
+    """Raise GraderFault if Canvas gives the assignment other points than the grader."""
+    for row in book.rows[1:]:
+        said = row[book.column].strip() if len(row) > book.column else ""
+        if is_possible(row, book.rows[0]) and NUMBER.fullmatch(said) and float(said) != rubric.ALL_POINTS:
+            raise GraderFault(
+                f"{name!r} is worth {said} points in Canvas, and the grader gives 0 to {rubric.ALL_POINTS}: set the "
+                "assignment's points in Canvas, and export again"
+            )
+
+
+def is_possible(row: list[str], head: list[str]) -> bool:
+    """Whether a row of the export is the one that says how many points there are."""
+    return row[head.index("Student")].strip().startswith("Points Possible")
 
 
 def fill(gradebook: Gradebook, students: list[Student], late_penalty: float) -> tuple[str, list[str]]:
-    """The export with one column filled, and the IDs that are not in it. Who has no score stays blank: Canvas then
-    leaves the grade alone."""
+    """The export with one column filled, and the IDs that are not in it.
+
+    Who has no score keeps what the export says: Canvas takes an empty cell for a grade that was removed.
+    """
     head, *rows = gradebook.rows
     scores = {student.id: student.final(late_penalty) for student in students}
-    matched: set[str] = set()
+    padded = [[*row, *[""] * (len(head) - len(row))] for row in rows]
+    key = choose_key(head, padded, scores)
+    matched = {row[key].strip() for row in padded} & set(scores)
     filled: list[list[object]] = [list(head)]
-    for row in rows:
-        cells: list[object] = [*row, *[""] * (len(head) - len(row))]
-        keys = [str(cells[head.index(key)]).strip() for key in KEYS if key in head]
-        if found := [key for key in keys if key in scores]:
-            matched.add(found[0])
-            cells[gradebook.column] = scores[found[0]]
-        elif not str(cells[head.index("Student")]).strip().startswith("Points Possible"):
-            cells[gradebook.column] = ""
+    for row in padded:
+        cells: list[object] = list(row)
+        if scores.get(row[key].strip()) is not None:
+            cells[gradebook.column] = scores[row[key].strip()]
         filled.append(cells)
-    return to_csv(filled), sorted(set(scores) - matched)
+    as_is = tuple(head.index(name) for name in KEYS if name in head)
+    return to_csv(filled, gradebook.separator, as_is), sorted(set(scores) - matched)
+
+
+def choose_key(head: list[str], rows: list[list[str]], scores: dict[str, float | None]) -> int:
+    """The one column that tells students apart: of those that may, the one that knows most of them.
+
+    One for all, because the SIS ID of one student may be Canvas's number of another.
+    """
+    columns = [head.index(key) for key in KEYS if key in head]
+    return max(columns, key=lambda column: len({row[column].strip() for row in rows} & set(scores)))

@@ -16,7 +16,7 @@ from grader.errors import GraderFault
 from grader.submission import is_junk
 
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_(?P<order>\d+)_(?P<file>.+)")
-MOODLE = re.compile(r"(?P<name>[^_]+)_(?P<id>\d+)_assignsubmission_file_(?P<file>.*)")
+MOODLE = re.compile(r"(?P<name>[^_]+)_(?P<id>\d+)_assignsubmission_file(?P<file>_.*)?")
 GRADESCOPE = re.compile(r"submission_(?P<id>\d+)")
 PLAIN = re.compile(r"(?P<id>.+?) ?\((?P<order>\d+)\)")
 METADATA = "submission_metadata.yml"
@@ -45,32 +45,37 @@ class Found(NamedTuple):
 
 def read_name(path: Path) -> Found:
     """What the name of a hand-in says.  Example: 'doejane_LATE_4711_98765_hw.zip' -> 4711, late"""
-    stem = path.stem if path.suffix else path.name
+    stem = path.name if path.is_dir() else path.stem  # a folder may be named after John Q. Public
     is_zip = path.is_dir() or path.suffix.lower() == ".zip"  # a zip counts before anything else that was handed in
     for pattern in (MOODLE, CANVAS, GRADESCOPE, PLAIN):
         if match := pattern.fullmatch(stem):
             said = match.groupdict()
             order = (is_zip, int(said.get("order") or 0), path.stat().st_mtime, path.name)
-            return Found(said["id"], path, bool(said.get("late")), order, said.get("name") or "")
-    return Found(stem, path, False, (is_zip, 0, path.stat().st_mtime, path.name), "")
+            return Found(said["id"].strip(), path, bool(said.get("late")), order, said.get("name") or "")
+    return Found(stem.strip() or stem, path, False, (is_zip, 0, path.stat().st_mtime, path.name), "")
 
 
-def collect(folder: Path) -> list[HandIn]:
-    """The newest hand-in of each student, in the order of their IDs.
+def collect(folder: Path, out: Path | None = None) -> list[HandIn]:
+    """The newest hand-in of each student, in the order of their IDs; of a group, each one has it.
+
+    Args:
+        folder: of the hand-ins.
+        out: the results folder, which may lie among them.
 
     Raises:
         GraderFault: if there is none, or if the folder can't be read.
     """
     try:
-        paths = [path for path in folder.iterdir() if is_hand_in(path)]
+        beside = out.resolve() if out else None
+        paths = [path for path in folder.iterdir() if is_hand_in(path) and path.resolve() != beside]
     except OSError as error:
         raise GraderFault(f"can't read the folder {folder} ({error.strerror}): name the folder of zips") from error
     known = read_metadata(folder / METADATA)
     by_student: dict[str, list[Found]] = {}
     for read in map(read_name, sorted(paths)):
-        said = known.get(read.path.name, {})
-        found = read._replace(student=str(said.get("sid") or read.student), name=str(said.get("name") or read.name))
-        by_student.setdefault(found.student, []).append(found)
+        for said in known.get(read.path.name) or [{}]:
+            found = read._replace(student=str(said.get("sid") or read.student), name=str(said.get("name") or read.name))
+            by_student.setdefault(found.student, []).append(found)
     if not by_student:
         raise GraderFault(f"{folder} holds no hand-in: name the folder that holds the zips")
     return [newest(found) for _, found in sorted(by_student.items())]
@@ -90,11 +95,14 @@ def inside(path: Path) -> Path:
 
 def is_hand_in(path: Path) -> bool:
     """Whether a path is a file or folder that somebody handed in; a broken or odd one still is, so none is lost."""
-    return not is_junk(path.name) and not path.name.startswith(".") and path.suffix.lower() not in ASIDE
+    if is_junk(path.name) or path.name.startswith("."):
+        return False
+    bears_id = path.stem.isdigit() or any(pattern.fullmatch(path.stem) for pattern in (MOODLE, CANVAS))
+    return bears_id or path.is_dir() or path.suffix.lower() not in ASIDE
 
 
-def read_metadata(path: Path) -> dict[str, dict[str, Any]]:
-    """Name and sid of the submitter by folder, as Gradescope exports them; empty without the file.
+def read_metadata(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Name and sid of each submitter by folder, as Gradescope exports them; empty without the file.
 
     Raises:
         GraderFault: if the file is there but can't be read: IDs would silently become others.
@@ -105,7 +113,9 @@ def read_metadata(path: Path) -> dict[str, dict[str, Any]]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        people = {name: (said.get(":submitters") or [{}])[0] for name, said in content.items()}
-        return {name: {str(key).lstrip(":"): value for key, value in said.items()} for name, said in people.items()}
+        people = {name: said.get(":submitters") or [] for name, said in content.items()}
+        return {
+            name: [{str(key).lstrip(":"): one[key] for key in one} for one in group] for name, group in people.items()
+        }
     except (yaml.YAMLError, AttributeError, UnicodeError, KeyError, TypeError) as error:
         raise GraderFault(f"{path} is no export of Gradescope ({error}): export the submissions again"[:300]) from error
