@@ -85,9 +85,8 @@ def test_gradescopes_export_gives_sid_and_name(tmp_path):
     found = {one.student: one for one in collect(tmp_path)}
     assert set(found) == {"11", "12", "0042"} and found["0042"].name == "Jane Doe"
     assert found["0042"].path.name == "homework.zip", "a folder with one zip in it is that zip"
-    (tmp_path / "submission_metadata.yml").write_text(
-        text.replace("  :score", '  - :name: Bob\n    :sid: "0043"\n  :score')
-    )
+    group = text.replace("  :score", '  - :name: Bob\n    :sid: "0043"\n  :score')
+    (tmp_path / "submission_metadata.yml").write_text(group)
     assert {one.student for one in collect(tmp_path)} == {"11", "12", "0042", "0043"}, "each one of a group"
     (tmp_path / "submission_metadata.yml").write_text("a: [")
     with pytest.raises(GraderFault, match="is no export of Gradescope"):
@@ -126,19 +125,9 @@ def test_a_fault_of_ours_has_no_score_and_is_no_zero():
 
 @pytest.mark.parametrize(
     "line",
-    [
-        "1,5,",
-        ",5,why",
-        "1,nan,why",
-        "1,inf,why",
-        "1,-1,why",
-        "1,five,why",
-        "1,5,why\n1,6,why",
-        "1",
-        "1,700,why",
-        "1,70,5,why",
-    ],
-)
+    ["1,5,", ",5,why", "1,nan,why", "1,inf,why", "1,-1,why", "1,five,why", "1,5,why\n1,6,why", "1", "1,700,why",
+     "1,70,5,why"],
+)  # fmt: skip
 def test_an_override_needs_id_points_and_reason(tmp_path, line):
     (tmp_path / "o.csv").write_text(f"ID,points,reason\n{line}\n")
     with pytest.raises(GraderFault, match=r"o.csv, line [23]"):
