@@ -7,6 +7,11 @@ python -m grader FOLDER --out OUT     # staff: a folder of zips, see grader/clas
 
 import os
 
+from grader import interrupts
+
+if __name__ == "__main__":
+    interrupts.leave_at_once("nothing was graded")
+
 # Before torch is imported: GNU OpenMP's threads spin long while they wait, and slow each other down.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
@@ -146,10 +151,12 @@ def write(path: Path, content: str) -> bool:
 def run() -> int:
     """As `main`; Ctrl-C is said in one line, and a request to end still closes the sandbox."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    interrupts.raise_again()
     try:
         return main()
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C: nothing was graded", file=sys.stderr)
+        what = "what was graded is kept, the same line goes on" if is_class(sys.argv[1:]) else "nothing was graded"
+        print(f"stopped by Ctrl-C: {what}", file=sys.stderr)
         return 130
 
 

@@ -64,6 +64,8 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
             traceback.print_exception(error.__cause__)
         fail(str(error), 1)
     except ModuleNotFoundError as error:
+        if is_ctrl_c(error):
+            leave("")
         fail(
             f"this Python ({sys.executable}) lacks {error.name}: activate .venv, or pip install -r requirements.txt", 1
         )
@@ -74,8 +76,20 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
             raise
         fail(f"{explain_error(error)}\n  with {DEBUG}=1 before the command, the whole traceback is shown", 1)
     except KeyboardInterrupt as stop:
-        print(str(stop) or "stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        leave(str(stop))
+
+
+def leave(said: str) -> NoReturn:
+    """Exit after Ctrl-C."""
+    print(said or "stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+    sys.exit(130)
+
+
+def is_ctrl_c(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: while it imports, transformers turns it into a module that is missing."""
+    if error is None or isinstance(error, KeyboardInterrupt):
+        return error is not None
+    return is_ctrl_c(error.__cause__ or error.__context__)
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -92,7 +106,7 @@ def pick_command(commands: dict[str, Command] | Command, program: str, words: li
     if not words or words[0] in ("--help", "-h"):
         print(f"usage: {program} COMMAND [--help]\n")
         for name, command in commands.items():
-            print(f"  {name:<8}{(inspect.getdoc(command) or '').splitlines()[0]}")
+            print(f"  {name:<8}{(inspect.getdoc(command) or '').partition(chr(10))[0]}")
         sys.exit(0 if words else 2)
     if words[0] not in commands:
         raise UsageError(f"there is no command {words[0]!r}{suggest(words[0], commands)}: choose {', '.join(commands)}")

@@ -90,8 +90,70 @@ def test_regrade_keeps_the_former_result_beside(graded_class):
     before = written(graded_class)
     assert run(graded_class, "--regrade", "1", "--jobs", "1") == 0
     changed = [path for path, time in written(graded_class).items() if before[path] != time]
-    assert len(changed) == 1 and (Path(changed[0]).parent / "former.json").exists()
+    (new,) = map(Path, changed)
+    assert json.loads((new.parent / "former.json").read_text()) != json.loads(new.read_text())
+    assert run(graded_class, "--regrade", "1", "--jobs", "1") == 0, "asked another time, it is graded another time"
+    assert (new.parent / "former-1.json").exists(), "each result that ever counted is kept"
     assert run(graded_class, "--regrade", "failed,changed") == 0, "none failed, nothing changed"
+
+
+def test_an_interrupted_regrade_keeps_every_grade_and_repeats_none(graded_class, monkeypatch):
+    before, rows = written(graded_class), table(graded_class)
+    finish = cli.Progress.finish
+
+    def interrupt(self, *given):
+        finish(self, *given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli.Progress, "finish", interrupt)
+        assert run(graded_class, "--regrade", "all", "--jobs", "1") == 130
+    now = written(graded_class)
+    assert len(now) == 3 and 1 <= sum(now[path] != before[path] for path in before) < 3
+    assert {key: row["final"] for key, row in table(graded_class).items()} == {
+        key: row["final"] for key, row in rows.items()
+    }
+    assert run(graded_class, "--regrade", "all", "--jobs", "1") == 0
+    last = written(graded_class)
+    assert all(last[path] != before[path] for path in before), "the rest was graded again"
+    assert all(last[path] == now[path] for path in before if now[path] != before[path]), "and nothing twice"
+    assert not (graded_class.parent / "out" / "regrade.json").exists()
+
+
+def test_a_line_that_would_lose_what_the_tables_rest_on_is_refused(graded_class):
+    (graded_class / "overrides.csv").write_text("ID,points,reason\n3,5,the platform cut the zip\n")
+    words = ["--overrides", str(graded_class / "overrides.csv"), "--late-penalty", "10"]
+    assert run(graded_class, *words) == 0
+    with pytest.raises(GraderFault, match=r"made with --overrides .*overrides.csv: add it again"):
+        run(graded_class, "--only", "1")
+    with pytest.raises(GraderFault, match="made with --late-penalty 10"):
+        run(graded_class, *words[:2])
+    assert table(graded_class)["3"]["final"] == "5"
+    assert run(graded_class, *words[:2], "--late-penalty", "0") == 0 and table(graded_class)["2"]["penalty"] == ""
+    (graded_class.parent / "out" / "terms.json").write_text("{")
+    with pytest.raises(GraderFault, match="which says what the tables rest on"):
+        run(graded_class, *words)
+
+
+def test_public_questions_never_take_the_place_of_official_grades(graded_class, tmp_path, monkeypatch, capsys):
+    (tmp_path / "staff.key").write_text("a key of the staff, long enough to be one, 0123456789abcdef")
+    assert run(graded_class, "--key-file", str(tmp_path / "staff.key")) == 0
+    before = table(graded_class)
+    with pytest.raises(GraderFault, match="holds official grades, and this line has no key"):
+        run(graded_class, "--only", "1", "--regrade", "1")
+    assert table(graded_class) == before
+
+
+def test_graded_before_counts_those_that_were(graded_class, files, capsys):
+    shutil.copy2(graded_class / "doe_1_100_homework.zip", graded_class / "twin_9_109_homework.zip")
+    for index in (4, 5):
+        zips.good(graded_class / f"moe_{index}_10{index}_homework.zip", kill_class.variant(files, index))
+    assert run(graded_class, "--only", "4") == 0
+    assert "graded before: 4" in capsys.readouterr().out, "5 was not, and a twin was"
+
+
+def test_an_id_with_a_comma_is_one(graded_class, monkeypatch):
+    assert cli.split_ids(" a,b ", {"a,b"}) == {"a,b"} and cli.split_ids("1, 2,", {"1", "2"}) == {"1", "2"}
 
 
 def test_a_newer_zip_of_a_student_is_graded_and_the_older_named(graded_class, files, capsys):

@@ -42,7 +42,15 @@ def press_ctrl_c() -> None:
     raise KeyboardInterrupt
 
 
-COMMANDS = {"train": train, "bundle": bundle, "fail": fail_by_name, "fill": fill_the_disk, "stop": press_ctrl_c}
+def press_ctrl_c_while_importing() -> None:
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt as stop:  # as transformers has it
+        raise ModuleNotFoundError("Could not import module 'LlamaForCausalLM'") from stop
+
+
+COMMANDS = {"train": train, "bundle": bundle, "fail": fail_by_name, "fill": fill_the_disk, "stop": press_ctrl_c,
+            "early": press_ctrl_c_while_importing}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -92,6 +100,7 @@ def test_bad_lines_stop_before_anything_runs(command, line, message):
         ("fail", 1, "error: row 3 is wrong: mend it"),
         ("fill", 1, "error: No space left on device: runs/log.json"),
         ("stop", 130, "stopped at once"),
+        ("early", 130, "stopped at once"),
     ],
 )
 def test_failures_are_one_line_and_a_code(command, line, code, message):

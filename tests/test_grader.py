@@ -6,6 +6,7 @@ python -m pytest tests/test_grader.py
 import ast
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -172,6 +173,20 @@ def test_ctrl_c_is_no_fault_of_the_grader(files, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Course, "measure", interrupt)
     monkeypatch.setattr(sys, "argv", ["grader", str(tmp_path / "x.zip")])
     assert __main__.run() == 130 and "stopped by Ctrl-C" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["-m grader homework", "bundle.py homework 123456"])
+def test_ctrl_c_among_the_imports_is_one_line(line):
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background has it off
+    code += "import os, sys; os.execv(sys.executable, [sys.executable, '-X', 'importtime', *sys.argv[1:]])"
+    process = subprocess.Popen([sys.executable, "-c", code, *line.split()], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    seen = ""
+    while "numpy" not in seen:  # in the middle of torch
+        seen = process.stderr.readline()
+        assert seen, "it ended by itself"
+    process.send_signal(signal.SIGINT)
+    said = [text for text in process.communicate(timeout=60)[1].splitlines() if not text.startswith("import time:")]
+    assert process.returncode == 130 and len(said) == 1 and said[0].startswith("stopped by Ctrl-C: no")
 
 
 def test_a_check_that_hangs_is_our_fault(files, staff, monkeypatch):

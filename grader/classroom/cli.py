@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from grader.classroom import reports
+from grader.classroom import regrade, reports
 from grader.classroom.bench import require_isolation
 from grader.classroom.gradebook import Gradebook
 from grader.classroom.names import HandIn, collect
@@ -18,6 +18,7 @@ from grader.classroom.roster import apply_overrides, read_overrides
 from grader.classroom.store import Store, hash_submission, run_key
 from grader.classroom.students import Student
 from grader.classroom.supervise import Job, Supervisor
+from grader.classroom.terms import Terms, keep_terms, refuse_dropped
 from grader.course import KEY_VARIABLE, Course
 from grader.errors import GraderFault
 
@@ -31,8 +32,9 @@ examples:
   python -m grader hand-ins/ --out results/ --overrides mine.csv columns ID, points, reason: for a column of its own
 
 results/ then holds class.csv, class.html, a page for each student, and one result.json for each submission.
-What is graded is not graded again, unless the zip, the seed or the key changed. The exit code is 0 when all
-are graded, 1 when the grader failed on some (they have no score, not a zero), 2 when it could not run, 130 for Ctrl-C.
+What is graded is not graded again, unless the zip, the seed or the key changed. The exit code is 0 when all that
+were asked for are graded, 1 when the grader failed on some (they have no score, not a zero), 2 when it could not
+run, 130 for Ctrl-C. A later line repeats --key-file, --overrides and --late-penalty, or is refused.
 """
 
 
@@ -54,14 +56,14 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--canvas", type=Path, metavar="FILE", help="the gradebook as Canvas exports it: a filled copy is made"
     )
     parser.add_argument("--canvas-column", default="", metavar="NAME", help="its column, if the name does not say it")
-    parser.add_argument("--late-penalty", type=float, default=0.0, metavar="PERCENT", help="taken off what came late")
+    parser.add_argument("--late-penalty", type=float, metavar="PERCENT", help="taken off what came late")
     parser.add_argument("--cluster", choices=("slurm", "local", "debug"), help="run the jobs through submitit")
     parser.add_argument("--seed", type=int, metavar="N", help="of the public questions")
     parser.add_argument("--key-file", metavar="FILE", default=os.environ.get(KEY_VARIABLE), help="the official key")
     arguments = parser.parse_args(words)
     if not 1 <= arguments.jobs <= 256:
         parser.error(f"--jobs must be 1 to 256, not {arguments.jobs}")
-    if not 0 <= arguments.late_penalty <= 100:
+    if arguments.late_penalty is not None and not 0 <= arguments.late_penalty <= 100:
         parser.error(f"--late-penalty must be 0 to 100, not {arguments.late_penalty}")
     return arguments
 
@@ -103,18 +105,25 @@ def grade_class(arguments: argparse.Namespace, course: Course | None = None, onl
     course = course or Course(seed)
     overrides = read_overrides(arguments.overrides) if arguments.overrides else {}
     store = Store(arguments.out, run_key(course, only))
-    students = [identify(store, hand_in) for hand_in in collect(arguments.folder)]
+    terms = Terms(label == "official", arguments.overrides and str(arguments.overrides), arguments.late_penalty)
+    refuse_dropped(arguments.out, terms)
+    students = [identify(store, hand_in) for hand_in in collect(arguments.folder, arguments.out)]
     gradebook = reports.open_gradebook(arguments.canvas, arguments.canvas_column)
     apply_overrides(students, overrides)
     jobs = choose_jobs(store, students, arguments.only, arguments.regrade)
+    keep_terms(arguments.out, terms)
+    asked = {job.sha for job in jobs}
+    kept = sum(student.result is not None and student.sha not in asked for student in students)
     print(f"{len(students)} students, {len(jobs)} to grade; questions: {label}; sandbox: {tier}")
     try:
-        stopped = run(Supervisor(store, course, label, only), jobs, len(students), arguments)
+        stopped = run(Supervisor(store, course, label, only), jobs, kept, arguments)
     except GraderFault:
         with contextlib.suppress(OSError):  # where nothing can be written, the first reason is the one to say
             write_reports(store, students, gradebook, arguments)
         raise
     write_reports(store, students, gradebook, arguments)
+    if arguments.regrade and not stopped:
+        regrade.end(store)
     print(reports.describe(arguments.out, students, gradebook))
     return 130 if stopped else 1 if any(student.is_fault for student in students) else 0
 
@@ -136,58 +145,52 @@ def write_reports(
     for student in students:
         if (result := store.read(student.sha)) is not None:
             student.result, student.is_from_other_grader = result, False
-    reports.write_all(arguments.out, students, gradebook, arguments.late_penalty)
+    reports.write_all(arguments.out, students, gradebook, arguments.late_penalty or 0.0)
 
 
-def choose_jobs(store: Store, students: list[Student], only: str, regrade: str) -> list[Job]:
+def choose_jobs(store: Store, students: list[Student], only: str, again: str) -> list[Job]:
     """What to grade now: what has no result, and what is asked for again.
 
     Raises:
         GraderFault: for an ID that nobody has.
     """
-    wanted = {word.strip() for word in only.split(",") if word.strip()}
-    again = {word.strip() for word in regrade.split(",") if word.strip()}
     ids = {student.id for student in students}
-    if unknown := (wanted | again) - ids - {"failed", "changed", "all"} or wanted - ids:
+    wanted = split_ids(only, ids)
+    if unknown := split_ids(again, ids) - ids - {"failed", "changed", "all"} or wanted - ids:
         raise GraderFault(f"nobody has the ID {min(unknown)!r}: the IDs are in class.csv, and come from the file names")
-    jobs = {}
-    for student in students:
-        if wanted and student.id not in wanted:
-            continue
-        if is_asked_again(student, again):
-            store.set_aside(student.sha)
-            student.result = None
-        if student.result is None:
-            jobs.setdefault(student.sha, Job(student.sha, student.hand_in.path, student.hand_in.path.name))
-    return list(jobs.values())
+    chosen = [student for student in students if not wanted or student.id in wanted]
+    left = regrade.find_left(store, chosen, again) if again else {}
+    found = [student for student in chosen if student.result is None or student.sha in left]
+    jobs = {
+        one.sha: Job(one.sha, one.hand_in.path, one.hand_in.path.name, left.get(one.sha, 0)) for one in reversed(found)
+    }
+    return list(reversed(jobs.values()))
 
 
-def is_asked_again(student: Student, again: set[str]) -> bool:
-    """Whether --regrade means this student."""
-    return bool(
-        again & {student.id, "all"}
-        or ("failed" in again and student.is_fault)
-        or ("changed" in again and student.is_from_other_grader)
-    )
+def split_ids(text: str, known: set[str]) -> set[str]:
+    """The IDs in a list with commas; one that holds a comma itself is known as it is."""
+    if text.strip() in known:
+        return {text.strip()}
+    return {word.strip() for word in text.split(",") if word.strip()}
 
 
-def run(supervisor: Supervisor, jobs: list[Job], total: int, arguments: argparse.Namespace) -> bool:
+def run(supervisor: Supervisor, jobs: list[Job], kept: int, arguments: argparse.Namespace) -> bool:
     """Grade the jobs; returns whether Ctrl-C ended it early."""
     if arguments.cluster and jobs:
         from grader.classroom.cluster import run_cluster
 
         run_cluster(arguments.cluster, supervisor, jobs, arguments.jobs)
         return False
-    return run_here(supervisor, jobs, total, arguments.jobs)
+    return run_here(supervisor, jobs, kept, arguments.jobs)
 
 
-def run_here(supervisor: Supervisor, jobs: list[Job], total: int, count: int) -> bool:
+def run_here(supervisor: Supervisor, jobs: list[Job], kept: int, count: int) -> bool:
     """Grade the jobs in processes of this machine; returns whether Ctrl-C ended it early.
 
     Raises:
         GraderFault: if no process can go on.
     """
-    progress = Progress(len(jobs), total - len(jobs), min(count, max(1, len(jobs))), sys.stdout)
+    progress = Progress(len(jobs), kept, min(count, max(1, len(jobs))), sys.stdout)
     running = supervisor.start(jobs, count) if jobs else 0
     try:
         while running:

@@ -44,7 +44,7 @@ def run_cluster(name: str, supervisor: Supervisor, jobs: list[Job], count: int) 
     if name == "slurm":
         executor.update_parameters(slurm_array_parallelism=count)
     orders = [dict(supervisor.order) for _ in shares]
-    lists = [[{"sha": job.sha, "path": str(job.path.resolve()), "name": job.name} for job in share] for share in shares]
+    lists = [[job.as_order() for job in share] for share in shares]
     tasks = executor.map_array(grade_share, orders, lists)
     print(f"{len(jobs)} submissions in {len(tasks)} tasks of one array job, {name}; logs in {folder}")
     problems = [text for task in tasks if (text := wait(task))]
@@ -69,7 +69,7 @@ def wait(task: object) -> str:
         return f"the grader failed ({type(error).__name__}: {error})"
 
 
-def grade_share(order: dict, jobs: list[dict[str, str]]) -> str:
+def grade_share(order: dict, jobs: list[dict]) -> str:
     """Grade a share of the class, in a task; returns the results folder.
 
     Raises:

@@ -8,7 +8,9 @@ ever changed in place, so that Ctrl-C, SIGKILL and a full disk cost the submissi
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ NO_SCORE_IN = (
     "classroom",
     "__main__.py",
     "autograder.py",
+    "interrupts.py",
 )  # what decides no score: its changes regrade nobody
 
 
@@ -83,13 +86,14 @@ class Store:
         return self.root / "submissions" / sha / self.key.short / "result.json"
 
     def write(self, sha: str, result: Result) -> Path:
-        """Keep a result.
+        """Keep a result; a former one stays beside it.
 
         Raises:
             OSError: if the disk takes it not.
         """
         content = {"schema": SCHEMA, "key": {"submission": sha, **asdict(self.key)}, "result": asdict(result)}
         self.path(sha).parent.mkdir(parents=True, exist_ok=True)
+        self.keep_former(sha)
         write_whole(self.path(sha), json.dumps(content, indent=1, allow_nan=False) + "\n")
         return self.path(sha)
 
@@ -104,10 +108,19 @@ class Store:
         found = (read_result(path, wanted) for path in others if path != self.path(sha))
         return next((result for result in found if result is not None), None)
 
-    def set_aside(self, sha: str) -> None:
-        """Move a result out of the way, so that the submission is graded again; the former stays beside it."""
-        if self.path(sha).exists():
-            self.path(sha).replace(self.path(sha).with_name("former.json"))
+    def age(self, sha: str) -> int:
+        """When a result was written, in ns of the file system's own clock; 0 if there is none."""
+        try:
+            return self.path(sha).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def keep_former(self, sha: str) -> None:
+        """Copy a result that is about to be replaced, so that each one that ever counted stays beside the new one."""
+        path = self.path(sha)
+        if path.exists():
+            names = (path.with_name(f"former{f'-{number}' if number else ''}.json") for number in count())
+            shutil.copy2(path, next(name for name in names if not name.exists()))
 
 
 def read_result(path: Path, wanted: dict[str, Any]) -> Result | None:

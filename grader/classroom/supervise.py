@@ -14,7 +14,7 @@ import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from grader import rubric
 from grader.classroom.store import Store
@@ -36,6 +36,11 @@ class Job(NamedTuple):
     sha: str
     path: Path
     name: str
+    since: int = 0  # a result of this age or older is graded again
+
+    def as_order(self) -> dict[str, Any]:
+        """The same as JSON, for another process, wherever it runs."""
+        return {**self._asdict(), "path": str(self.path.resolve())}
 
 
 class Event(NamedTuple):
@@ -174,7 +179,7 @@ class Supervisor:
     def ask_until_free(self, worker: Worker, job: Job) -> dict[str, str]:
         """The answer to a job; one that another run is grading is asked for again until that one is done or dead."""
         while True:
-            said = worker.ask({"sha": job.sha, "path": str(job.path.resolve()), "name": job.name}, SUBMISSION_SECONDS)
+            said = worker.ask(job.as_order(), SUBMISSION_SECONDS)
             if said.get("state") != "busy" or self.stop.wait(WAIT_SECONDS):
                 return said
 
