@@ -117,7 +117,7 @@ def test_an_interrupted_regrade_keeps_every_grade_and_repeats_none(graded_class,
     last = written(graded_class)
     assert all(last[path] != before[path] for path in before), "the rest was graded again"
     assert all(last[path] == now[path] for path in before if now[path] != before[path]), "and nothing twice"
-    assert not (graded_class.parent / "out" / "regrade.json").exists()
+    assert not (graded_class.parent / "out" / "regrade.txt").exists()
 
 
 def test_a_line_that_would_lose_what_the_tables_rest_on_is_refused(graded_class):

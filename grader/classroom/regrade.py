@@ -3,13 +3,11 @@
 python -m grader FOLDER --out results/ --regrade all       # the same line goes on after Ctrl-C
 """
 
-import json
-
 from grader.classroom.store import Store
 from grader.classroom.students import Student
 from grader.files import write_whole
 
-FILE = "regrade.json"  # while one is under way: what was asked; its age tells new results from former ones
+FILE = "regrade.txt"  # while one is under way: what was asked; its age tells new results from former ones
 
 
 def find_left(store: Store, students: list[Student], asked: str) -> dict[str, int]:
@@ -27,9 +25,9 @@ def find_left(store: Store, students: list[Student], asked: str) -> dict[str, in
     if not meant:
         return {}
     path = store.root / FILE
-    if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != asked:
+    if not path.exists() or path.read_text(encoding="utf-8") != asked:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(asked))
+        write_whole(path, asked)
     since = path.stat().st_mtime_ns
     return {sha: since for sha in meant if store.age(sha) <= since}
 
