@@ -156,15 +156,16 @@ def choose_jobs(store: Store, students: list[Student], only: str, again: str) ->
     """
     ids = {student.id for student in students}
     wanted = split_ids(only, ids)
-    if unknown := split_ids(again, ids) - ids - {"failed", "changed", "all"} or wanted - ids:
+    words = split_ids(again, ids)
+    if unknown := words - ids - {"failed", "changed", "all"} or wanted - ids:
         raise GraderFault(f"nobody has the ID {min(unknown)!r}: the IDs are in class.csv, and come from the file names")
     chosen = [student for student in students if not wanted or student.id in wanted]
-    left = regrade.find_left(store, chosen, again) if again else {}
+    left = regrade.find_left(store, chosen, words)
     found = [student for student in chosen if student.result is None or student.sha in left]
-    jobs = {
-        one.sha: Job(one.sha, one.hand_in.path, one.hand_in.path.name, left.get(one.sha, 0)) for one in reversed(found)
-    }
-    return list(reversed(jobs.values()))
+    jobs: dict[str, Job] = {}
+    for one in found:
+        jobs.setdefault(one.sha, Job(one.sha, one.hand_in.path, one.hand_in.path.name, left.get(one.sha, 0)))
+    return list(jobs.values())
 
 
 def split_ids(text: str, known: set[str]) -> set[str]:

@@ -10,7 +10,7 @@ from grader.files import write_whole
 FILE = "regrade.txt"  # while one is under way: what was asked; its age tells new results from former ones
 
 
-def find_left(store: Store, students: list[Student], asked: str) -> dict[str, int]:
+def find_left(store: Store, students: list[Student], words: set[str]) -> dict[str, int]:
     """The hashes of what `--regrade` means and an interrupted line like this one has not yet graded again.
 
     With each, when the regrade was asked for: a result of this age or older does not count as its own.
@@ -18,13 +18,12 @@ def find_left(store: Store, students: list[Student], asked: str) -> dict[str, in
     Args:
         store: of the results.
         students: those that are looked at.
-        asked: IDs, failed, changed or all, separated by commas.
+        words: IDs, failed, changed or all.
     """
-    words = {word.strip() for word in asked.split(",") if word.strip()} | {asked.strip()}
     meant = {student.sha for student in students if is_meant(student, words)}
     if not meant:
         return {}
-    path = store.root / FILE
+    path, asked = store.root / FILE, ",".join(sorted(words))
     if not path.exists() or path.read_text(encoding="utf-8") != asked:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, asked)
