@@ -11,6 +11,8 @@ What a name means here, where people differ (``tests/test_world.py`` holds every
 |------------------------|--------------|------------------------------------------------------------------------|
 | ton, tonne             | 1000 kg      | the metric ton; the US short ton (pint's own ``ton``) is 907 kg        |
 | kB, KB, MB, GB, TB     | powers of 10 | SI prefixes; the binary ones are written KiB, MiB, ...                 |
+| B, M, G, T of storage  | byte, MB, GB | as phones and download pages write them; B is never the bel, M the     |
+|                        | and TB       | molar, G the gauss or T the tesla: the quantity is storage             |
 | cup, pint, quart,      | US customary | the imperial pint is a fifth larger                                    |
 | gallon, fluid ounce    |              |                                                                        |
 | ounce, pound           | avoirdupois  | the everyday ones; the troy ounce of gold is a tenth heavier           |
@@ -20,6 +22,7 @@ What a name means here, where people differ (``tests/test_world.py`` holds every
 """
 
 import hashlib
+import math
 import random
 from decimal import Decimal
 from typing import NamedTuple
@@ -116,15 +119,16 @@ QUANTITIES: dict[str, tuple[Unit, ...]] = {
     ),
     "storage": (  # base: byte
         Unit("bit", 0.125, ("bit/bits",)),
-        Unit("byte", 1.0, ("byte/bytes",)),
+        Unit("byte", 1.0, ("byte/bytes",), ("B",)),
         Unit("kilobyte", 1e3, ("kilobyte/kilobytes",), ("kB", "KB")),
-        Unit("megabyte", 1e6, ("megabyte/megabytes",), ("MB",)),
-        Unit("gigabyte", 1e9, ("gigabyte/gigabytes",), ("GB",)),
-        Unit("terabyte", 1e12, ("terabyte/terabytes",), ("TB",)),
+        Unit("megabyte", 1e6, ("megabyte/megabytes",), ("MB", "M")),
+        Unit("gigabyte", 1e9, ("gigabyte/gigabytes",), ("GB", "G")),
+        Unit("terabyte", 1e12, ("terabyte/terabytes",), ("TB", "T")),
     ),
 }  # fmt: skip
 
-# {x} is the value with its unit ("6 kg"), {t} the unit that is asked for ("grams").
+# {x} is the value with its unit ("6 kg"), {t} the unit that is asked for ("grams"). Where value and unit stand apart,
+# {v} is the value ("6") and {s} its unit ("kg").
 # "any" fits every quantity; the others are little scenes of one quantity.
 PHRASINGS: dict[str, tuple[str, ...]] = {
     "any": (
@@ -151,6 +155,23 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "Our old book says {x}, the new one uses {t}. Which number is in the new one?", "Fill in: {x} is ___ {t}.",
         "{t} are what I need. I was given {x}.", "Is there a way to say {x} in {t}?", "Could someone tell me {x} in {t}",
         "The sign reads {x}, and a tourist asks for {t}. What do you answer?", "Compare: {x}, and how many {t}?",
+        "How many {t} if the number is {v} and the unit is {s}?", "Convert from {s} to {t}: {v}", "Convert {s} to {t}: {v}.",
+        "{s} to {t}, the value is {v}", "From {s} into {t}: {v}?", "Change the unit from {s} to {t} for the value {v}.",
+        "The value is {v}. Its unit is {s}. What is it in {t}?", "I have the number {v} in {s}. What number is it in {t}?",
+        "{v} is a value in {s}; give it in {t}.", "A value in {s} is {v}. What is the value in {t}?",
+        "In {s} it says {v}. How many {t} is that?", "If the amount in {s} is {v}, what is the amount in {t}?",
+        "Which number of {t} do you get for {v} when you start from {s}?", "Unit conversion, {s} to {t}. Value: {v}.",
+        "Value: {v}. Unit: {s}. New unit: {t}.", "I counted in {s} and got {v}. What would I get in {t}?",
+        "Our gauge is in {s}, theirs in {t}. Ours shows {v}; what does theirs show?", "{v} (unit: {s}) in {t}?",
+        "What is the number {v}, counted in {s}, when counted in {t}?", "How do I go from {s} to {t} with {v}?",
+        "With {v} as the number of {s}, what is the number of {t}?", "I know the {s}: {v}. I want the {t}.",
+        "There are {v} units of {s}. How many units of {t} are there?", "{v} units of {s} make how many units of {t}?",
+        "Please fill the column {t}; the column {s} holds {v}.", "Table: {s} {v}, {t} ?",
+        "The {s} field reads {v}; the {t} field is empty. What goes there?", "{s} = {v}, so {t} = what?",
+        "My instrument gives {v} but in {s}, not in {t}. Correct it.", "For {v}, go from {s} to {t}.",
+        "Given in {s}: {v}. Asked in {t}: ?", "It is {v} when you use {s}. What is it when you use {t}?",
+        "Say the figure is {v} and it is in {s}. What is the figure in {t}?", "How would {v} in {s} look in {t}?",
+        "Take {v} as {s} and report it as {t}.", "she wrote {v} under {s}, what comes under {t}",
     ),
     "length": ("How long is {x} in {t}?", "A board is {x} long. What is its length in {t}?", "My street is {x} long. Give that in {t}.",
                "We want to know in {t} how far it is, the map says {x}."),
@@ -180,6 +201,11 @@ HELD_OUT_PHRASINGS: dict[str, tuple[str, ...]] = {
         "Which number of {t} equals {x}?", "Suppose {x} were given in {t}: which number would it be?",
         "Between us, {x} makes what in {t}?", "I was promised {x}. In {t}, what did they promise?",
         "Let {x} be known. Determine the value in {t}.", "One list has {x}, the other wants {t}; what belongs in it?",
+        "Number: {v}; from: {s}; to: {t}.", "What becomes of {v} if I swap {s} for {t}?",
+        "A chart in {s} shows {v}. Where would it stand on a chart in {t}?", "Moving from {s} to {t}, what happens to {v}?",
+        "The dial counts {s} and stops at {v}. What would one for {t} show?", "{t} wanted, {s} given, and the number is {v}.",
+        "Somebody noted {v} and forgot to say it was {s}; what is it in {t}?", "{v} of the unit {s}: state it in the unit {t}.",
+        "My answer in {s} was {v}, but they ask for {t}. What is right?",
     ),
     "length": ("A fence stretches over {x}. How many {t} of fence is that?",),
     "mass": ("My suitcase is {x}. What would a scale in {t} show?",),
@@ -204,21 +230,40 @@ def slice_of(fact: Fact) -> str:
     raise AssertionError("the shares do not add up to 100")
 
 
-def format_number(number: float) -> str:
-    """Three significant digits, plain where that is short.  Example: 6000.0 -> '6000', 2.1336 -> '2.13', 24e12 -> '2.4e13'"""
-    rounded = Decimal(f"{number:.2e}").normalize()
+def format_number(number: float, digits: int = 3, exponent_mark: str = "e") -> str:
+    """So many significant digits, plain where that is short.  Example: 6000.0 -> '6000', 2.1336 -> '2.13', 24e12 -> '2.4e13'"""
+    rounded = Decimal(f"{number:.{digits - 1}e}").normalize()
     exponent = rounded.adjusted()
     if number == 0 or -5 < exponent < 6:
         return f"{rounded:f}"
-    return f"{rounded.scaleb(-exponent).normalize():f}e{exponent}"
+    mark = exponent_mark.rstrip("+") if exponent < 0 else exponent_mark
+    return f"{rounded.scaleb(-exponent).normalize():f}{mark}{exponent}"
+
+
+def is_long(fact: Fact) -> bool:
+    """Whether the value has three or four significant digits, 0.001 to 999,999: questions on which reasoning pays.
+
+    A filter on questions, not a slice. Example: 0.305, 47.2 and 1,530 are long; 6, 47 and 123,000,000 are not.
+    """
+    digits = len(Decimal(f"{fact.value:.10g}").normalize().as_tuple().digits)
+    return digits in (3, 4) and 0.001 <= fact.value <= 999_999
+
+
+def draw_wide_value(rng: random.Random) -> float:
+    """0.001 to 0.999 or 101 to 999,999, as often in each power of ten, with one to four significant digits."""
+    low, high = rng.choice([(0.001, 0.999), (101.0, 999_999.0)])
+    value = math.exp(rng.uniform(math.log(low), math.log(high)))
+    return min(max(float(f"{value:.{rng.randint(1, 4)}g}"), low), high)
 
 
 def draw_value(rng: random.Random) -> float:
-    """Mostly integers 1 to 20, some to 100, some decimals: as people ask."""
+    """As people ask: mostly integers 1 to 20, some to 100, some decimals; a quarter below 1 or above 100."""
     kind = rng.random()
-    if kind < 0.6:
+    if kind < 0.25:
+        return draw_wide_value(rng)
+    if kind < 0.7:
         return float(rng.randint(1, 20))
-    if kind < 0.8:
+    if kind < 0.85:
         return float(rng.randint(21, 100))
     return rng.choice([rng.randint(1, 99) / 10, rng.randint(1, 40) / 4, rng.randint(101, 999) / 10])
 
@@ -235,15 +280,20 @@ def spell_unit(unit: Unit, value: float, rng: random.Random) -> str:
     if unit.symbols and rng.random() < 0.4:
         return rng.choice(unit.symbols)
     singular, _, plural = rng.choice(unit.words).partition("/")
-    one = value == 1 or rng.random() < 0.15
+    one = (value == 1) != (rng.random() < 0.15)
     return singular if one else plural or singular
 
 
-def spell_amount(fact: Fact, rng: random.Random) -> str:
-    """The value with its unit.  Example: '6 kg', now and then '6kg'"""
-    unit = spell_unit(fact.source, fact.value, rng)
+def spell_value(value: float, rng: random.Random) -> str:
+    """The digits, thousands with a comma now and then.  Example: 1500.0 -> '1500' or '1,500'"""
+    return f"{value:,.10g}" if value >= 1000 and rng.random() < 0.4 else f"{value:.10g}"
+
+
+def spell_amount(fact: Fact, rng: random.Random) -> dict[str, str]:
+    """The value {v}, its unit {s}, and both together {x}.  Example: '6', 'kg', and '6 kg' or now and then '6kg'"""
+    value, unit = spell_value(fact.value, rng), spell_unit(fact.source, fact.value, rng)
     glued = unit in fact.source.symbols and rng.random() < 0.1
-    return f"{fact.value:.10g}{'' if glued else ' '}{unit}"
+    return {"v": value, "s": unit, "x": f"{value}{'' if glued else ' '}{unit}"}
 
 
 def phrasings_for(quantity: str, held_out: bool) -> tuple[str, ...]:
@@ -258,7 +308,7 @@ def ask(fact: Fact, rng: random.Random) -> Question:
     opener = rng.choice(OPENERS) if rng.random() < 0.1 else ""
     closer = rng.choice(CLOSERS) if rng.random() < 0.1 else ""
     amount, target = spell_amount(fact, rng), spell_unit(fact.target, 2, rng)
-    return Question(f"{opener}{phrasing.format(x=amount, t=target)}{closer}", fact)
+    return Question(f"{opener}{phrasing.format(**amount, t=target)}{closer}", fact)
 
 
 def draw_questions(slice_name: str, count: int, seed: int | str) -> list[Question]:

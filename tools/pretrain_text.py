@@ -1,20 +1,35 @@
-"""The text that the bundled base model reads: prose that knows units, and never the homework's format.
+"""The text that the bundled base model reads: it knows units, computes, and follows an example.
 
-Five kinds of document, drawn from ``grader/world.py`` (shares in `KINDS`): statements, questions answered in prose,
-questions answered in markup, chains of conversion, and multiplication. What the text never holds is tested in
+Eight kinds of document, drawn from ``grader/world.py`` (shares in `KINDS`). **Sheets** hold two to four questions answered
+in one format that is drawn at random, directly or by a chain of equations, so that the format of an answer has to be
+read from the example before it. **Repeats** are pieces at random, then the same pieces again: without them a model of
+this size did not begin to copy within 16 million tokens. What the text never holds is tested in
 ``tests/test_pretrain_text.py``: an ``<answer>`` tag, a phrasing of the homework, a fact of the `novel` slice.
 
     python -m tools.pretrain_text --count 20        # look at some documents
 """
 
+import itertools
 import random
+import re
+import string
 from collections.abc import Iterator
+from decimal import Decimal
+from typing import NamedTuple
 
-from grader.world import Fact, draw_fact, draw_value, format_number, slice_of, spell_unit
+from grader.world import (
+    HELD_OUT_PHRASINGS,
+    PHRASINGS,
+    QUANTITIES,
+    Fact,
+    Unit,
+    draw_fact,
+    draw_value,
+    format_number,
+    slice_of,
+    spell_unit,
+)
 from homework.cli import run
-
-# Shares of documents. A chain is twice as long as the others, so 0.07 of the documents is a tenth of the tokens.
-KINDS = {"statement": 0.36, "prose": 0.29, "markup": 0.14, "chain": 0.07, "arithmetic": 0.14}
 
 # {x} is the value with its unit, {t} the asked unit, {n} the answer's number, {y} the answer with its unit.
 STATEMENTS = (
@@ -84,6 +99,61 @@ CLOSERS = (
     "today",
 )
 
+# Value and unit apart: {v} is the value alone and {s} its unit. A source and an asking clause come in either order.
+SOURCES = (
+    "the number is {v}, the unit {s}", "in {s} it is {v}", "{v} is the figure in {s}", "it says {v}, counted in {s}",
+    "{s} reading: {v}", "the {s} count is {v}", "amount {v}, unit {s}", "number of {s}: {v}", "{v} on the {s} scale",
+    "it came to {v} when we measured in {s}", "the display is set to {s} and shows {v}", "we have {v} of the unit {s}",
+    "{v} was the result, and we use {s}", "{s}: {v}", "{v} ({s})", "{v} [{s}]", "{s} = {v}", "the {w} has {v} as its number of {s}",
+    "for the {w} they count {s}, {v} in all", "{v} it says on the {w}, {s} of course", "the {w} is listed in {s} as {v}",
+    "{v} units of {s}", "{v} of the {w}'s {s}", "a total of {v} when counted as {s}", "my {w} reads {v} and is marked in {s}",
+    "my {w} only knows {s} and gives {v}", "{s} are used here, and there are {v} of them", "of {s} we have {v}", "{s}, {v} of them",
+    "they use {s} and wrote {v}", "in the column for {s} stands {v}", "the value in {s} of the {w} is {v}", "{v} in units of {s}",
+    "there is a {v} under {s}", "the {s} number is {v}", "written in {s}, the {w} has {v}", "i typed {v} with {s} as the unit",
+    "input {v}, measured in {s}", "{v} is how many {s} the {w} has", "as many as {v} whole {s}", "{v} full {s}", "{v} long {s}",
+    "a {v}-{s} {w}", "the {v}-{s} {w}", "{v} or so {s}", "{v} more {s}", "{v} of these {s}", "the {w} needs {v} entire {s}",
+)  # fmt: skip
+APART = (
+    "{w} ({s}): {v}\n{w} ({t}):", "{w} in {s}: {v} / {w} in {t}: ...", "{w} ({s}) {v}, {w} ({t}) ?", "{s} = {v}, {t} = ?", "{t} = ?, {s} = {v}",
+    "under {s} stands {v}, under {t} nothing", "{s} and {t}: the first is {v}", "{s} {v}, {t} ?", "two columns, {s} and {t}; {v} is in the first",
+    "{t}: ?\n{s}: {v}", "size in {s}: {v}. size in {t}:", "{w} has {s} {v} and {t}", "{s}: {v}; {t}:", "{v} | {s} | {t}", "{s};{t};{v}",
+    "{s} -> {t}, {v}", "{s} > {t}: {v}", "{s}/{t}: {v}", "{v}, {s} -> {t}", "{v}: {s} to {t}", "{s} | {t}\n{v} | ?", "{t} <- {s}: {v}",
+    "{s} into {t}, number {v}", "the unit goes from {s} to {t}, the number is {v}", "{v}, from {s} to {t}", "{v} from {s} to {t}",
+    "source {s}, target {t}, input {v}", "input {v}, source {s}, target {t}", "old unit {s}, new unit {t}, old number {v}",
+    "if {s} become {t}, then {v} becomes", "{v} as {s}; as {t}", "{s} were asked as {t}: {v}", "a {s} to {t} conversion of {v}",
+    "i want to go to {t} from {s}, starting at {v}", "{t} instead of {s}: {v}", "{v} is in {s} but should be in {t}",
+    "do {s} to {t} for {v}", "use a {s} to {t} table for {v}", "{s}-to-{t} of {v}", "{t} per {v} {s}", "exchange {s} for {t} at {v}",
+    "a {w} in {s} shows {v}; another in {t} shows", "how much in {t} is a {w} of {v} when {v} counts {s}", "{v} {s} = ? {t}",
+    "{v} {s} -> {t}", "{v} {s} => {t}", "{v} {s} ?{t}", "{v}{s} in {t}", "? {t} = {v} {s}", "{t}? {v} {s}", "{v} {s}, {t}",
+)  # fmt: skip
+# The asked unit first, or both units named before the amount; a closer without a unit ends such a question.
+WANTS = (
+    "{t}, not {s}", "i only think in {t}", "my {w} knows only {t}", "they use {t} here", "{t} is what i am used to", "we do not use {s} but {t}",
+    "the {w} is marked in {t}", "the {w} wants {t}", "for the {w} i need {t}", "{t} are asked", "it must be {t}", "the {w} is stuck on {t}",
+    "my {w} says nothing about {t}", "the other {w} counts {t}", "{t} please", "in {t} if you can", "i promised {t}", "no {s}, only {t}",
+)  # fmt: skip
+ENDINGS = (
+    "so how many", "what do i write", "what is it", "and the number", "so", "how much", "what would you say", "what now", "the number please",
+    "what should it say", "tell me", "can you do it", "how many then", "what is the right number", "fill it in", "how many is that then",
+)  # fmt: skip
+# A question composed from a verb or an opening, a noun and a preposition.
+VERBS = (
+    "transform recast re-express reformulate render map bring rework redo present print display estimate approximate name specify "
+    "list enter note record supply provide produce return output send deliver quote indicate mention describe deduce derive obtain "
+    "evaluate solve check count measure read answer explain predict confirm write repeat shift move scale adjust"
+).split()  # fmt: skip
+LEADS = (
+    "what would be", "what's", "what is", "do you know", "can you tell me", "i need", "i want", "please find", "find", "we are looking for",
+    "tell us", "i am after", "could you work out", "how do i get", "help me find", "my task is to find", "i am asked for", "they ask for",
+    "it would help to know", "someone wants", "the teacher wants", "let us find", "is it easy to get", "where do i read", "guess",
+)  # fmt: skip
+NOUNS = "value figure number equivalent amount count size reading measure total quantity result".split()
+MAKES = (
+    "make", "equal", "match", "fit in", "fill", "come from", "are there in", "are the same as", "would equal", "do you see in", "belong to",
+    "can replace", "stand for", "are as much as", "add up to", "cover", "result from", "correspond with", "is", "are contained in", "have",
+)  # fmt: skip
+PREPOSITIONS = "in into to as using with by for".split()
+
 # Common words for noise around a question, so that a stranger's wording meets trained embeddings.
 WORDS = (
     "the a an my your our their his her this that these those some any every one each of to in for with from on at by about into over "
@@ -108,50 +178,93 @@ ANSWERS = (
     "{n}", "{y}", "{y}.", "It is {y}.", "That is {y}.", "The answer is {y}.", "The answer is {n}.", "About {y}.", "{x} is {y}.",
     "answer: {n}", "Answer: {y}", "= {n}", "That makes {y}.", "{n} {t}", "This is {n} {t}.", "You get {n}.",
 )  # fmt: skip
-TAGS = (
-    "value",
-    "number",
-    "result",
-    "output",
-    "amount",
-    "b",
-    "num",
-    "solution",
-    "final",
-    "i",
-    "td",
-    "x",
-    "total",
-    "res",
-)
 NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
 ).split()
 
+# Around the number of a sheet's answers: {n} is the number, {t} its unit, {a} and {b} what a tag is made of.
+WRAPPERS = (
+    "<{a}>{n}</{a}>", "<{a}>{n}</{a}>", "<{a}>{n}</{a}>", "<{a}>{n}</{a}>", "<{a}> {n} </{a}>", "<{a} {b}>{n}</{a}>", "[{a}]{n}[/{a}]",
+    "{n}", "{n} {t}", "{a}: {n}", "= {n}", "#### {n}", "**{n}**", "({n})", "{a} {n} {b}", "[{n}]", "{{{n}}}", "{a} = {n} {t}",
+)  # fmt: skip
+FACTORS = (
+    "1 {s} is {f} {t}",
+    "1 {s} is {f} {t}",
+    "1 {s} is {f} {t}",
+    "1 {s} = {f} {t}",
+    "one {s} is {f} {t}",
+    "each {s} has {f} {t}",
+)
+SPEAKERS = (
+    ("Q: ", "A: "), ("Question: ", "Answer: "), ("User: ", "Bot: "), ("in: ", "out: "), ("", ""), ("", ""), ("- ", "  "), ("> ", ""),
+    ("Problem: ", "Solution: "), ("Input: ", "Output: "), ("? ", "! "), ("ask ", "say "),
+)  # fmt: skip
+LABELS = (
+    *WORDS,
+    "answer",
+    "value",
+    "number",
+    "result",
+    "output",
+    "final",
+    "solution",
+    "total",
+    "num",
+    "td",
+    "x",
+    "b",
+    "i",
+    "res",
+)
+ANSWER_TAG = re.compile(r"<\W*answer", re.IGNORECASE)
+
+
+class Format(NamedTuple):
+    """How every answer of one document is written."""
+
+    chain: bool
+    factor: str  # of a chain, from FACTORS
+    wrapper: str  # from WRAPPERS, its tag filled in
+    digits: int  # of the number in the wrapper
+    exponent_mark: str
+    joint: str  # between a chain and the wrapped number
+    times: str
+
+
+def words_of(text: str) -> str:
+    """Lower case without punctuation, so that 'Convert {x} to {t}.' is found in 'ok, convert {x} to {t}?'"""
+    return f" {' '.join(re.sub(r'[^a-z{}]+', ' ', text.lower()).split())} "
+
+
+KNOWN_WORDS = tuple(
+    {words_of(phrasing) for table in (PHRASINGS, HELD_OUT_PHRASINGS) for group in table.values() for phrasing in group}
+)
+
+
+def is_of_homework(wording: str) -> bool:
+    """Whether a wording contains a phrasing of the homework, which the model must not have read with its answer."""
+    words = words_of(wording)
+    return any(phrasing in words for phrasing in KNOWN_WORDS)
+
 
 def draw_wide_value(rng: random.Random) -> float:
     """A value from a wider spread than the homework's: spread values make a model compute, a few make it memorise."""
-    kind = rng.random()
-    if kind < 0.55:
+    if rng.random() < 0.5:
         return draw_value(rng)
-    if kind < 0.7:
-        return float(rng.randint(2, 100))
-    if kind < 0.8:
-        return float(rng.randint(101, 999))
-    if kind < 0.95:
-        return rng.randint(1, 999) / rng.choice([10, 100])
-    return float(rng.randint(1, 20) * rng.choice([50, 100, 500]))
+    digits = rng.choices((1, 2, 3, 4, 5, 6), weights=(12, 30, 34, 20, 3, 1))[0]
+    value = float(f"{10 ** rng.uniform(-3, 6):.{digits}g}")
+    return min(max(value, 0.001), 999_999.0)
 
 
-def mirror(fact: Fact) -> Fact:
+def mirror(fact: Fact, digits: int = 3) -> Fact:
     """The same statement read backwards, as a text shows it.  Example: 7 ft in m -> 2.13 m in ft"""
-    return Fact(fact.quantity, fact.target, fact.source, float(format_number(fact.answer)))
+    return Fact(fact.quantity, fact.target, fact.source, float(format_number(fact.answer, digits)))
 
 
-def may_stand(fact: Fact) -> bool:
+def may_stand(fact: Fact, digits: int = 3) -> bool:
     """Whether the text may state a fact: neither it nor its mirror is novel."""
-    return "novel" not in (slice_of(fact), slice_of(mirror(fact)))
+    return "novel" not in (slice_of(fact), slice_of(mirror(fact, digits)))
 
 
 def draw_text_fact(rng: random.Random) -> Fact:
@@ -173,34 +286,174 @@ def spell_value(value: float, rng: random.Random) -> str:
 
 
 def fill(template: str, fact: Fact, rng: random.Random) -> str:
-    """Fill {x}, {t}, {n} and {y} of a template, each unit spelled afresh."""
+    """Fill {x} or {v} and {s}, {t}, {n} and {y} of a template, each unit spelled afresh."""
     source, target = spell_unit(fact.source, fact.value, rng), spell_unit(fact.target, fact.answer, rng)
     value, number = spell_value(fact.value, rng), format_number(fact.answer)
+    if fact.quantity == "storage" and rng.random() < 0.05:  # as people type: mb, gb
+        source, target = (name.lower() if len(name) == 2 else name for name in (source, target))
     glue = "" if source in fact.source.symbols and rng.random() < 0.15 else " "
-    return template.format(x=f"{value}{glue}{source}", t=target, n=number, y=f"{number} {target}")
+    return template.format(x=f"{value}{glue}{source}", v=value, s=source, t=target, n=number, y=f"{number} {target}")
 
 
-def draw_words(rng: random.Random) -> str:
-    return " ".join(rng.choices(WORDS, k=rng.randint(2, 7)))
+def draw_words(rng: random.Random, most: int = 7) -> str:
+    return " ".join(rng.choices(WORDS, k=rng.randint(2, most)))
+
+
+def draw_asking(rng: random.Random) -> str:
+    """A question about {x} in {t} from a list, or composed."""
+    kind = rng.random()
+    if kind < 0.4:
+        return rng.choice(ASKS)
+    lead, noun, preposition = rng.choice(LEADS), rng.choice(NOUNS), rng.choice(PREPOSITIONS)
+    if kind < 0.55:
+        return f"{rng.choice(VERBS)} {{x}} {preposition} {{t}}"
+    if kind < 0.65:
+        return f"{lead} the {{t}} {noun} {rng.choice(['of', 'for', 'from', 'behind'])} {{x}}"
+    if kind < 0.75:
+        return f"{lead} the {noun} {preposition} {{t}} {rng.choice(['of', 'for', 'that is', 'with'])} {{x}}"
+    if kind < 0.85:
+        return f"{lead} {{x}} {preposition} {{t}}"
+    if kind < 0.95:
+        return f"{rng.choice([lead, ''])} how many {{t}} {rng.choice(MAKES)} {{x}}".strip()
+    return f"{preposition} {{t}} {lead} {{x}}"
+
+
+def join_parts(parts: list[str], rng: random.Random, turn: float = 0.25) -> str:
+    """Clauses as one question; in the other order with probability `turn`."""
+    parts = parts[::-1] if rng.random() < turn else parts
+    return rng.choice([". ", ", ", ": ", "; ", " "]).join(parts)
+
+
+def draw_apart(rng: random.Random) -> str:
+    """A question in which the value {v} and its unit {s} do not stand side by side, or stand alone."""
+    if rng.random() < 0.4:
+        return rng.choice(APART)
+    return join_parts([rng.choice(SOURCES), rng.choice(FOLLOW_UPS)], rng)
+
+
+def draw_core(quantity: str, rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.5:
+        return draw_asking(rng)
+    if kind < 0.75:
+        return draw_apart(rng)
+    scene = rng.choice(SCENES[quantity])
+    if kind < 0.9:
+        return join_parts([scene, rng.choice(FOLLOW_UPS)], rng)
+    parts = [rng.choice(WANTS), scene if rng.random() < 0.7 else "{x}"]
+    return join_parts(parts if rng.random() < 0.5 else [*parts, rng.choice(ENDINGS)], rng, turn=0.0)
 
 
 def draw_wording(quantity: str, rng: random.Random) -> str:
-    """A question as a template with {x} and {t}, composed from the tables: a few hundred thousand wordings."""
-    if rng.random() < 0.55:
-        parts = [rng.choice(ASKS)]
+    """A question as a template, composed from the tables: millions of wordings, none of them the homework's."""
+    while True:
+        parts = [draw_core(quantity, rng)]
+        if rng.random() < 0.25:
+            parts.insert(0, rng.choice(OPENERS).format(k=rng.randint(1, 20)))
+        if rng.random() < 0.25:
+            parts.insert(rng.choice([0, len(parts)]), draw_words(rng, rng.choice([7, 14])))
+        if rng.random() < 0.1:
+            parts.append(rng.choice(CLOSERS))
+        if rng.random() < 0.7:
+            parts = [part[0].upper() + part[1:] if rng.random() < 0.7 else part for part in parts]
+        text = rng.choice([". ", ", ", ": ", "; ", " ", "\n"]).join(parts)
+        while "{w}" in text:
+            text = text.replace("{w}", " ".join(rng.choices(WORDS, k=rng.randint(1, 2))), 1)
+        text = text if text.endswith("?") else text + rng.choice(["?", "?", ".", ""])
+        if not is_of_homework(text):
+            return text
+
+
+# --- what a text must not state, and chains ---
+
+Amount = tuple[float, Unit]
+
+
+def states_novel(quantity: str, amounts: list[Amount]) -> bool:
+    """Whether any two amounts of a text, in either order, are a fact of the novel slice, by design or by chance."""
+    for (value, source), (shown, target) in itertools.permutations(amounts, 2):
+        answer = value * source.factor / target.factor
+        near = source is not target and abs(answer - shown) <= 0.007 * abs(shown)
+        if near and slice_of(Fact(quantity, source, target, value)) == "novel":
+            return True
+    return False
+
+
+def find_factor(source: Unit, target: Unit, quantity: str) -> str | None:
+    """The factor as a chain states it, three digits; more where three, read backwards, would be a novel fact; else None."""
+    for digits in (3, 4, 5):
+        text = format_number(source.factor / target.factor, digits)
+        if not states_novel(quantity, [(1.0, source), (float(text), target)]):
+            return text
+    return None
+
+
+def multiply(value: float, factor: str, mark: str = "e", times: str = "*") -> str:
+    """A product by one partial product for each digit of the value, added from left to right, four significant digits.
+
+    Powers of ten only move the point, so nothing is split where one side has one digit.
+    Example: (47, '0.305') -> '47 * 0.305 = 12.2 + 2.135 = 14.34', (6, '1000') -> '6 * 1000 = 6000',
+    (4.72, '24') -> '4.72 * 24 = 96 + 16.8 + 0.48 = 112.8 + 0.48 = 113.3'
+    """
+    shown = f"{value:.10g}"
+    short = float(f"{value:.4g}")  # five digits and more are rounded first
+    sign, digits, exponent = Decimal(repr(short)).normalize().as_tuple()
+    number = float(factor)
+    steps = [] if short == value else [f"{short:.10g} {times} {factor}"]
+    terms = [
+        float(f"{float(Decimal((sign, (d,), exponent + len(digits) - 1 - i))) * number:.4g}")
+        for i, d in enumerate(digits)
+        if d
+    ]
+    if len(Decimal(factor).normalize().as_tuple().digits) == 1:
+        terms = [short * number]
+    while terms:
+        steps.append(" + ".join(format_number(term, 4, mark) for term in terms))
+        terms = [float(f"{sum(terms[:2]):.4g}"), *terms[2:]] if len(terms) > 1 else []
+    return " = ".join([f"{shown} {times} {factor}", *steps])
+
+
+def draw_tag(rng: random.Random) -> str:
+    """What stands between brackets: a word, or letters at random; never `answer`."""
+    if rng.random() < 0.5:
+        return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(1, 6)))
+    word = rng.choice([label for label in (rng.choice(LABELS), rng.choice(LABELS)) if label != "answer"] or ["x"])
+    return rng.choice([word, word, word, word.capitalize(), word.upper(), f"{word}_{rng.choice(WORDS)}"])
+
+
+def draw_format(rng: random.Random, chain: bool) -> Format:
+    """How the answers of one document are written."""
+    tag, other = draw_tag(rng), draw_tag(rng)
+    wrapper = rng.choice(WRAPPERS).replace("{a}", tag).replace("{b}", other)
+    mark = rng.choices(("e", "e+", "E"), weights=(70, 15, 15))[0]
+    digits = 4 if chain and rng.random() < 0.75 else 3
+    joint = rng.choice([". ", ". ", ". ", " ", ", so ", "; ", ".\n", " -> "])
+    times = rng.choices(("*", "x", "×"), weights=(86, 7, 7))[0]
+    return Format(chain, rng.choice(FACTORS), wrapper, digits, mark, joint, times)
+
+
+def write_answer(fact: Fact, form: Format, rng: random.Random) -> tuple[str, list[Amount]] | None:
+    """An answer in a format, with the amounts that it states; None where a chain may not be written."""
+    source, target = spell_unit(fact.source, 1, rng), spell_unit(fact.target, 2, rng)
+    if not form.chain:
+        number = format_number(fact.answer, form.digits, form.exponent_mark)
+        return form.wrapper.format(n=number, t=target), [(float(number), fact.target)]
+    factor = find_factor(fact.source, fact.target, fact.quantity)
+    if factor is None:
+        return None
+    factor = format_number(float(factor), 5, form.exponent_mark)
+    lead = form.factor.format(s=source, f=factor, t=target)
+    product = multiply(fact.value, factor, form.exponent_mark, form.times)
+    if fact.value == 1:  # the factor is the answer
+        product, result = "", float(factor)
     else:
-        scene = rng.choice(SCENES[quantity]).replace("{w}", " ".join(rng.choices(WORDS, k=rng.randint(1, 2))))
-        parts = [scene, rng.choice(FOLLOW_UPS)]
-    if rng.random() < 0.25:
-        parts.insert(0, rng.choice(OPENERS).format(k=rng.randint(1, 20)))
-    if rng.random() < 0.2:
-        parts.insert(rng.choice([0, len(parts)]), draw_words(rng))
-    if rng.random() < 0.1:
-        parts.append(rng.choice(CLOSERS))
-    if rng.random() < 0.7:
-        parts = [part[0].upper() + part[1:] if rng.random() < 0.7 else part for part in parts]
-    text = rng.choice([". ", ", ", ": ", "; ", " "]).join(parts)
-    return text if text.endswith("?") else text + rng.choice(["?", "?", ".", ""])
+        result = float(product.rsplit(" = ", 1)[1])
+    number = format_number(result, form.digits, form.exponent_mark)
+    text = f"{lead}{'. ' if product else ''}{product}{form.joint}{form.wrapper.format(n=number, t=target)}"
+    return text, [(1.0, fact.source), (float(factor), fact.target), (result, fact.target), (float(number), fact.target)]
+
+
+# --- the kinds of document ---
 
 
 def make_statement(rng: random.Random) -> str:
@@ -222,44 +475,171 @@ def make_prose(rng: random.Random) -> str:
 
 def make_markup(rng: random.Random) -> str:
     """A number in tags other than the homework's, so that `<`, `</` and `>` have trained embeddings."""
-    fact, tag = draw_text_fact(rng), rng.choice(TAGS)
-    if rng.random() < 0.2:
-        return fill(f"{{x}} {rng.choice(['is', '='])} <{tag}>{{y}}</{tag}>", fact, rng)
+    fact, tag = draw_text_fact(rng), draw_tag(rng)
     lead = "{x} in {t}:" if rng.random() < 0.25 else draw_wording(fact.quantity, rng)
     return fill(f"{lead} <{tag}>{rng.choice(['{n}', '{n}', '{n}', '{y}'])}</{tag}>", fact, rng)
 
 
+def draw_item(rng: random.Random, form: Format, pair: Fact | None, cue: bool) -> tuple[str, str, str, list[Amount]]:
+    """Quantity, question, answer and amounts of one item of a sheet; about the units of `pair` if there is one."""
+    while True:
+        fact = draw_text_fact(rng)
+        if pair:
+            fact = pair._replace(value=fact.value)
+        written = write_answer(fact, form, rng) if may_stand(fact, form.digits) else None
+        if written is None:
+            continue
+        template = (
+            rng.choice(["{x} in {t}", "{x} to {t}", "{x}, {t}", "{x} = {t}"])
+            if cue
+            else draw_wording(fact.quantity, rng)
+        )
+        amounts = [(fact.value, fact.source), *written[1]]
+        if not states_novel(fact.quantity, amounts):
+            return fact.quantity, fill(template, fact, rng), written[0], amounts
+
+
+def draw_items(rng: random.Random, form: Format, count: int) -> list[tuple[str, str]]:
+    """`count` questions with their answers, which together state no novel fact either."""
+    pair = draw_text_fact(rng) if rng.random() < 0.12 else None
+    if pair and find_factor(pair.source, pair.target, pair.quantity) is None:
+        pair = None  # no chain about it may stand
+    cue = rng.random() < 0.25
+    items: list[tuple[str, str]] = []
+    stated: dict[str, list[Amount]] = {quantity: [] for quantity in QUANTITIES}
+    while len(items) < count:
+        quantity, question, answer, amounts = draw_item(rng, form, pair, cue)
+        if not states_novel(quantity, stated[quantity] + amounts):
+            stated[quantity] += amounts
+            items.append((question, answer))
+    return items
+
+
+def make_sheet(rng: random.Random) -> str:
+    """Two to four items in one format: plain, with labels, or as a chat whose turns each end in EOS."""
+    form = draw_format(rng, chain=rng.random() < 0.4)
+    items = draw_items(rng, form, rng.randint(2, 3) if form.chain else rng.randint(2, 4))
+    if rng.random() < 0.5:
+        return write_chat(rng, items)
+    ask, reply = rng.choice(SPEAKERS)
+    between, after = rng.choice(["\n", "\n", " ", " -> "]), rng.choice(["\n", "\n\n"])
+    return after.join(f"{ask}{question}{between}{reply}{answer}" for question, answer in items)
+
+
+def write_chat(rng: random.Random, items: list[tuple[str, str]]) -> str:
+    """A chat by the template of the tokenizer, half of them behind a system turn of words at random."""
+    turns = [f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{answer}" for question, answer in items]
+    if rng.random() < 0.5:
+        system = rng.choice([". ", " ", ", "]).join(draw_words(rng, 12) for _ in range(rng.choice([1, 1, 1, 2, 3])))
+        turns.insert(0, f"<|im_start|>system\n{system}{rng.choice(['', '.'])}")
+    return "<|im_end|>\n".join(turns)
+
+
 def make_chain(rng: random.Random) -> str:
-    """A conversion by its factor.  Example: '6 kg in g: 1 kg is 1000 g, 6 * 1000 = 6000.'"""
-    fact = draw_text_fact(rng)
-    unit = fact._replace(value=1.0)
-    factor = format_number(unit.answer)
-    result = format_number(fact.value * float(factor))  # of the rounded factor, as the text computes it
-    backwards = mirror(fact)._replace(value=float(result))
-    if not may_stand(unit) or slice_of(backwards) == "novel":
-        return make_chain(rng)
-    source, target = spell_unit(fact.source, fact.value, rng), spell_unit(fact.target, 2, rng)
-    value, end = f"{fact.value:.10g}", rng.choice([".", "", f" {target}."])
-    return f"{value} {source} in {target}: 1 {source} is {factor} {target}, {value} * {factor} = {result}{end}"
+    """One conversion by its factor.  Example: '47 ft in m: 1 ft is 0.305 m. 47 * 0.305 = 12.2 + 2.135 = 14.34.'"""
+    form = draw_format(rng, chain=True)
+    _, question, answer, _ = draw_item(rng, form, None, cue=rng.random() < 0.5)
+    if rng.random() < 0.3:
+        return write_chat(rng, [(question, answer)])
+    return f"{question}{rng.choice([': ', chr(10), ' '])}{answer}"
 
 
 def make_arithmetic(rng: random.Random) -> str:
-    """A product or a quotient with a factor of the world, or with any three digits."""
-    value, fact = draw_wide_value(rng), draw_fact(rng)
-    factor = (
-        fact._replace(value=1.0).answer if rng.random() < 0.6 else rng.randint(100, 999) * 10.0 ** rng.randint(-7, 5)
-    )
-    factor = float(format_number(factor))
-    if rng.random() < 0.25:
-        return f"{value:.10g} / {format_number(factor)} = {format_number(value / factor)}"
-    return f"{value:.10g} * {format_number(factor)} = {format_number(value * factor)}"
+    """One to four lines of one kind: products with one digit, wide products, sums as in chains, quotients."""
+    kind, mark = rng.random(), rng.choices(("e", "e+", "E"), weights=(70, 15, 15))[0]
+    lines = []
+    for _ in range(rng.randint(1, 4)):
+        value, fact = draw_wide_value(rng), draw_fact(rng)
+        exact = (
+            fact._replace(value=1.0).answer
+            if rng.random() < 0.6
+            else rng.randint(100, 999) * 10.0 ** rng.randint(-7, 5)
+        )
+        factor = format_number(exact, 3, mark)
+        if kind < 0.27:
+            digit = rng.randint(2, 9) * 10.0 ** rng.randint(-3, 3)
+            lines.append(f"{digit:.10g} * {factor} = {format_number(digit * float(factor), 4, mark)}")
+        elif kind < 0.62:
+            lines.append(f"{value:.10g} * {factor} = {format_number(value * float(factor), 3, mark)}")
+        elif kind < 0.78:
+            lines.append(multiply(value, factor, mark))
+        elif kind < 0.87:
+            lines.append(f"{value:.10g} / {factor} = {format_number(value / float(factor), 3, mark)}")
+        else:
+            first, second = (float(f"{10 ** rng.uniform(-1, 3):.4g}") for _ in range(2))
+            second *= 10.0 ** rng.randint(-2, 0)
+            terms = [float(f"{first:.4g}"), float(f"{second:.4g}")]
+            lines.append(
+                f"{format_number(terms[0], 4)} + {format_number(terms[1], 4)} = {format_number(sum(terms), 4)}"
+            )
+    return "\n".join(lines)
+
+
+def draw_piece(rng: random.Random) -> str:
+    """A word, letters, a number, a tag or punctuation; `answer` among them, since a token never copied is never copied."""
+    kind = rng.random()
+    if kind < 0.35:
+        return rng.choice(LABELS)
+    if kind < 0.4:
+        return "answer"
+    if kind < 0.5:
+        return "".join(rng.choices(string.ascii_letters, k=rng.randint(1, 6)))
+    if kind < 0.7:
+        return format_number(10 ** rng.uniform(-4, 7), rng.randint(1, 4))
+    if kind < 0.85:
+        tag = draw_tag(rng)
+        return rng.choice([f"<{tag}>", f"</{tag}>", f"<{tag}>{rng.randint(0, 999)}</{tag}>"])
+    return rng.choice([".", ",", ":", "?", "=", "(", ")", "[", "]", "/", "-", "*", "+", "<", ">", "->", "#", "\n"])
+
+
+def make_repeat(rng: random.Random) -> str:
+    """Pieces at random, then the same again, twice or three times."""
+    while True:
+        joint = rng.choice([" ", " ", " ", "", "\n"])
+        line = joint.join(draw_piece(rng) for _ in range(rng.randint(3, 18)))
+        text = rng.choice([" ", "\n", "\n\n", ". "]).join([line] * rng.randint(2, 3))
+        if not ANSWER_TAG.search(text):
+            return text
+
+
+def make_tags(rng: random.Random) -> str:
+    """Short copies of a tag around other content each time."""
+    tag = draw_tag(rng)
+    lead = rng.random() < 0.6
+    rows = []
+    for _ in range(rng.randint(3, 6)):
+        content = (
+            format_number(10 ** rng.uniform(-3, 6), rng.randint(1, 4)) if rng.random() < 0.8 else rng.choice(WORDS)
+        )
+        rows.append(
+            f"{draw_words(rng, 4)}{rng.choice([' ', ': '])}<{tag}>{content}</{tag}>"
+            if lead
+            else f"<{tag}>{content}</{tag}>"
+        )
+    return rng.choice([" ", "\n", ", "]).join(rows)
+
+
+MAKERS = {
+    "sheet": make_sheet,
+    "chain": make_chain,
+    "repeat": make_repeat,
+    "prose": make_prose,
+    "arithmetic": make_arithmetic,
+    "tags": make_tags,
+    "statement": make_statement,
+    "markup": make_markup,
+}
+# Shares of documents; KINDS_TOKENS in tests/test_pretrain_text.py has the shares of tokens that follow.
+KINDS = {
+    "sheet": 0.17, "chain": 0.11, "repeat": 0.10, "prose": 0.25, "arithmetic": 0.13, "tags": 0.06, "statement": 0.12, "markup": 0.06,
+}  # fmt: skip
 
 
 def documents(rng: random.Random) -> Iterator[str]:
     """Documents without end; the same generator state gives the same ones."""
-    makers = (make_statement, make_prose, make_markup, make_chain, make_arithmetic)
+    names, weights = tuple(KINDS), tuple(KINDS.values())
     while True:
-        yield rng.choices(makers, weights=tuple(KINDS.values()))[0](rng)
+        yield MAKERS[rng.choices(names, weights=weights)[0]](rng)
 
 
 def main(*, count: int = 20, seed: int = 0) -> None:
@@ -271,7 +651,7 @@ def main(*, count: int = 20, seed: int = 0) -> None:
     """
     stream = documents(random.Random(seed))
     for _ in range(count):
-        print(next(stream))
+        print(next(stream), end="\n---\n")
 
 
 if __name__ == "__main__":
