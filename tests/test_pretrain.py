@@ -6,6 +6,7 @@ python -m pytest tests/test_pretrain.py
 import hashlib
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from homework.checkpoint import BUNDLED
 from homework.errors import HomeworkError
 from tools import pretrain
+from tools.model_card import GATE, STRETCHES
 
 
 def test_the_bundled_tokenizer_has_the_traps(bundled_tokenizer):
@@ -29,6 +31,9 @@ def test_the_bundled_model_is_the_one_of_its_card():
     card = (BUNDLED / "README.md").read_text()
     assert hashlib.sha256((BUNDLED / "model.safetensors").read_bytes()).hexdigest() in card
     assert 4e6 < sum(path.stat().st_size for path in BUNDLED.iterdir()) < 12e6
+    stretches = json.loads((BUNDLED / STRETCHES).read_text())
+    assert all(f"{stretch['tokens']:,}" in card and str(stretch["seconds"]) in card for stretch in stretches)
+    assert all(f"| {name} | {bound} |" in card for name, bound in GATE.items()) and "not yet" not in card
     assert json.loads((BUNDLED / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
 
 
@@ -58,6 +63,19 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, c
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     with pytest.raises(HomeworkError, match="is of a run with"):
         run_small(tmp_path / "parts", seed=1)
+
+
+def test_a_stretch_goes_on_from_finished_weights_and_the_card_names_both(tmp_path, capsys):
+    run_small(tmp_path / "first")
+    run_small(tmp_path / "second", start=str(tmp_path / "first" / "model"), seed=1)
+    losses = re.findall(r"held-out ([\d.]+)", capsys.readouterr().out)
+    stretches = json.loads((tmp_path / "second" / "model" / STRETCHES).read_text())
+    assert [stretch["seed"] for stretch in stretches] == [0, 1] and stretches[0]["tokens"] == 4 * 2 * pretrain.CONTEXT
+    assert stretches[1]["held_out_before"] < float(losses[0]) - 0.5  # it began with the trained weights
+    card = (tmp_path / "second" / "model" / "README.md").read_text()
+    assert all(str(stretch["held_out_after"]) in card and f"{stretch['tokens']:,}" in card for stretch in stretches)
+    with pytest.raises(HomeworkError, match=f"has no model.safetensors and no {STRETCHES}"):
+        run_small(tmp_path / "third", start=str(tmp_path))
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(bundled_tokenizer):

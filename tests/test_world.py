@@ -25,6 +25,10 @@ PINT_NAMES = {
     "decades": "10 * year",
     "kB": "kilobyte",
     "KB": "kilobyte",
+    "B": "byte",
+    "M": "megabyte",
+    "G": "gigabyte",
+    "T": "terabyte",
     "mph": "mile / hour",
     "mi/h": "mile / hour",
     "kmh": "kilometer / hour",
@@ -88,12 +92,17 @@ def test_phrasings_are_many_and_a_fifth_is_held_out():
     held_out = [p for group in world.HELD_OUT_PHRASINGS.values() for p in group]
     assert len(set(known + held_out)) >= 60 and not set(known) & set(held_out)
     assert len(held_out) >= 0.2 * len(known + held_out)
-    assert all(p.count("{x}") == 1 and p.count("{t}") >= 1 for p in known + held_out)
+    apart = [p for p in known + held_out if "{x}" not in p]
+    assert all(p.count("{v}") == p.count("{s}") == 1 for p in apart) and len(apart) >= 30
+    assert all(p.count("{x}") == 1 for p in known + held_out if p not in apart)
+    assert all(p.count("{t}") >= 1 for p in known + held_out)
+    held_out_apart = [p for p in apart if p in held_out]
+    assert len(held_out_apart) >= 0.2 * len(apart)
 
 
 def test_held_out_wording_is_never_in_train_and_often_in_valid():
     patterns = [
-        re.compile(re.escape(p).replace(r"\{x\}", ".+").replace(r"\{t\}", ".+"))
+        re.compile(re.sub(r"\\{[xvst]\\}", ".+", re.escape(p)))
         for group in world.HELD_OUT_PHRASINGS.values()
         for p in group
     ]
@@ -149,9 +158,47 @@ def test_drawing_is_a_function_of_slice_and_seed():
         draw_questions("novel", 0, 1)
 
 
+def test_a_quarter_of_the_values_is_wide_with_one_to_four_digits():
+    rng = random.Random("values")
+    values = [world.draw_value(rng) for _ in range(20_000)]
+    assert sum(value < 1 or value > 100 for value in values) / 20_000 == pytest.approx(0.25, abs=0.02)
+    assert min(values) >= 0.001 and max(values) <= 999_999 and sum(value > 1000 for value in values) > 1500
+    wide = [world.draw_wide_value(rng) for _ in range(5_000)]
+    assert all(0.001 <= value <= 0.999 or 101 <= value <= 999_999 for value in wide)
+    assert {len(f"{value:.10g}".replace(".", "").strip("0")) for value in wide} <= {1, 2, 3, 4, 6}  # 6 only at 999,999
+
+
+def test_long_questions_are_a_filter_on_the_digits_of_the_value():
+    fact = draw_questions("valid", 1, 1)[0].fact
+    for value, long in [
+        (6, False),
+        (47, False),
+        (0.305, True),
+        (47.2, True),
+        (1530, True),
+        (12345, False),
+        (0.00012, False),
+    ]:
+        assert world.is_long(fact._replace(value=float(value))) is long, value
+
+
+def test_thousands_are_written_with_a_comma_now_and_then():
+    rng = random.Random("comma")
+    assert {world.spell_value(1500.0, rng) for _ in range(50)} == {"1500", "1,500"}
+    assert {world.spell_value(999.0, rng) for _ in range(50)} == {"999"}
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [(6000.0, "6000"), (2.1336, "2.13"), (24e12, "2.4e13"), (0, "0"), (999_999, "1e6"), (0.00012, "0.00012")],
 )
 def test_numbers_have_three_digits(number, text):
     assert format_number(number) == text
+
+
+def test_digits_and_exponents_can_be_chosen():
+    assert [format_number(14.335, 4), format_number(24e12, 3, "e+"), format_number(2.4e-7, 3, "E")] == [
+        "14.34",
+        "2.4e+13",
+        "2.4E-7",
+    ]

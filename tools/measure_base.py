@@ -29,10 +29,10 @@ DRAW = "gate"  # seed of the questions; no other tool draws with it
 
 # Two worked examples in different words; the equations hold, and the facts are of the train slice.
 EXAMPLES = (
-    ("Convert 47 ft to m.", "1 ft is 0.305 m. 47 * 0.305 = 12.2 + 2.135 = 14.34. <answer>14.34</answer>"),
+    ("Convert 46 ft to m.", "1 ft is 0.305 m. 46 * 0.305 = 12.2 + 1.83 = 14.03. <answer>14.03</answer>"),
     ("My bag weighs 2.5 kg. How many pounds?", "1 kg is 2.2 lb. 2.5 * 2.2 = 4.4 + 1.1 = 5.5. <answer>5.5</answer>"),
 )
-DIRECT = ("Convert 47 ft to m.", "<answer>14.3</answer>")
+DIRECT = ("Convert 46 ft to m.", "<answer>14</answer>")
 CHAIN = re.compile(r"\d [*x×] \S+ = .*<answer>[^<]+</answer>$", re.DOTALL)
 
 

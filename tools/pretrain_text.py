@@ -183,6 +183,7 @@ NUMBER_WORDS = (
     "eighteen nineteen twenty"
 ).split()
 
+CUES = ("{x} in {t}", "{x} to {t}", "{x}, {t}", "{x} = {t}")  # for a question, in a quarter of the sheets
 # Around the number of a sheet's answers: {n} is the number, {t} its unit, {a} and {b} what a tag is made of.
 WRAPPERS = (
     "<{a}>{n}</{a}>", "<{a}>{n}</{a}>", "<{a}>{n}</{a}>", "<{a}>{n}</{a}>", "<{a}> {n} </{a}>", "<{a} {b}>{n}</{a}>", "[{a}]{n}[/{a}]",
@@ -392,7 +393,7 @@ def multiply(value: float, factor: str, mark: str = "e", times: str = "*") -> st
     """A product by one partial product for each digit of the value, added from left to right, four significant digits.
 
     Powers of ten only move the point, so nothing is split where one side has one digit.
-    Example: (47, '0.305') -> '47 * 0.305 = 12.2 + 2.135 = 14.34', (6, '1000') -> '6 * 1000 = 6000',
+    Example: (46, '0.305') -> '46 * 0.305 = 12.2 + 1.83 = 14.03', (6, '1000') -> '6 * 1000 = 6000',
     (4.72, '24') -> '4.72 * 24 = 96 + 16.8 + 0.48 = 112.8 + 0.48 = 113.3'
     """
     shown = f"{value:.10g}"
@@ -489,11 +490,7 @@ def draw_item(rng: random.Random, form: Format, pair: Fact | None, cue: bool) ->
         written = write_answer(fact, form, rng) if may_stand(fact, form.digits) else None
         if written is None:
             continue
-        template = (
-            rng.choice(["{x} in {t}", "{x} to {t}", "{x}, {t}", "{x} = {t}"])
-            if cue
-            else draw_wording(fact.quantity, rng)
-        )
+        template = rng.choice(CUES) if cue else draw_wording(fact.quantity, rng)
         amounts = [(fact.value, fact.source), *written[1]]
         if not states_novel(fact.quantity, amounts):
             return fact.quantity, fill(template, fact, rng), written[0], amounts
@@ -536,7 +533,7 @@ def write_chat(rng: random.Random, items: list[tuple[str, str]]) -> str:
 
 
 def make_chain(rng: random.Random) -> str:
-    """One conversion by its factor.  Example: '47 ft in m: 1 ft is 0.305 m. 47 * 0.305 = 12.2 + 2.135 = 14.34.'"""
+    """One conversion by its factor.  Example: '46 ft in m: 1 ft is 0.305 m. 46 * 0.305 = 12.2 + 1.83 = 14.03.'"""
     form = draw_format(rng, chain=True)
     _, question, answer, _ = draw_item(rng, form, None, cue=rng.random() < 0.5)
     if rng.random() < 0.3:
