@@ -121,7 +121,7 @@ NAMES = {
 AMOUNT = re.compile(
     r"(?<![\w.])(\d[\d,]*(?:\.\d+)?(?:e-?\d+)?) ?("
     + "|".join(re.escape(name) for name in sorted(NAMES, key=len, reverse=True))
-    + r")(?![\w/^])"
+    + r")(?![\w/^])(?! units of| all\b)"  # '12 in units of cups' and '12 in all' are no inches
 )
 
 
