@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.kill_class import variant
 from grader.adapter import CONFIG, WEIGHTS
-from homework.checkpoint import ROOT
-from homework.cli import run
+from homework.common.base_model import ROOT
+from homework.common.cli import run
 from tests import zips
 
 

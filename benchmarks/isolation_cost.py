@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from grader.isolation import Tier, why_not
-from homework.checkpoint import ROOT
-from homework.runs import write_json
+from homework.common.base_model import ROOT
+from homework.common.files import write_json
 
 ROUNDS = 3
 

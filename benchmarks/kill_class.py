@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from safetensors.torch import load, save
 
 from grader.adapter import CONFIG, WEIGHTS
-from homework import cli
-from homework.checkpoint import ROOT
+from homework.common import cli
+from homework.common.base_model import ROOT
 from tests import adapters, zips
 from tests.submissions import ZOO
 

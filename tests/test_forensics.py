@@ -15,8 +15,8 @@ from benchmarks import copies, likeness
 from grader.adapter import WEIGHTS
 from grader.classroom import forensics
 from grader.classroom.forensics import compare, cosines, layer_cosines
-from homework.checkpoint import ROOT
-from homework.runs import read_json
+from homework.common.base_model import ROOT
+from homework.common.files import read_json
 from tests import zips
 
 CODE = b"def answer(x):\n    # mine\n    return x + 1\n"

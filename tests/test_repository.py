@@ -17,10 +17,10 @@ from grader import rubric
 from grader.__main__ import parse_arguments as parse_grader_arguments
 from grader.classroom.cli import parse_arguments as parse_class_arguments
 from grader.engine import check_names
-from homework.checkpoint import ROOT
-from homework.cli import UsageError, parse_arguments
-from homework.runs import read_json
-from homework.training import DEFAULT_RECIPE, RECIPES
+from homework.common.base_model import ROOT
+from homework.common.cli import UsageError, parse_arguments
+from homework.common.files import read_json
+from homework.training.recipe import DEFAULT_RECIPE, RECIPES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULES = ("homework.sft", "homework.base_llm")

@@ -14,7 +14,7 @@ from grader import __main__, rubric
 from grader.course import Course
 from grader.grade import grade
 from grader.sandbox import Sandbox
-from homework.checkpoint import ROOT
+from homework.common.base_model import ROOT
 from tests import zips
 from tools import make_starter
 from tools.make_starter import BEGIN, END, MarkerError

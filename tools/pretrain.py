@@ -19,8 +19,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from homework.cli import run
-from homework.errors import HomeworkError
+from homework.common.cli import run
+from homework.common.errors import HomeworkError
 from tools.model_card import write_model_card
 from tools.pretrain_text import documents
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 
 from grader.world import Fact, draw_fact, draw_value, format_number, slice_of, spell_unit
-from homework.cli import run
+from homework.common.cli import run
 
 # Shares of documents. A chain is twice as long as the others, so 0.07 of the documents is a tenth of the tokens.
 KINDS = {"statement": 0.36, "prose": 0.29, "markup": 0.14, "chain": 0.07, "arithmetic": 0.14}

@@ -1,12 +1,9 @@
-"""The picture of a run: loss, gradient norm, learning rate and accuracy over the steps.
-
-python -m homework.sft train          # writes runs/sft-KEY/curve.png at the end
-"""
+"""The plots of a run: loss, gradient norm, learning rate and accuracy over the steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from homework.data import wilson_interval
+from homework.reporting.evaluation import wilson_interval
 
 
 def draw_run(log: Sequence[dict], probe_size: int, path: Path, title: str = "") -> None:

@@ -1,4 +1,4 @@
-"""The one error that a student can mend: its message says what is wrong, where, and what to do."""
+"""The one error that a student can fix: its message says what is wrong, where, and what to do."""
 
 import sysconfig
 import traceback
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class HomeworkError(ValueError):
-    """Raised by homework/ for bad input, data, checkpoints and adapters; printed in one line by `homework.cli`."""
+    """Raised by homework/ for bad input, data, checkpoints and adapters; the command line prints it in one line."""
 
 
 def one_line(error: Exception) -> str:

@@ -1,10 +1,8 @@
-"""Which files of homework/ go into the zip: Python files and the adapter's two, by allow-list.
-
-python -m homework.check              # shows them with their sizes
-"""
+"""Which files of homework/ go into the zip: Python files and the adapter's two, by allow-list."""
 
 from pathlib import Path
 
+CODE = Path(__file__).resolve().parents[1]  # the folder homework/
 ZIP_LIMIT = 50_000_000  # bytes
 ADAPTER_FOLDER_NAME = "sft_model"
 ADAPTER_FILES = CONFIG, WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")

@@ -1,6 +1,4 @@
-"""Which base model, on which device, and whether it is whole: a checkpoint is loaded completely or refused by name.
-
-    python -m homework.base_llm test --checkpoint HuggingFaceTB/SmolLM2-360M-Instruct
+"""Which base model, on which device, and whether it is complete: a checkpoint is loaded whole or refused by name.
 
 torch and transformers are imported where they are used: they take seconds, and ``--help`` should not.
 """
@@ -10,13 +8,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homework.errors import HomeworkError, one_line
+from homework.common.errors import HomeworkError, one_line
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "data" / "base_model"
 BUNDLED_NAME = "data/base_model"  # what an adapter calls the bundled model: the same on every machine
 VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")

@@ -1,8 +1,5 @@
 """Forward and backward pass as one CUDA graph a batch shape: a GPU computes this job faster than Python asks for it.
 
-    python -m homework.sft train          # uses it on a GPU
-    python -m benchmarks.training --size full         # what it brings
-
 One step of SmolLM2-360M is some ten thousand small kernels: the GPU waits for each to be launched. A graph is recorded
 once and launched as a whole: the same kernels on the same numbers. A shape that is seen for the first time runs as
 usual, which is the warm-up that recording needs; from the second time on there is a graph.
@@ -13,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import TrainingArguments
 
 Inputs = dict[str, Tensor]
 
@@ -90,3 +88,9 @@ class StepGraphs:
             loss = self.pass_both(model, own_inputs, own_items)
         self.pool = graph.pool()
         return Recorded(graph, own_inputs, own_items, loss)
+
+
+def can_record(arguments: TrainingArguments) -> bool:
+    """Whether the passes may become CUDA graphs: on one GPU, without recomputation or a scaler of gradients."""
+    one_gpu = arguments.device.type == "cuda" and arguments.world_size == 1
+    return one_gpu and not arguments.activation_checkpointing and not arguments.fp16
