@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from homework.common.base_model import (
     check_checkpoint,
@@ -74,9 +74,14 @@ class BaseLLM:
         self.device, dtype, reason = pick_device()
         print(f"base model: {self.name} ({chosen_by}) on {self.device} in {str(dtype).split('.')[-1]}: {reason}")
         downloaded = check_checkpoint(self.checkpoint)
-        self.tokenizer = load_tokenizer(self.checkpoint, downloaded)
-        self.reload_model = lambda: load_model(self.checkpoint, dtype, downloaded).to(self.device).eval()
-        self.model = self.reload_model()
+        self.load_options = (dtype, downloaded)
+        self.tokenizer: Any = load_tokenizer(self.checkpoint, downloaded)
+        self.model: Any = self.reload_model()
+
+    def reload_model(self) -> Any:
+        """The base model, loaded anew."""
+        model: Any = load_model(self.checkpoint, *self.load_options)
+        return model.to(self.device).eval()
 
     @property
     def name(self) -> str:
@@ -199,7 +204,8 @@ class BaseLLM:
         # BEGIN SOLUTION task 1: answer
         # Hint: format, generate in one batch, parse.
         prompts = [self.format_prompt(question) for question in questions]
-        return [self.parse_answer(text) for text in self.batched_generate(prompts)]
+        texts: list[Any] = self.batched_generate(prompts)
+        return [self.parse_answer(text) for text in texts]
         # END SOLUTION
 
 

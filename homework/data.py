@@ -6,16 +6,27 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from homework.common.errors import HomeworkError
 
 IGNORE_INDEX = -100  # the label that the loss skips, in torch and transformers alike
 Row = dict[str, list[int]]  # a tokenized row: input_ids, attention_mask and labels
+Item = TypeVar("Item", covariant=True)
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
+
+
+class ListLike(Protocol[Item]):
+    """Items in a fixed order: a list, a `Dataset`, the tokenized rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Item: ...
+
+    def __iter__(self) -> Iterator[Item]: ...
 
 
 class Dataset:
@@ -40,6 +51,9 @@ class Dataset:
 
     def __getitem__(self, index: int) -> tuple[str, float]:
         return self.rows[index]
+
+    def __iter__(self) -> Iterator[tuple[str, float]]:
+        return iter(self.rows)
 
 
 def read_list(path: Path) -> list:
@@ -157,7 +171,7 @@ class Answering(Protocol):
         """An answer to each question, NaN where there is none."""
 
 
-def benchmark(llm: Answering, dataset: Dataset, max_question: int | None = None) -> BenchmarkResult:
+def benchmark(llm: Answering, dataset: ListLike[tuple[str, float]], max_question: int | None = None) -> BenchmarkResult:
     """Ask `llm` the first `max_question` questions of `dataset` (all by default) and score its answers."""
     # BEGIN SOLUTION task 2: benchmark
     # Hint: all questions in one call of llm.answer.
@@ -166,7 +180,7 @@ def benchmark(llm: Answering, dataset: Dataset, max_question: int | None = None)
     # END SOLUTION
 
 
-def take_rows(dataset: Dataset, count: int | None) -> list[tuple[str, float]]:
+def take_rows(dataset: ListLike[tuple[str, float]], count: int | None) -> list[tuple[str, float]]:
     """The first `count` rows of a dataset; all if None, or if it has fewer.
 
     Raises:

@@ -10,7 +10,7 @@ torch, transformers and peft are imported where they are used: they take seconds
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from functools import partial
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from homework.base_llm import BaseLLM
-from homework.common.cli import run
+from homework.common.cli import Command, run
 from homework.common.errors import HomeworkError, explain_error
 from homework.common.zip_contents import ADAPTER_FOLDER_NAME, CODE
-from homework.data import IGNORE_INDEX, Dataset, Row, check_apart, take_rows
+from homework.data import IGNORE_INDEX, Dataset, ListLike, Row, check_apart, take_rows
 from homework.guards.inference_check import check_inference, check_lengths
 from homework.guards.labels import check_rows, plain_row
 from homework.reporting.evaluation import take_probes, take_reported
@@ -106,7 +106,9 @@ class TokenizedDataset:
         HomeworkError: naming the first row that can't be tokenized.
     """
 
-    def __init__(self, tokenizer: Any, data: Sequence[tuple[str, float]], format_fn: Callable[..., dict]) -> None:
+    def __init__(
+        self, tokenizer: Any, data: ListLike[tuple[str, float]], format_fn: Callable[..., dict[str, str]]
+    ) -> None:
         # BEGIN SOLUTION task 3: TokenizedDataset
         # Hint: plain_row makes lists of what a tokenizer returns; name the row that fails.
         self.rows: list[Row] = []
@@ -122,6 +124,9 @@ class TokenizedDataset:
 
     def __getitem__(self, index: int) -> Row:
         return self.rows[index]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
 
 
 class Collator:
@@ -241,8 +246,9 @@ def train_model(
     from homework.training.adapter import describe_base, prepare_output
 
     distributed.join()
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rank": rank, "alpha": alpha}
-    options = {"max_steps": max_steps, "micro_batch_size": micro_batch_size, "seed": seed}
+    given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    given |= {"rank": rank, "alpha": alpha}
+    options: dict[str, Any] = {"max_steps": max_steps, "micro_batch_size": micro_batch_size, "seed": seed}
     check_flags(**given, **options, questions=questions)
     options["activation_checkpointing"] = gradient_checkpointing
     output = prepare_output(output_dir)
@@ -255,18 +261,19 @@ def train_model(
     check_lengths(llm, valid, "valid")
     asked = Asked(take_probes(train, valid), take_reported(valid, questions if questions or not max_steps else 100))
     settings = {**asdict(recipe), **options, **describe_base(llm), "output_dir": str(output)}
-    with open_run(describe((train_model, *DECIDING), rows, **settings), run_dir, restart=restart) as run:
+    code = (train_model, fine_tune, training_arguments, add_lora, Collator)  # what decides the result, of this file
+    with open_run(describe(code, rows, **settings), run_dir, restart=restart) as run:
         fine_tune(llm, rows, recipe, run, output, partial(load, output, checkpoint), asked, report_to, **options)
     print(f"done in {time.perf_counter() - started:.0f} s")
 
 
 def fine_tune(
     llm: BaseLLM,
-    rows: TokenizedDataset,
+    rows: ListLike[Row],
     recipe: Recipe,
     run: "Run",
     output: Path,
-    load: Callable[[], BaseLLM],
+    load_saved: Callable[[], BaseLLM],
     asked: Asked,
     report_to: str = "none",
     *,
@@ -283,7 +290,7 @@ def fine_tune(
         recipe: the hyper-parameters.
         run: where checkpoints and log go, and whether there is anything left to do.
         output: the adapter's folder.
-        load: gives the base model with the adapter that was saved there.
+        load_saved: gives the base model with the adapter that was saved there.
         asked: the questions of its accuracy.
         report_to: a tracker that transformers knows.
         seed: of weights and order.
@@ -301,20 +308,16 @@ def fine_tune(
     check_disk_space(model, output, run.folder)
     warn_other_runs(run)
     arguments = training_arguments(recipe, run.folder, max_steps, seed=seed, report_to=report_to, **more)
-    limits = {"max_steps": max_steps, "micro_batch_size": micro_batch_size}
+    limits: dict[str, Any] = {"max_steps": max_steps, "micro_batch_size": micro_batch_size}
     probes = AccuracyCallback(llm, asked.probes)
     trainer = HomeworkTrainer(
         model, arguments, Collator(llm.pad_id), rows, run=run, recipe=recipe, callbacks=[probes], **limits
     )
     trainer.train()
     report_log(trainer.state.log_history)
-    final = trainer.save(output, llm.reload_model, load)
+    final = trainer.save(output, llm.reload_model, load_saved)
     if final is not None:
         report_run(run, trainer.state.log_history, final, asked.reported, output)
-
-
-# Beside train_model, the code of this file that decides what is trained: a run is continued only while it is the same.
-DECIDING = (fine_tune, training_arguments, add_lora, Collator)
 
 
 def prepare_rows(llm: BaseLLM, data: Dataset, batch_size: int) -> TokenizedDataset:
@@ -392,7 +395,7 @@ def show_labels(
     show_rows(Dataset(split), range(first, first + rows), format_example, tokenize, checkpoint, html)
 
 
-COMMANDS = {"train": train_model, "test": test_model, "load": load_model, "show": show_labels}
+COMMANDS: dict[str, Command] = {"train": train_model, "test": test_model, "load": load_model, "show": show_labels}
 
 if __name__ == "__main__":
     run(COMMANDS, "python -m homework.sft")

@@ -6,7 +6,7 @@ torch and transformers are imported where they are used: they take seconds, and 
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from homework.common.errors import HomeworkError, one_line
 
@@ -80,7 +80,7 @@ def load_model(checkpoint: str, dtype: "torch.dtype", local_files_only: bool = F
 
     disable_progress_bar()  # it flashes for every load, on files too
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             checkpoint,
             dtype=dtype,
             use_safetensors=True,
@@ -89,6 +89,7 @@ def load_model(checkpoint: str, dtype: "torch.dtype", local_files_only: bool = F
         )
     except Exception as error:  # as above
         raise HomeworkError(f"can't read the weights of {checkpoint}: {one_line(error)}: fetch it again") from error
+    model, report = loaded
     broken = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
     if broken:
         raise HomeworkError(f"{checkpoint} lacks {len(broken)} weights, first {broken[0]}: fetch the checkpoint again")

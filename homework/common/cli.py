@@ -167,7 +167,7 @@ def convert(text: str, annotation: Any, name: str) -> Any:
     try:
         if kind is bool:
             return {**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}[text.lower()]
-        value = kind(text)
+        value: Any = kind(text)
         if kind is not float or math.isfinite(value):
             return value
         raise ValueError(text)

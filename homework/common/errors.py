@@ -18,7 +18,7 @@ def explain_error(error: Exception) -> str:
     """The message of an error; of one that is not ours also its type and the line of the code that raised it."""
     if isinstance(error, HomeworkError):
         return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = list(traceback.extract_tb(error.__traceback__))
     libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
     frames = [frame for frame in frames if not frame.filename.startswith(libraries)] or frames
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

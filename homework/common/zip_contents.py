@@ -17,7 +17,8 @@ def list_files(code: Path) -> tuple[list[Path], list[Path]]:
     files = [path for path in code.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     inside = [path for path in files if is_wanted(path.relative_to(code))]
     left_out = [path for path in files if path not in inside]
-    return tuple(sorted(group, key=lambda path: -path.stat().st_size) for group in (inside, left_out))
+    inside, left_out = (sorted(group, key=lambda path: -path.stat().st_size) for group in (inside, left_out))
+    return inside, left_out
 
 
 def is_wanted(path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from homework.base_llm import BaseLLM
 from homework.common.errors import HomeworkError, explain_error
-from homework.data import IGNORE_INDEX, Row, is_answer_valid
+from homework.data import IGNORE_INDEX, ListLike, Row, is_answer_valid
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ JUDGED = (
 )
 
 
-def check_inference(llm: BaseLLM, data: Sequence[tuple[str, float]], rows: Sequence[Row]) -> None:
+def check_inference(llm: BaseLLM, data: ListLike[tuple[str, float]], rows: ListLike[Row]) -> None:
     """Let `llm` answer the first question with a stub model in place of its own.
 
     Args:
@@ -96,7 +96,7 @@ def diagnose_metric() -> str | None:
     return None
 
 
-def diagnose_vocabulary(llm: BaseLLM, rows: Sequence[Row]) -> str | None:
+def diagnose_vocabulary(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
     """Ids that the model has no embedding for, as after adding tokens to the tokenizer."""
     highest, known = max(max(row["input_ids"]) for row in rows), llm.model.get_input_embeddings().num_embeddings
     if highest >= known:
@@ -105,7 +105,7 @@ def diagnose_vocabulary(llm: BaseLLM, rows: Sequence[Row]) -> str | None:
     return None
 
 
-def check_lengths(llm: BaseLLM, data: Sequence[tuple[str, float]], split: str) -> None:
+def check_lengths(llm: BaseLLM, data: ListLike[tuple[str, float]], split: str) -> None:
     """Raise HomeworkError unless the model can read every question of a split whole; found now, not after training."""
     limit = getattr(llm.model.config, "max_position_embeddings", math.inf)
     for index in range(len(data)):
@@ -162,7 +162,7 @@ def diagnose_batch_of_prompts(llm: BaseLLM, longest: str) -> str | None:
     stubbed, model = with_stub(llm, None)
     texts = stubbed.batched_generate([llm.format_prompt(question) for question in questions])
     told = [f"<answer>{len(ids)}e-7</answer>" for ids in wanted]
-    if model.complaint or [text.strip() for text in texts] != told:
+    if model.complaint or [str(text).strip() for text in texts] != told:
         return model.complaint or f"batched_generate mixes up its prompts: the model wrote {told}, it returns {texts}"
     return None
 
@@ -247,7 +247,7 @@ class StubModel:
         """As `transformers`' generate: the given ids (B, T) and what was written after them."""
         import torch
 
-        ids = options.get("input_ids", arguments[0] if arguments else None)
+        ids: Any = options.get("input_ids", arguments[0] if arguments else None)
         mask = options.get("attention_mask", torch.ones_like(ids))
         asked = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
         self.asked += asked

@@ -1,16 +1,16 @@
 """The label check: that the labels of every tokenized row are right, however the row was made."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from homework.base_llm import parse_answer
 from homework.common.errors import HomeworkError, explain_error
-from homework.data import Row, is_answer_valid
+from homework.data import ListLike, Row, is_answer_valid
 from homework.guards.label_diagnosis import FIELDS, diagnose_labels, diagnose_shape
 
 
 def check_rows(
-    tokenizer: Any, data: Sequence[tuple[str, float]], format_fn: Callable[..., dict], rows: Sequence[Row]
+    tokenizer: Any, data: ListLike[tuple[str, float]], format_fn: Callable[..., dict[str, str]], rows: ListLike[Row]
 ) -> None:
     """Check the labels of all rows.
 

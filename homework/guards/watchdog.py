@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
 from homework.common.errors import HomeworkError
-from homework.data import IGNORE_INDEX, Row
+from homework.data import IGNORE_INDEX, ListLike, Row
 
 UNREACHED = ("does not require grad", "not to have been used in the graph")  # how torch says that no gradient arrives
 KEYS = ("step", "loss", "grad_norm", "learning_rate")
@@ -73,7 +73,7 @@ def check_trainable(model: Any, rank: int) -> None:
         )
 
 
-def diagnose_batch(inputs: dict[str, torch.Tensor], rows: Sequence[Row]) -> str | None:
+def diagnose_batch(inputs: dict[str, torch.Tensor], rows: ListLike[Row]) -> str | None:
     """Whether a batch holds checked rows and their labels, or what the collator made of them."""
     every = (rows[index] for index in range(len(rows)))
     checked = {tuple(strip(row["input_ids"], row["attention_mask"])): row for row in every}

@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 class Shown(NamedTuple):
     """A row to look at: its texts, its cells, and what the label proof says (None: right)."""
 
-    index: int
+    number: int
     question: str
     answer: str
     cells: list[Cell]
@@ -80,7 +80,7 @@ def render_rows(rows: Sequence[Shown], columns: int, colour: bool) -> str:
     for row in rows:
         count = sum(cell.kind == "target" for cell in row.cells)
         verdict = f"WRONG: {row.complaint}" if row.complaint else "right"
-        parts += wrap(f"row {row.index}: {row.question}  ->  {row.answer}", columns)
+        parts += wrap(f"row {row.number}: {row.question}  ->  {row.answer}", columns)
         parts += [*wrap(f"{count} targets of {len(row.cells)} positions; the proof says: {verdict}", columns), ""]
         parts += render_cells(row.cells, columns, colour)
     return "\n".join(parts)
@@ -136,7 +136,7 @@ def show_rows(
     write_page(page, rows, stable_name(name))
     print(f"the same as a page: {page}")
     if wrong := [row for row in rows if row.complaint]:
-        raise HomeworkError(f"row {wrong[0].index}: {wrong[0].complaint}")
+        raise HomeworkError(f"row {wrong[0].number}: {wrong[0].complaint}")
 
 
 def view_rows(
@@ -218,7 +218,7 @@ def render_row(row: Shown) -> str:
     count = sum(cell.kind == "target" for cell in row.cells)
     verdict = f"WRONG: {row.complaint}" if row.complaint else "right"
     return (
-        f"<h2>row {row.index}: {escape(row.question)} → {escape(row.answer)}</h2>"
+        f"<h2>row {row.number}: {escape(row.question)} → {escape(row.answer)}</h2>"
         f'<p class="verdict{" wrong" if row.complaint else ""}">{count} targets of {len(row.cells)} positions; '
         f'the proof says: {escape(verdict)}</p><div class="row">{"".join(map(render_box, row.cells))}</div>'
     )

@@ -9,7 +9,7 @@ from homework.base_llm import BaseLLM, score
 from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file
 from homework.common.zip_contents import WEIGHTS
-from homework.data import IGNORE_INDEX, Row
+from homework.data import IGNORE_INDEX, ListLike, Row
 from homework.reporting.error_analysis import count_mistakes, format_mistakes
 from homework.reporting.evaluation import PROBE, wilson_interval
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LATE = 10  # steps at the end of a run, over which the loss is averaged
 
 
-def describe_rows(rows: Sequence[Row], batch_size: int) -> str:
+def describe_rows(rows: ListLike[Row], batch_size: int) -> str:
     """Lengths, supervised share and padding waste of tokenized rows, as one or two lines.
 
     The waste is what batches of rows sorted by length would pad, as the Trainer's sampler nearly sorts them.

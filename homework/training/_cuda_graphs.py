@@ -6,7 +6,7 @@ usual, which is the warm-up that recording needs; from the second time on there 
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class StepGraphs:
         self.gradients = [torch.zeros_like(weight) for weight in self.trainable]
         self.seen: set[tuple] = set()
         self.recorded: dict[tuple, Recorded] = {}
-        self.pool: tuple[int, int] | None = None
+        self.pool: Any = None  # a handle of torch's
 
     def run(self, model: nn.Module, inputs: Inputs, items: Tensor) -> Tensor:
         """The loss of one micro-batch, detached; its gradients are added to what is in `.grad`."""

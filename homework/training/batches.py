@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import Sampler
 
-from homework.data import IGNORE_INDEX, Row
+from homework.data import IGNORE_INDEX, ListLike, Row
 
 MEGA = 16  # batches that are sorted by length together: padding of 5 % where 7, transformers' choice here, leave 11 %
 CPU_BYTES = 2e9  # the same on every machine, so that the same seed gives the same adapter
@@ -125,7 +125,7 @@ def pad(rows: Sequence[list[int]], value: int, multiple: int = 1) -> Tensor:
 
 
 def choose_micro_batch(
-    model: nn.Module, rows: Sequence[Row], collate: Callable[[list[Row]], Batch], batch_size: int
+    model: nn.Module, rows: ListLike[Row], collate: Callable[[list[Row]], Batch], batch_size: int
 ) -> int:
     """The largest divisor of `batch_size` whose passes fit into the memory that is meant for them; said if it is less.
 

@@ -5,7 +5,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,7 +34,7 @@ class Progress(TrainerCallback):
         self.started = time.perf_counter()
         self.first_step, self.first_token = state.global_step, state.num_input_tokens_seen
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         if "loss" not in logs:
             return
         step, last = state.global_step, state.max_steps
@@ -52,7 +52,7 @@ class Progress(TrainerCallback):
 class AccuracyCallback(TrainerCallback):
     """Measures accuracy on a few fixed rows of each split, `PROBES` times a run, and keeps it in the log."""
 
-    def __init__(self, llm: BaseLLM, probes: dict[str, Rows]) -> None:
+    def __init__(self, llm: BaseLLM, probes: Mapping[str, Rows]) -> None:
         self.llm, self.probes = copy.copy(llm), probes
 
     def on_log(self, args: Any, state: Any, control: Any, model: nn.Module, logs: dict, **kwargs: Any) -> None:
@@ -78,8 +78,8 @@ class AccuracyCallback(TrainerCallback):
         with merged_lora(self.llm.model):
             right = [sample.is_correct for sample in benchmark(self.llm, rows).samples]
         shares = {}
-        for split, rows in self.probes.items():
-            mine, right = right[: len(rows)], right[len(rows) :]
+        for split, asked in self.probes.items():
+            mine, right = right[: len(asked)], right[len(asked) :]
             shares[f"accuracy_{split}"] = sum(mine) / len(mine)
         return shares
 

@@ -35,7 +35,7 @@ from homework.common.errors import HomeworkError, one_line
 from homework.common.files import write_json
 from homework.common.runtime import training_memory
 from homework.common.zip_contents import WEIGHTS
-from homework.data import IGNORE_INDEX, Row
+from homework.data import IGNORE_INDEX, ListLike, Row
 from homework.guards.reload_check import capture_logits, check_load
 from homework.guards.watchdog import (
     NO_GRADIENT,
@@ -97,12 +97,15 @@ class HomeworkTrainer(Trainer):
         HomeworkError: if more or less than LoRA would be trained, or a value does not fit.
     """
 
+    model: Any  # a PeftModel
+    train_dataset: Any  # a ListLike[Row]
+
     def __init__(
         self,
         model: PeftModel,
         args: HomeworkArguments,
         data_collator: Callable[[list[Row]], Batch],
-        train_dataset: Sequence[Row],
+        train_dataset: ListLike[Row],
         *,
         run: Run,
         recipe: Recipe,
