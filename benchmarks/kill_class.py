@@ -229,7 +229,7 @@ def main(*, good: int = 200, kills: int = 20, questions: int = 600, with_code: b
         jobs: grading processes.
     """
     home = ROOT / "homework"
-    files = {path.name: path.read_bytes() for path in home.glob("*.py")}
+    files = {path.relative_to(home).as_posix(): path.read_bytes() for path in home.rglob("*.py")}
     files |= {name: (home / name).read_bytes() for name in (CONFIG, WEIGHTS)}
     with tempfile.TemporaryDirectory() as work:
         print(json.dumps(torture(files, Path(work), good, kills, Run(questions, with_code, jobs)), indent=1))
