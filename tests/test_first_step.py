@@ -69,7 +69,7 @@ def test_a_good_batch_passes(model, rows, batch):
 
 def test_ids_of_no_row_are_named(rows, batch):
     batch["input_ids"][0, 0] += 1
-    assert "ids that are in no proved row" in diagnose_batch(batch, rows)
+    assert "ids that are in no checked row" in diagnose_batch(batch, rows)
 
 
 def test_supervised_padding_is_named(rows, batch):

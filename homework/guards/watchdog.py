@@ -82,7 +82,7 @@ def diagnose_batch(inputs: dict[str, torch.Tensor], rows: ListLike[Row]) -> str 
     ):
         row = checked.get(tuple(strip(ids, mask)))
         if row is None:
-            return "the collator gives the model ids that are in no proved row: it may only pad them, on the right"
+            return "the collator gives the model ids that are in no checked row: it may only pad them, on the right"
         wanted = strip(row["labels"], row["attention_mask"])
         if labels != wanted + [IGNORE_INDEX] * (len(labels) - len(wanted)):
             return (

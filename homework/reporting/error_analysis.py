@@ -1,7 +1,5 @@
 """Wrong answers grouped by quantity and by kind: what the model gets wrong, not only how often.
 
-    python -m homework.sft test           # prints the table
-
 | kind                | the answer is                                                      |
 |---------------------|--------------------------------------------------------------------|
 | no answer           | NaN: no well-formed pair of tags                                   |

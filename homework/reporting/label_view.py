@@ -1,7 +1,8 @@
 """The tokens of some rows as the loss sees them: what is read, what is predicted, what is ignored.
 
-They are shown in the terminal, and as one HTML page that stands alone: no script, no font, no file beside it. The loss compares the output at position t with the label at t + 1, so each column shows a token and the one that
-follows it. Colour is never the only sign: a target stands in [brackets], context has a dot, padding a tilde.
+They are shown in the terminal, and as one HTML page that stands alone: no script, no font, no file beside it. The loss
+compares the output at position t with the label at t + 1, so each column shows a token and the one that follows it.
+Colour is never the only sign: a target stands in [brackets], context has a dot, padding a tilde.
 """
 
 import os
@@ -38,7 +39,7 @@ class Cell(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A row to look at: its texts, its cells, and what the label proof says (None: right)."""
+    """A row to look at: its texts, its cells, and what the label check says (None: right)."""
 
     number: int
     question: str
@@ -81,7 +82,7 @@ def render_rows(rows: Sequence[Shown], columns: int, colour: bool) -> str:
         count = sum(cell.kind == "target" for cell in row.cells)
         verdict = f"WRONG: {row.complaint}" if row.complaint else "right"
         parts += wrap(f"row {row.number}: {row.question}  ->  {row.answer}", columns)
-        parts += [*wrap(f"{count} targets of {len(row.cells)} positions; the proof says: {verdict}", columns), ""]
+        parts += [*wrap(f"{count} targets of {len(row.cells)} positions; the label check says: {verdict}", columns), ""]
         parts += render_cells(row.cells, columns, colour)
     return "\n".join(parts)
 
@@ -214,13 +215,13 @@ def render_page(rows: Sequence[Shown], name: str) -> str:
 
 
 def render_row(row: Shown) -> str:
-    """One row: its text, what the proof says, and its cells."""
+    """One row: its text, what the label check says, and its cells."""
     count = sum(cell.kind == "target" for cell in row.cells)
     verdict = f"WRONG: {row.complaint}" if row.complaint else "right"
     return (
         f"<h2>row {row.number}: {escape(row.question)} → {escape(row.answer)}</h2>"
         f'<p class="verdict{" wrong" if row.complaint else ""}">{count} targets of {len(row.cells)} positions; '
-        f'the proof says: {escape(verdict)}</p><div class="row">{"".join(map(render_box, row.cells))}</div>'
+        f'the label check says: {escape(verdict)}</p><div class="row">{"".join(map(render_box, row.cells))}</div>'
     )
 
 

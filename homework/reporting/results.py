@@ -108,7 +108,7 @@ def check_outcome(log: Sequence[dict]) -> None:
     """
     losses = [entry["loss"] for entry in log if "loss" in entry]
     if len(losses) < 2 * LATE:
-        return  # a quick run proves nothing
+        return  # a quick run shows nothing
     late = sum(losses[-LATE:]) / LATE
     answered = [entry["accuracy_train"] for entry in log if "accuracy_train" in entry]
     if late > 0.9 * losses[0]:

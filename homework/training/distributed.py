@@ -51,22 +51,18 @@ def first_decides(decide: Callable[[], Any]) -> Any:
     """What `decide` gives on the first process; the others wait for it, and never call it."""
     if world() == 1:
         return decide()
-    from torch.distributed import broadcast_object_list
+    from accelerate.utils import broadcast_object_list
 
-    box = [decide() if is_first() else None]
-    broadcast_object_list(box)
-    return box[0]
+    return broadcast_object_list([decide() if is_first() else None])[0]
 
 
 def any_asks(asked: bool) -> bool:
     """Whether any process asks for something, so that all do it after the same step."""
     if world() == 1:
         return asked
-    from torch.distributed import all_gather_object
+    from accelerate.utils import gather_object
 
-    answers = [False] * world()
-    all_gather_object(answers, asked)
-    return any(answers)
+    return any(gather_object([asked]))
 
 
 def wait_for_all() -> None:
