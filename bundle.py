@@ -38,7 +38,8 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the time of
 
 def is_wanted(name: str) -> bool:
     """Whether a file of the package goes into the zip: Python files, and the adapter's two."""
-    return name in (CONFIG, WEIGHTS) or (name.endswith(".py") and PurePosixPath(name).parts[0] != "sft_model")
+    adapter_folder = PurePosixPath(WEIGHTS).parts[0]
+    return name in (CONFIG, WEIGHTS) or (name.endswith(".py") and PurePosixPath(name).parts[0] != adapter_folder)
 
 
 def choose_files(files: dict[str, bytes]) -> dict[str, bytes]:

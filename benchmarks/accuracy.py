@@ -5,10 +5,11 @@ python -m benchmarks.accuracy data/base_model FOLDER --questions 950
 
 from pathlib import Path
 
-from homework.base_llm import BaseLLM
-from homework.cli import run
-from homework.data import Dataset, score, take_reported
-from homework.runs import write_json
+from homework.base_llm import BaseLLM, score
+from homework.common.cli import run
+from homework.common.files import write_json
+from homework.data import Dataset
+from homework.reporting.evaluation import take_reported
 
 
 def main(base: str, folder: str, *, questions: int = 950) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.kill_class import variant
 from grader.adapter import CONFIG, WEIGHTS
-from homework.checkpoint import ROOT
-from homework.cli import run
+from homework.common.base_model import ROOT
+from homework.common.cli import run
 from tests import zips
 
 
@@ -39,7 +39,7 @@ def main(*, singles: int = 6, students: int = 24, jobs: int = 2) -> None:
         jobs: grading processes.
     """
     home = ROOT / "homework"
-    files = {path.name: path.read_bytes() for path in home.glob("*.py")}
+    files = {path.relative_to(home).as_posix(): path.read_bytes() for path in home.rglob("*.py")}
     files |= {name: (home / name).read_bytes() for name in (CONFIG, WEIGHTS)}
     with tempfile.TemporaryDirectory() as work:
         folder, out = Path(work) / "class", Path(work) / "results"

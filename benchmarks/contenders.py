@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from homework.cli import run
+from homework.common.cli import run
+from homework.common.errors import HomeworkError
+from homework.common.files import write_json
 from homework.data import IGNORE_INDEX, Dataset, Row
-from homework.errors import HomeworkError
-from homework.runs import write_json
 from homework.sft import TokenizedDataset, format_example, tokenize, train_model
 
 COLLECTOR = gc.get_threshold()
@@ -43,15 +43,17 @@ class Trained(NamedTuple):
 
 def train_ours(job: Job) -> Trained:
     """The command of the handout, with every guard, the probes of accuracy and the proof by reloading."""
-    from homework import callbacks, training
+    from homework.training.callbacks import AccuracyCallback
+    from homework.training.trainer import HomeworkTrainer
 
     kept: list[dict] = []
     seconds: list[float] = []
-    fit, measure = training.fit, callbacks.Curve.measure
+    train, measure = HomeworkTrainer.train, AccuracyCallback.measure
 
-    def fit_and_keep(*arguments: Any, **options: Any) -> list[dict]:
-        kept.extend(fit(*arguments, **options))
-        return kept
+    def train_and_keep(self: Any) -> Any:
+        output = train(self)
+        kept.extend(self.state.log_history)
+        return output
 
     def measure_and_time(self: Any) -> dict[str, float]:
         started = time.perf_counter()
@@ -59,7 +61,7 @@ def train_ours(job: Job) -> Trained:
         seconds.append(time.perf_counter() - started)
         return shares
 
-    training.fit, callbacks.Curve.measure = fit_and_keep, measure_and_time
+    HomeworkTrainer.train, AccuracyCallback.measure = train_and_keep, measure_and_time
     options = {"epochs": job.epochs, "max_steps": job.max_steps, "seed": job.seed, "checkpoint": job.base}
     train_model(output_dir=str(job.output / "sft_model"), run_dir=str(job.output / "run"), questions=1, **options)
     return Trained(kept, sum(seconds))
@@ -68,7 +70,7 @@ def train_ours(job: Job) -> Trained:
 def prepare(job: Job) -> tuple[Any, Any, dict[str, Any]]:
     """Base model and recipe as the homework has them, and the arguments that every Trainer gets."""
     from homework.base_llm import BaseLLM
-    from homework.training import choose_recipe
+    from homework.training.recipe import choose_recipe
 
     llm = BaseLLM(job.base)
     recipe = choose_recipe(llm.name, {"epochs": job.epochs})
@@ -197,7 +199,7 @@ def main(
         max_steps: stop after so many steps.
         seed: of weights and order.
     """
-    if name != "ours":  # what homework/cli.py does for the homework's command is no part of theirs
+    if name != "ours":  # what homework/common/runtime.py does for the homework's command is no part of theirs
         gc.set_threshold(*COLLECTOR)
         atexit.unregister(gc.freeze)
     trained = CONTENDERS[name](Job(base, Path(folder), epochs, max_steps, seed))

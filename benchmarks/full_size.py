@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from homework.checkpoint import BUNDLED
-from homework.errors import HomeworkError
+from homework.common.base_model import BUNDLED
+from homework.common.errors import HomeworkError
 
 VARIABLE = "SMOLLM2_TOKENIZER"
 SHAPE = {  # config.json of HuggingFaceTB/SmolLM2-360M-Instruct

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from benchmarks.reference_run import reference_run
 from homework.base_llm import BaseLLM
-from homework.cli import run
+from homework.common.cli import run
+from homework.common.errors import HomeworkError
+from homework.common.files import write_json
 from homework.data import Dataset, take_rows
-from homework.errors import HomeworkError
-from homework.runs import write_json
-from homework.training import Collator, fit
 
 RESULTS = Path(__file__).with_suffix(".json")
 BATCH = 32  # of the batches in arrival order, as the course's former code had it
@@ -58,7 +57,7 @@ def main(*, repeats: int = 5, questions: int = 100, steps: int = 64) -> None:
     asked = [question for question, _ in take_rows(Dataset("valid"), questions)]
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     with reference_run(seed=0) as setup:
-        fit(setup.model, setup.rows, setup.recipe, Collator(setup.llm.pad_id), run=setup.run, max_steps=steps)
+        setup.train(max_steps=steps)
         setup.llm.model = setup.model.eval()
         expected = [str(answer) for answer in ours(setup.llm, asked)]  # as text, so that NaN equals NaN
         for repeat in range(repeats):

@@ -11,22 +11,18 @@ import time
 from pathlib import Path
 
 from benchmarks.reference_run import reference_run
-from homework.cli import run
-from homework.lean import LeanTrainer
-from homework.runs import write_json
-from homework.training import Collator, fit
-from homework.watchdog import WatchedTrainer
+from homework.common.cli import run
+from homework.common.files import write_json
 
 RESULTS = Path(__file__).with_suffix(".json")
-KINDS = {"with": WatchedTrainer, "without": LeanTrainer}
+KINDS = {"with": True, "without": False}  # whether the watchdog is on
 
 
 def measure(kind: str, steps: int) -> float:
     """The seconds of a training of so many steps."""
     with reference_run(seed=0) as setup:
-        collator, place = Collator(setup.llm.pad_id), {"run": setup.run, "trainer_class": KINDS[kind]}
         started = time.perf_counter()
-        fit(setup.model, setup.rows, setup.recipe, collator, max_steps=steps, **place)
+        setup.train(max_steps=steps, watch=KINDS[kind])
         return time.perf_counter() - started
 
 

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from safetensors.torch import load, save
 
 from grader.adapter import CONFIG, WEIGHTS
-from homework import cli
-from homework.checkpoint import ROOT
+from homework.common import cli
+from homework.common.base_model import ROOT
 from tests import adapters, zips
 from tests.submissions import ZOO
 
@@ -229,7 +229,7 @@ def main(*, good: int = 200, kills: int = 20, questions: int = 600, with_code: b
         jobs: grading processes.
     """
     home = ROOT / "homework"
-    files = {path.name: path.read_bytes() for path in home.glob("*.py")}
+    files = {path.relative_to(home).as_posix(): path.read_bytes() for path in home.rglob("*.py")}
     files |= {name: (home / name).read_bytes() for name in (CONFIG, WEIGHTS)}
     with tempfile.TemporaryDirectory() as work:
         print(json.dumps(torture(files, Path(work), good, kills, Run(questions, with_code, jobs)), indent=1))

@@ -19,11 +19,9 @@ from benchmarks.reference_run import reference_run
 from grader import rubric
 from grader.adapter import Adapter
 from grader.classroom.forensics import ALIKE, OVERALL, SHARE, cosines
-from homework.checkpoint import ROOT
-from homework.cli import run
-from homework.runs import write_json
-from homework.sampling import ResumableTrainer
-from homework.training import Collator, fit
+from homework.common.base_model import ROOT
+from homework.common.cli import run
+from homework.common.files import write_json
 
 FOLDER = ROOT / "runs" / "likeness"
 RESULT = Path(__file__).with_suffix(".json")
@@ -37,17 +35,7 @@ def train(seed: int, steps: int) -> dict[str, torch.Tensor]:
     if not path.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         with reference_run(seed) as setup:
-            collator = Collator(setup.llm.pad_id)
-            fit(
-                setup.model,
-                setup.rows,
-                setup.recipe,
-                collator,
-                run=setup.run,
-                trainer_class=ResumableTrainer,
-                max_steps=steps,
-                seed=seed,
-            )
+            setup.train(max_steps=steps, seed=seed, watch=False)
             weights = get_peft_model_state_dict(setup.model)
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)

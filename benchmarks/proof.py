@@ -11,10 +11,11 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.full_size import base_model
 from homework.base_llm import BaseLLM
-from homework.cli import run
+from homework.common.cli import run
 from homework.data import IGNORE_INDEX, Dataset, Row
-from homework.sft import TokenizedDataset, format_example
-from homework.training import Collator, add_lora, choose_recipe
+from homework.sft import Collator, TokenizedDataset, add_lora, format_example
+from homework.training.batches import select_supervised
+from homework.training.recipe import choose_recipe
 
 Model = torch.nn.Module
 
@@ -30,7 +31,7 @@ def plain_losses(model: Model, rows: list[Row], items: int) -> Iterator[torch.Te
 def fast_losses(model: Model, rows: list[Row], items: int, micro: int, pad_id: int) -> Iterator[torch.Tensor]:
     """The share of each micro-batch in the loss, as the training computes it."""
     for start in range(0, len(rows), micro):
-        batch = Collator(pad_id, multiple=1)(rows[start : start + micro])
+        batch = select_supervised(Collator(pad_id)(rows[start : start + micro]))
         yield model(**batch, num_items_in_batch=torch.tensor(items)).loss
 
 

@@ -1,32 +1,47 @@
-"""The training that every benchmark varies: the recipe of the bundled model, quiet, in a folder that is thrown away.
-
-python -m benchmarks.guard_cost           # uses it
-"""
+"""The training that every benchmark varies: the recipe of the bundled model, quiet, in a folder that is thrown away."""
 
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from peft import PeftModel
 
 from homework.base_llm import BaseLLM
-from homework.data import Dataset
-from homework.runs import Run
-from homework.sft import TokenizedDataset, format_example
-from homework.training import Recipe, add_lora, choose_recipe
+from homework.data import Dataset, Row
+from homework.sft import Collator, TokenizedDataset, add_lora, format_example, training_arguments
+from homework.training.recipe import Recipe, choose_recipe
+from homework.training.run_dir import Run
+from homework.training.trainer import HomeworkTrainer
 
 
 class Setup(NamedTuple):
-    """What `homework.training.fit` needs."""
+    """A base model with fresh LoRA, the training rows, the recipe and a folder."""
 
     llm: BaseLLM
     model: PeftModel
     rows: TokenizedDataset
     recipe: Recipe
     run: Run
+
+    def train(
+        self, rows: Sequence[Row] | None = None, *, max_steps: int | None = None, seed: int = 0, watch: bool = True
+    ) -> list[dict]:
+        """Train, on other rows where they are given, without the watchdog where `watch` is False; returns the log."""
+        trainer = HomeworkTrainer(
+            self.model,
+            training_arguments(self.recipe, self.run.folder, max_steps, seed=seed),
+            Collator(self.llm.pad_id),
+            self.rows if rows is None else rows,
+            run=self.run,
+            recipe=self.recipe,
+            max_steps=max_steps,
+            watch=watch,
+        )
+        trainer.train()
+        return trainer.state.log_history
 
 
 @contextlib.contextmanager

@@ -13,11 +13,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from homework.base_llm import BaseLLM
-from homework.cli import run
+from homework.common.cli import run
+from homework.common.files import write_json
 from homework.data import Dataset
-from homework.runs import write_json
-from homework.sft import TokenizedDataset, format_example
-from homework.training import Collator, add_lora, choose_recipe
+from homework.sft import Collator, TokenizedDataset, add_lora, format_example
+from homework.training.batches import select_supervised
+from homework.training.recipe import choose_recipe
 
 ROWS = 16
 REPEATS = 10
@@ -50,10 +51,10 @@ def operations_per_token(llm: BaseLLM) -> float:
     model.set_attn_implementation("eager")  # the counter does not know grouped heads
     data = Dataset("train")
     rows = TokenizedDataset(llm.tokenizer, [data[index] for index in range(ROWS)], format_example)
-    collate = Collator(llm.pad_id, multiple=1)
+    collate = Collator(llm.pad_id)
     with FlopCounterMode(display=False) as counter:
         for row in rows.rows:
-            batch = {name: tensor.to(llm.device) for name, tensor in collate([row]).items()}
+            batch = {name: tensor.to(llm.device) for name, tensor in select_supervised(collate([row])).items()}
             model(**batch).loss.backward()
     return counter.get_total_flops() / sum(len(row["input_ids"]) for row in rows.rows)
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from homework.checkpoint import ROOT
-from homework.cli import run
-from homework.errors import HomeworkError
-from homework.runs import read_json, write_json
+from homework.common.base_model import ROOT
+from homework.common.cli import run
+from homework.common.errors import HomeworkError
+from homework.common.files import read_json, write_json
 
 RESULTS = Path(__file__).with_suffix(".json")
 OUT = "parts.json"
@@ -26,19 +26,21 @@ def time_parts(folder: Path) -> None:
     """Run `train` in this process, and write the seconds of its parts into `folder`."""
     seconds: dict[str, float] = {}
     started = time.perf_counter()
-    from homework import adapter, callbacks, curve, sft, training
+    from homework import sft
     from homework.base_llm import BaseLLM
+    from homework.reporting import plots, results
+    from homework.training import callbacks, trainer
 
     seconds["imports"] = time.perf_counter() - started
     for part, owner, name in (
         ("base model, first load", BaseLLM, "__init__"),
         ("rows and proof of labels", sft, "prepare_rows"),
-        ("training, without the probes", training, "fit"),
-        ("probes of accuracy", callbacks.Curve, "measure"),
-        ("save, and proof by reloading", adapter, "save_adapter"),
+        ("training, without the probes", trainer.HomeworkTrainer, "train"),
+        ("probes of accuracy", callbacks.AccuracyCallback, "measure"),
+        ("save, and proof by reloading", trainer, "save_adapter"),
         ("load() and its proof", sft, "load"),
-        ("score on 950 questions", sft, "report_accuracy"),
-        ("picture of the run", curve, "draw_run"),
+        ("score on 950 questions", results, "report_accuracy"),
+        ("picture of the run", plots, "draw_run"),
     ):
         setattr(owner, name, timed(getattr(owner, name), part, seconds))
     sft.train_model(output_dir=str(folder / "sft_model"), run_dir=str(folder / "run"))

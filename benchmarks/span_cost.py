@@ -9,17 +9,16 @@ Everything but the labels is the recipe of the bundled model. What the file hold
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from benchmarks.reference_run import reference_run
-from homework.cli import run
-from homework.data import IGNORE_INDEX, Dataset, Row, score, take_reported
-from homework.runs import read_json, write_json
-from homework.sampling import ResumableTrainer
-from homework.training import Collator, fit, pad, steps_of
+from homework.base_llm import score
+from homework.common.cli import run
+from homework.common.files import read_json, write_json
+from homework.data import IGNORE_INDEX, Dataset, Row
+from homework.reporting.evaluation import take_reported
+from homework.training.trainer import steps_of
 
 RESULTS = Path(__file__).with_suffix(".json")
 STUDENT_T = {5: 2.776}  # 97.5 % quantile with 4 degrees of freedom
@@ -73,20 +72,10 @@ SPANS: dict[str, Callable[[Row], Row]] = {
 }
 
 
-class PlainCollator(Collator):
-    """The batch without the list of supervised positions, which a row without labels does not have."""
-
-    def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        fills = {"input_ids": self.pad_id, "attention_mask": 0, "labels": IGNORE_INDEX}
-        return {name: pad([row[name] for row in rows], value) for name, value in fills.items()}
-
-
 def measure(change: Callable[[Row], Row], seed: int) -> dict[str, float | None]:
     """Train and score one span with one seed: accuracy, answer rate, share ended by EOS, first and last loss."""
     with reference_run(seed) as setup:
-        rows, collator = [change(row) for row in setup.rows.rows], PlainCollator(setup.llm.pad_id)
-        unguarded = {"run": setup.run, "trainer_class": ResumableTrainer, "seed": seed}
-        log = fit(setup.model, rows, setup.recipe, collator, **unguarded)
+        log = setup.train([change(row) for row in setup.rows.rows], seed=seed, watch=False)
         setup.llm.model = setup.model.eval()
         result, completions = score(setup.llm, take_reported(Dataset("valid"), None))
     losses = [entry["loss"] for entry in steps_of(log)]

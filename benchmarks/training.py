@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.full_size import base_model
-from homework.checkpoint import ROOT
-from homework.cli import run
-from homework.errors import HomeworkError
-from homework.runs import read_json, write_json
+from homework.common.base_model import ROOT
+from homework.common.cli import run
+from homework.common.errors import HomeworkError
+from homework.common.files import read_json, write_json
 
 RESULTS = Path(__file__).with_suffix(".json")
 CONTENDERS = {

@@ -10,9 +10,9 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from homework.checkpoint import (
+from homework.common.base_model import (
     check_checkpoint,
     load_model,
     load_tokenizer,
@@ -20,10 +20,11 @@ from homework.checkpoint import (
     resolve_checkpoint,
     stable_name,
 )
-from homework.cli import run
-from homework.errors import HomeworkError
+from homework.common.cli import run
+from homework.common.errors import HomeworkError
+from homework.data import BenchmarkResult, Dataset, take_rows
 
-# The longest float that Python writes; no sensible answer needs more tokens.
+# The longest float that Python writes; no bare answer needs more tokens.
 LONGEST_ANSWER = " <answer>-1.7976931348623157e+308</answer>"
 # Slots (rows times tokens) of one generated batch. On a CPU, more of them leave its caches and take a fifth longer; a
 # GPU wants more work at a time: 2 GiB of keys and values on SmolLM2-360M in float32.
@@ -73,14 +74,24 @@ class BaseLLM:
         self.device, dtype, reason = pick_device()
         print(f"base model: {self.name} ({chosen_by}) on {self.device} in {str(dtype).split('.')[-1]}: {reason}")
         downloaded = check_checkpoint(self.checkpoint)
-        self.tokenizer = load_tokenizer(self.checkpoint, downloaded)
-        self.reload_model = lambda: load_model(self.checkpoint, dtype, downloaded).to(self.device).eval()
-        self.model = self.reload_model()
+        self.load_options = (dtype, downloaded)
+        self.tokenizer: Any = load_tokenizer(self.checkpoint, downloaded)
+        self.model: Any = self.reload_model()
+
+    def reload_model(self) -> Any:
+        """The base model, loaded anew."""
+        model: Any = load_model(self.checkpoint, *self.load_options)
+        return model.to(self.device).eval()
 
     @property
     def name(self) -> str:
         """The checkpoint's name, the same on every machine: never a path of this one."""
         return stable_name(self.checkpoint)
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The most tokens of one completion: a bare answer and EOS. A class whose model writes more sets its own."""
+        return len(self.tokenizer(LONGEST_ANSWER, add_special_tokens=False)["input_ids"]) + 1
 
     @property
     def pad_id(self) -> int:
@@ -135,7 +146,7 @@ class BaseLLM:
         if not (temperature == 0 or 0.01 <= temperature <= 100):
             raise HomeworkError(f"temperature must be 0 or within 0.01 to 100, got {temperature}")
         rows = [self.encode_prompt(prompt) for prompt in prompts]
-        cap = len(self.tokenizer(LONGEST_ANSWER, add_special_tokens=False)["input_ids"]) + 1  # and EOS
+        cap = self.max_new_tokens
         budget = CPU_BUDGET if self.device == "cpu" else GPU_BUDGET
         done: dict[int, Completion] = {}
         # The bar is for people: it stays away from files and from jobs of under two seconds.
@@ -193,7 +204,8 @@ class BaseLLM:
         # BEGIN SOLUTION task 1: answer
         # Hint: format, generate in one batch, parse.
         prompts = [self.format_prompt(question) for question in questions]
-        return [self.parse_answer(text) for text in self.batched_generate(prompts)]
+        texts: list[Any] = self.batched_generate(prompts)
+        return [self.parse_answer(text) for text in texts]
         # END SOLUTION
 
 
@@ -211,6 +223,12 @@ def plan_batches(lengths: Sequence[int], cap: int, budget: int) -> list[list[int
     return batches
 
 
+def score(llm: BaseLLM, rows: Sequence[tuple[str, float]]) -> tuple[BenchmarkResult, list[Completion]]:
+    """As `benchmark`, with the text behind each answer and whether it ended by itself."""
+    completions = llm.complete([llm.format_prompt(question) for question, _ in rows])
+    return BenchmarkResult.from_answers(rows, [llm.parse_answer(text) for text, _ in completions]), completions
+
+
 def test_model(*, checkpoint: str | None = None, questions: int = 20) -> None:
     """Print what the base model says to some questions of `valid`, and its accuracy on them.
 
@@ -218,8 +236,6 @@ def test_model(*, checkpoint: str | None = None, questions: int = 20) -> None:
         checkpoint: folder or hub name of the base model.
         questions: how many questions to ask.
     """
-    from homework.data import Dataset, score, take_rows
-
     rows = take_rows(Dataset("valid"), questions)
     llm = BaseLLM(checkpoint)
     result, completions = score(llm, rows)

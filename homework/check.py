@@ -3,7 +3,7 @@
     python -m homework.check              # paste its output into a question to staff
 
 A check is a function that returns what it found, or raises HomeworkError with the fix. What rests on a check that
-failed is not run: the first [FAIL] is the one to mend. No torch is needed to be told that it is missing.
+failed is not run: the first [FAIL] is the one to fix. No torch is needed to be told that it is missing.
 """
 
 import contextlib
@@ -17,13 +17,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from homework.archive import ADAPTER_FOLDER_NAME, WEIGHTS, ZIP_LIMIT, list_files
-from homework.checkpoint import ROOT, pick_device
-from homework.cli import run
+from homework.common.base_model import ROOT, pick_device
+from homework.common.cli import run
+from homework.common.errors import HomeworkError, explain_error
+from homework.common.zip_contents import ADAPTER_FOLDER_NAME, CODE, WEIGHTS, ZIP_LIMIT, list_files
 from homework.data import Dataset, check_apart
-from homework.errors import HomeworkError, explain_error
 
-CODE = Path(__file__).resolve().parent
 Known = dict[str, Any]  # what earlier checks found out, by name
 
 
@@ -90,30 +89,31 @@ def check_base(known: Known) -> str:
 
 
 def check_labels(known: Known) -> str:
-    """The labels of every row of train, by the proof that training uses."""
-    from homework.labels import prove_rows
-    from homework.report import describe_rows
+    """The labels of every row of train, by the check that training uses."""
+    from homework.guards.labels import check_rows
+    from homework.reporting.results import describe_rows
     from homework.sft import TokenizedDataset, format_example
 
     tokenizer = known["llm"].tokenizer
     rows = known["rows"] = TokenizedDataset(tokenizer, known["train"], format_example)
-    prove_rows(tokenizer, known["train"], format_example, rows)
+    check_rows(tokenizer, known["train"], format_example, rows)
     return describe_rows(rows, batch_size=32)
 
 
 def check_prompt(known: Known) -> str:
-    """The way from question to answer, with a scripted model."""
-    from homework.rehearsal import check_lengths, rehearse
+    """The way from question to answer, with a stub model."""
+    from homework.guards.inference_check import check_inference, check_lengths
 
-    rehearse(known["llm"], known["train"], known["rows"])
+    check_inference(known["llm"], known["train"], known["rows"])
     check_lengths(known["llm"], known["valid"], "valid")
     return "inference asks what training taught; generate, answer and parse_answer agree"
 
 
 def check_lora(known: Known) -> str:
     """That LoRA is all that would be trained, and how large its file will be."""
-    from homework.first_step import check_trainable
-    from homework.training import DEFAULT_RECIPE, RECIPES, add_lora
+    from homework.guards.watchdog import check_trainable
+    from homework.sft import add_lora
+    from homework.training.recipe import DEFAULT_RECIPE, RECIPES
 
     name = known["llm"].name
     recipe = RECIPES.get(name, DEFAULT_RECIPE)
@@ -124,8 +124,8 @@ def check_lora(known: Known) -> str:
 
 
 def check_adapter(known: Known) -> str:
-    """The saved adapter: there, sound, and of this base model."""
-    from homework.adapter import attach_adapter, check_base, read_adapter_config
+    """The saved adapter: present, valid, and of this base model."""
+    from homework.training.adapter import attach_adapter, check_base, read_adapter_config
 
     folder = CODE / ADAPTER_FOLDER_NAME
     if not (folder / WEIGHTS).is_file():
@@ -137,8 +137,9 @@ def check_adapter(known: Known) -> str:
 
 def check_run(known: Known) -> str:
     """The log of the newest run: what it says of labels, precision and skipped steps."""
-    from homework.runs import LOG, RUNS, read_json
-    from homework.watchdog import diagnose_log
+    from homework.common.files import read_json
+    from homework.guards.watchdog import diagnose_log
+    from homework.training.run_dir import LOG, RUNS
 
     logs = sorted(RUNS.glob(f"*/{LOG}"), key=lambda path: path.stat().st_mtime)
     content = read_json(logs[-1]) if logs else None

@@ -6,20 +6,27 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
-from homework.errors import HomeworkError
-
-if TYPE_CHECKING:
-    from homework.base_llm import BaseLLM, Completion
+from homework.common.errors import HomeworkError
 
 IGNORE_INDEX = -100  # the label that the loss skips, in torch and transformers alike
 Row = dict[str, list[int]]  # a tokenized row: input_ids, attention_mask and labels
-PROBE = 50  # rows of each split that show the accuracy during training; those of valid are in no reported accuracy
+Item = TypeVar("Item", covariant=True)
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
+
+
+class ListLike(Protocol[Item]):
+    """Items in a fixed order: a list, a `Dataset`, the tokenized rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Item: ...
+
+    def __iter__(self) -> Iterator[Item]: ...
 
 
 class Dataset:
@@ -44,6 +51,9 @@ class Dataset:
 
     def __getitem__(self, index: int) -> tuple[str, float]:
         return self.rows[index]
+
+    def __iter__(self) -> Iterator[tuple[str, float]]:
+        return iter(self.rows)
 
 
 def read_list(path: Path) -> list:
@@ -154,7 +164,14 @@ class BenchmarkResult:
         # END SOLUTION
 
 
-def benchmark(llm: "BaseLLM", dataset: Dataset, max_question: int | None = None) -> BenchmarkResult:
+class Answering(Protocol):
+    """What can be scored: `BaseLLM`, or anything else that answers questions with numbers."""
+
+    def answer(self, *questions: str) -> list[float]:
+        """An answer to each question, NaN where there is none."""
+
+
+def benchmark(llm: Answering, dataset: ListLike[tuple[str, float]], max_question: int | None = None) -> BenchmarkResult:
     """Ask `llm` the first `max_question` questions of `dataset` (all by default) and score its answers."""
     # BEGIN SOLUTION task 2: benchmark
     # Hint: all questions in one call of llm.answer.
@@ -163,13 +180,7 @@ def benchmark(llm: "BaseLLM", dataset: Dataset, max_question: int | None = None)
     # END SOLUTION
 
 
-def score(llm: "BaseLLM", rows: Sequence[tuple[str, float]]) -> "tuple[BenchmarkResult, list[Completion]]":
-    """As `benchmark`, with the text behind each answer and whether it ended by itself."""
-    completions = llm.complete([llm.format_prompt(question) for question, _ in rows])
-    return BenchmarkResult.from_answers(rows, [llm.parse_answer(text) for text, _ in completions]), completions
-
-
-def take_rows(dataset: Dataset, count: int | None) -> list[tuple[str, float]]:
+def take_rows(dataset: ListLike[tuple[str, float]], count: int | None) -> list[tuple[str, float]]:
     """The first `count` rows of a dataset; all if None, or if it has fewer.
 
     Raises:
@@ -178,31 +189,3 @@ def take_rows(dataset: Dataset, count: int | None) -> list[tuple[str, float]]:
     if count is not None and count < 1:
         raise HomeworkError(f"the number of questions must be at least 1, got {count}")
     return [dataset[index] for index in range(len(dataset) if count is None else min(len(dataset), count))]
-
-
-def take_probes(train: Dataset, valid: Dataset) -> dict[str, list[tuple[str, float]]]:
-    """The last `PROBE` rows of each split, by the split's name."""
-    return {dataset.split: take_rows(dataset, None)[-PROBE:] for dataset in (train, valid)}
-
-
-def take_reported(valid: Dataset, count: int | None) -> list[tuple[str, float]]:
-    """The first `count` rows of valid without the probes, which a student has watched while choosing.
-
-    Raises:
-        HomeworkError: if there are hardly more rows than probes.
-    """
-    if len(valid) < 2 * PROBE:
-        raise HomeworkError(f"valid has {len(valid)} rows, too few for an accuracy: git checkout data/valid.json")
-    return take_rows(valid, count)[: len(valid) - PROBE]
-
-
-def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share measured on `count` questions (Wilson 1927): honest near 0 and 1.
-
-    >>> [round(bound, 3) for bound in wilson_interval(0.95, 100)]
-    [0.888, 0.978]
-    """
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -10,26 +10,35 @@ torch, transformers and peft are imported where they are used: they take seconds
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from homework.cli import run
-from homework.data import IGNORE_INDEX, Dataset, Row, check_apart, take_probes, take_reported, take_rows
-from homework.errors import HomeworkError, explain_error
-from homework.labels import plain_row, prove_rows
-from homework.rehearsal import check_lengths, rehearse
-from homework.report import describe_rows, finish, refuse_doubtful, report_accuracy, report_finished
+from homework.base_llm import BaseLLM
+from homework.common.cli import Command, run
+from homework.common.errors import HomeworkError, explain_error
+from homework.common.zip_contents import ADAPTER_FOLDER_NAME, CODE
+from homework.data import IGNORE_INDEX, Dataset, ListLike, Row, check_apart, take_rows
+from homework.guards.inference_check import check_inference, check_lengths
+from homework.guards.labels import check_rows, plain_row
+from homework.reporting.evaluation import take_probes, take_reported
+from homework.reporting.results import describe_rows, report_accuracy, report_finished, report_log, report_run
+from homework.training import distributed
+from homework.training.recipe import Recipe, check_batch, check_flags, choose_recipe
+from homework.training.run_dir import describe, open_run, warn_other_runs
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from peft import PeftModel
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from homework.base_llm import BaseLLM
+    from homework.training.run_dir import Run
+    from homework.training.trainer import HomeworkArguments
 
-CODE = Path(__file__).resolve().parent
-ADAPTER_FOLDER = CODE / "sft_model"
+ADAPTER_FOLDER = CODE / ADAPTER_FOLDER_NAME
 
 
 def format_example(question: str, answer: float | str) -> dict[str, str]:
@@ -69,7 +78,7 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", question: str, answer: str) -
         `input_ids`, `attention_mask` and `labels`, lists of one length T.
 
     Raises:
-        HomeworkError: if the row is longer than the model reads. All else is proved by homework/labels.py.
+        HomeworkError: if the row is longer than the model reads. All else is checked by homework/guards/.
     """
     # BEGIN SOLUTION task 3: tokenize
     # Hint: what does the separating space become a part of? Look with python -m homework.sft show.
@@ -86,7 +95,7 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", question: str, answer: str) -
 
 
 class TokenizedDataset:
-    """The tokenized rows of `data`, made once; `homework.labels.prove_rows` proves them.
+    """The tokenized rows of `data`, made once; homework/guards/labels.py checks them.
 
     Args:
         tokenizer: of the model to train.
@@ -97,7 +106,9 @@ class TokenizedDataset:
         HomeworkError: naming the first row that can't be tokenized.
     """
 
-    def __init__(self, tokenizer: Any, data: Sequence[tuple[str, float]], format_fn: Callable[..., dict]) -> None:
+    def __init__(
+        self, tokenizer: Any, data: ListLike[tuple[str, float]], format_fn: Callable[..., dict[str, str]]
+    ) -> None:
         # BEGIN SOLUTION task 3: TokenizedDataset
         # Hint: plain_row makes lists of what a tokenizer returns; name the row that fails.
         self.rows: list[Row] = []
@@ -113,6 +124,82 @@ class TokenizedDataset:
 
     def __getitem__(self, index: int) -> Row:
         return self.rows[index]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+
+class Collator:
+    """Makes a batch of rows, padded on the right to the longest of them.
+
+    Padding is masked by length, never by the pad id, which is EOS here and has to be learned. Labels are padded with
+    -100, never rebuilt.
+
+    Args:
+        pad_id: fills `input_ids`.
+    """
+
+    def __init__(self, pad_id: int) -> None:
+        self.pad_id = pad_id
+
+    def __call__(self, rows: Sequence[Row]) -> "dict[str, Tensor]":
+        """A batch with `input_ids`, `attention_mask` and `labels`, each (B, T)."""
+        import torch
+
+        width = max(len(row["input_ids"]) for row in rows)
+        fills = {"input_ids": self.pad_id, "attention_mask": 0, "labels": IGNORE_INDEX}
+        return {
+            name: torch.tensor([row[name] + [fill] * (width - len(row[name])) for row in rows])
+            for name, fill in fills.items()
+        }
+
+
+def add_lora(model: "PreTrainedModel", name: str, recipe: Recipe, seed: int) -> "PeftModel":
+    """Freeze the base and put LoRA on all its linear layers; `name` is what the adapter will call the base."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
+
+    set_seed(seed)
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=recipe.rank, lora_alpha=recipe.alpha, target_modules="all-linear", lora_dropout=0.0
+    )
+    adapted = get_peft_model(model, config)
+    adapted.peft_config["default"].base_model_name_or_path = name
+    # Without a gradient at the inputs, checkpointing would cut the adapters off. Harmless elsewhere, so always on.
+    adapted.enable_input_require_grads()
+    trainable, total = adapted.get_nb_trainable_parameters()
+    print(f"LoRA: {trainable:,} trainable of {total:,} parameters, the base is frozen")
+    return adapted
+
+
+def training_arguments(recipe: Recipe, folder: Path, max_steps: int | None = None, **more: Any) -> "HomeworkArguments":
+    """The Trainer's arguments for a recipe.
+
+    Args:
+        recipe: the hyper-parameters.
+        folder: of the checkpoints.
+        max_steps: stop after so many optimizer steps; None for all epochs.
+        more: other fields of transformers' TrainingArguments, seed for one.
+    """
+    from homework.training.trainer import HomeworkArguments
+
+    return HomeworkArguments(
+        output_dir=str(folder),
+        num_train_epochs=recipe.epochs,
+        max_steps=max_steps or -1,
+        per_device_train_batch_size=recipe.batch_size,  # the Trainer divides it where it does not fit
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="linear",
+        optim="adamw_torch_fused",
+        **more,
+    )
+
+
+class Asked(NamedTuple):
+    """The questions, with their answers, that an adapter is measured on."""
+
+    probes: dict[str, list[tuple[str, float]]]  # a few of each split, asked during the training
+    reported: list[tuple[str, float]]  # for the accuracy at the end
 
 
 def train_model(
@@ -135,8 +222,8 @@ def train_model(
 ) -> None:
     """Fine-tune the base model with LoRA on data/train.json, save the adapter, and measure it on data/valid.json.
 
-    What is left out comes from the recipe of the base model (homework/training.py). After an interruption, the same
-    command continues at the last checkpoint.
+    What is left out comes from the recipe of the base model (homework/training/recipe.py). After an interruption, the
+    same command continues at the last checkpoint.
 
     Args:
         output_dir: folder of the adapter; the zip takes it from homework/sft_model.
@@ -156,76 +243,101 @@ def train_model(
         report_to: a tracker to log to as well, tensorboard for one; it has to be installed.
     """
     started = time.perf_counter()
-    from homework import adapter, processes, proof, runs, sampling, training
-    from homework.base_llm import BaseLLM
+    from homework.training.adapter import describe_base, prepare_output
 
-    processes.join()
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rank": rank, "alpha": alpha}
-    training.check_values(**given, max_steps=max_steps, micro_batch_size=micro_batch_size, questions=questions)
-    if not 0 <= seed < 2**32:
-        raise HomeworkError(f"--seed must be within 0 to 4294967295, got {seed}")
-    output = adapter.prepare_output(output_dir)
-    train_rows, valid_rows = Dataset("train"), Dataset("valid")
-    check_apart(train_rows, valid_rows)
-    llm = BaseLLM(checkpoint)
-    recipe = training.choose_recipe(llm.name, given)
-    training.check_batch(recipe, micro_batch_size, len(train_rows))
-    rows = prepare_rows(llm, train_rows, recipe.batch_size)
-    check_lengths(llm, valid_rows, "valid")
-    options = {"max_steps": max_steps, "micro_batch_size": micro_batch_size, "seed": seed}
+    distributed.join()
+    given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    given |= {"rank": rank, "alpha": alpha}
+    options: dict[str, Any] = {"max_steps": max_steps, "micro_batch_size": micro_batch_size, "seed": seed}
+    check_flags(**given, **options, questions=questions)
     options["activation_checkpointing"] = gradient_checkpointing
-    base = {
-        "base_model": llm.name,
-        "base_weights": adapter.fingerprint_base(llm.model),
-        "device": f"{llm.device} {llm.model.dtype} x {processes.world()}",
-    }
-    code = (train_model, training, sampling)
-    settings = runs.describe(code, rows, **asdict(recipe), **options, **base, output_dir=str(output))
-    with runs.open_run(settings, run_dir) as run:
-        if restart:
-            run.restart()
-        if processes.first_decides(lambda: report_finished(run, output)):
-            return
-        model = training.add_lora(llm.model, llm.name, recipe, seed)
-        adapter.foresee(model, output, run.folder, CODE)
-        runs.announce_others(run)
-        curve = training.Curve(llm, take_probes(train_rows, valid_rows))
-        collator = training.Collator(llm.pad_id)
-        log = training.fit(model, rows, recipe, collator, run=run, callbacks=[curve], report_to=report_to, **options)
-        training.report_log(log)
-        if not processes.is_first():
-            return  # the first process has the same adapter; it saves, proves and scores it
-        trained = proof.remember(model, collator([rows[i] for i in range(min(4, len(rows)))]))
-        saved = adapter.save_adapter(model, output, llm.reload_model, trained)
-        print(f"adapter saved in {output} after {time.perf_counter() - started:.0f} s")
-        final = load(output, checkpoint)
-        proof.prove_load(trained, final.model, output, saved)
-        count = questions if questions or not max_steps else 100
-        result = report_accuracy(final, take_reported(valid_rows, count), "valid")
-        refuse_doubtful(log)  # before the run counts as finished, or the same command would call it a success
-        finish(run, log, result, saved)
+    output = prepare_output(output_dir)
+    train, valid = Dataset("train"), Dataset("valid")
+    check_apart(train, valid)
+    llm = BaseLLM(checkpoint)
+    recipe = choose_recipe(llm.name, given)
+    check_batch(recipe, micro_batch_size, len(train))
+    rows = prepare_rows(llm, train, recipe.batch_size)
+    check_lengths(llm, valid, "valid")
+    asked = Asked(take_probes(train, valid), take_reported(valid, questions if questions or not max_steps else 100))
+    settings = {**asdict(recipe), **options, **describe_base(llm), "output_dir": str(output)}
+    code = (train_model, fine_tune, training_arguments, add_lora, Collator)  # what decides the result, of this file
+    with open_run(describe(code, rows, **settings), run_dir, restart=restart) as run:
+        fine_tune(llm, rows, recipe, run, output, partial(load, output, checkpoint), asked, report_to, **options)
     print(f"done in {time.perf_counter() - started:.0f} s")
 
 
-def prepare_rows(llm: "BaseLLM", data: Dataset, batch_size: int) -> TokenizedDataset:
-    """The tokenized rows of `data`, with proved labels and a rehearsed prompt; printed."""
+def fine_tune(
+    llm: BaseLLM,
+    rows: ListLike[Row],
+    recipe: Recipe,
+    run: "Run",
+    output: Path,
+    load_saved: Callable[[], BaseLLM],
+    asked: Asked,
+    report_to: str = "none",
+    *,
+    seed: int = 0,
+    max_steps: int | None = None,
+    micro_batch_size: int | None = None,
+    **more: Any,
+) -> None:
+    """Train an adapter on tokenized rows, save it, and report its accuracy: what every task that trains shares.
+
+    Args:
+        llm: the base model.
+        rows: with labels that are checked.
+        recipe: the hyper-parameters.
+        run: where checkpoints and log go, and whether there is anything left to do.
+        output: the adapter's folder.
+        load_saved: gives the base model with the adapter that was saved there.
+        asked: the questions of its accuracy.
+        report_to: a tracker that transformers knows.
+        seed: of weights and order.
+        max_steps: stop after so many optimizer steps.
+        micro_batch_size: rows on the device at once.
+        more: other fields of transformers' TrainingArguments.
+    """
+    from homework.training.adapter import check_disk_space
+    from homework.training.callbacks import AccuracyCallback
+    from homework.training.trainer import HomeworkTrainer
+
+    if distributed.first_decides(lambda: report_finished(run, output)):
+        return
+    model = add_lora(llm.model, llm.name, recipe, seed)
+    check_disk_space(model, output, run.folder)
+    warn_other_runs(run)
+    arguments = training_arguments(recipe, run.folder, max_steps, seed=seed, report_to=report_to, **more)
+    limits: dict[str, Any] = {"max_steps": max_steps, "micro_batch_size": micro_batch_size}
+    probes = AccuracyCallback(llm, asked.probes)
+    trainer = HomeworkTrainer(
+        model, arguments, Collator(llm.pad_id), rows, run=run, recipe=recipe, callbacks=[probes], **limits
+    )
+    trainer.train()
+    report_log(trainer.state.log_history)
+    final = trainer.save(output, llm.reload_model, load_saved)
+    if final is not None:
+        report_run(run, trainer.state.log_history, final, asked.reported, output)
+
+
+def prepare_rows(llm: BaseLLM, data: Dataset, batch_size: int) -> TokenizedDataset:
+    """The tokenized rows of `data`, with checked labels and a checked inference; printed."""
     rows = TokenizedDataset(llm.tokenizer, data, format_example)
-    prove_rows(llm.tokenizer, data, format_example, rows)
-    rehearse(llm, data, rows)
+    check_rows(llm.tokenizer, data, format_example, rows)
+    check_inference(llm, data, rows)
     print(describe_rows(rows, batch_size))
     return rows
 
 
-def load(folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None) -> "BaseLLM":
+def load(folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None) -> BaseLLM:
     """The base model with the trained adapter.
 
     Raises:
         HomeworkError: if the adapter is missing or was trained on another base; nothing is made up instead.
     """
     # BEGIN SOLUTION task 3: load
-    # Hint: homework/adapter.py reads, checks and attaches; a fresh BaseLLM first; in evaluation mode last.
-    from homework import adapter
-    from homework.base_llm import BaseLLM
+    # Hint: training/adapter.py reads, checks and attaches; a fresh BaseLLM first; in evaluation mode last.
+    from homework.training import adapter
 
     config = adapter.read_adapter_config(Path(folder))
     llm = BaseLLM(checkpoint)
@@ -278,12 +390,12 @@ def show_labels(
         checkpoint: the base model whose tokenizer is used.
         html: file of the page; runs/labels.html if left out.
     """
-    from homework.show import show_rows
+    from homework.reporting.label_view import show_rows
 
     show_rows(Dataset(split), range(first, first + rows), format_example, tokenize, checkpoint, html)
 
 
-COMMANDS = {"train": train_model, "test": test_model, "load": load_model, "show": show_labels}
+COMMANDS: dict[str, Command] = {"train": train_model, "test": test_model, "load": load_model, "show": show_labels}
 
 if __name__ == "__main__":
     run(COMMANDS, "python -m homework.sft")

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-# Before torch is imported: see homework/cli.py.
+# Before torch is imported: see homework/common/runtime.py.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import pytest
@@ -16,12 +16,12 @@ from grader.course import Course
 from grader.grade import grade
 from grader.result import Result
 from grader.sandbox import Sandbox
-from homework import runs
 from homework.base_llm import BaseLLM
-from homework.checkpoint import BUNDLED, ROOT
-from homework.cli import run
+from homework.common.base_model import BUNDLED, ROOT
+from homework.common.cli import run
 from homework.data import Dataset
 from homework.sft import TokenizedDataset, format_example, train_model
+from homework.training import run_dir
 from tests import zips
 
 # The folder of SmolLM2-360M-Instruct's tokenizer; .ci/run sets it where there is one.
@@ -69,7 +69,7 @@ def tiny_checkpoint(tmp_path_factory, bundled_tokenizer) -> Path:
 @pytest.fixture(autouse=True)
 def runs_folder(tmp_path, monkeypatch) -> Path:
     """Runs of tests stay out of the project's runs/."""
-    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(run_dir, "RUNS", tmp_path / "runs")
     return tmp_path / "runs"
 
 
@@ -117,7 +117,8 @@ def files(trained) -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def reference_files(files) -> dict[str, bytes]:
     """The reference as it is handed in: the Python files of homework/, and the session's trained adapter."""
-    return {**{path.name: path.read_bytes() for path in sorted((ROOT / "homework").glob("*.py"))}, **files}
+    code = sorted((ROOT / "homework").rglob("*.py"))
+    return {**{path.relative_to(ROOT / "homework").as_posix(): path.read_bytes() for path in code}, **files}
 
 
 @pytest.fixture(scope="session")

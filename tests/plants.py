@@ -2,7 +2,7 @@
 
 python -m pytest tests/test_failures.py
 
-Each plant takes the test's context, breaks one thing, and gives the command line that the student then runs.
+Each plant takes the test's context, breaks one thing, and gives the command line that the student then run_dir.
 """
 
 import math
@@ -18,9 +18,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel
 
-from homework import callbacks, runs, sft, training, watchdog
+from homework import sft
 from homework.base_llm import BaseLLM, Completion
-from homework.checkpoint import BUNDLED
+from homework.common.base_model import BUNDLED
+from homework.training import callbacks, run_dir, trainer
+from homework.training.trainer import HomeworkTrainer
 
 TRAIN = "sft train --max-steps 2 --questions 10 --output-dir {out}"
 RECORDED = Path(__file__).with_name("float16_scaler_log.json")
@@ -74,7 +76,7 @@ def rebuilding_collator(context: Context) -> str:
     def collate(rows: list[dict]) -> dict:
         return collator([{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows])
 
-    context.patch.setattr(training, "Collator", lambda _: collate)
+    context.patch.setattr(sft, "Collator", lambda _: collate)
     return TRAIN
 
 
@@ -94,9 +96,9 @@ def nan_weight(context: Context) -> str:
 
 def recorded_scaler_log(context: Context) -> str:
     """B2: the log of a float16 run with a gradient scaler, as `check` finds it."""
-    folder = runs.RUNS / "sft-recorded"
+    folder = run_dir.RUNS / "sft-recorded"
     folder.mkdir(parents=True)
-    (folder / runs.LOG).write_text(RECORDED.read_text())
+    (folder / run_dir.LOG).write_text(RECORDED.read_text())
     return "check"
 
 
@@ -107,25 +109,25 @@ def zeroed_gradients(context: Context) -> str:
                 if parameter.grad is not None:
                     parameter.grad.zero_()
 
-    context.patch.setattr(training, "Progress", Zero)
+    context.patch.setattr(trainer, "Progress", Zero)
     return TRAIN
 
 
 def constant_for_nan(context: Context) -> str:
-    compute_loss = watchdog.WatchedTrainer.compute_loss
+    compute_loss = HomeworkTrainer.compute_loss
 
     def hide(self, *arguments, **options):
         loss = compute_loss(self, *arguments, **options)
         return loss if torch.isfinite(loss) else torch.tensor(0.01, requires_grad=True)
 
-    context.patch.setattr(watchdog.WatchedTrainer, "compute_loss", hide)
+    context.patch.setattr(HomeworkTrainer, "compute_loss", hide)
     return nan_weight(context)
 
 
 def cut_off_inputs(context: Context) -> str:
     """B7: re-entrant checkpointing without gradients at the inputs."""
-    arguments, reentrant = training.OneDeviceArguments, {"activation_checkpointing_kwargs": {"use_reentrant": True}}
-    context.patch.setattr(training, "OneDeviceArguments", lambda **options: arguments(**options, **reentrant))
+    arguments, reentrant = trainer.HomeworkArguments, {"activation_checkpointing_kwargs": {"use_reentrant": True}}
+    context.patch.setattr(trainer, "HomeworkArguments", lambda **options: arguments(**options, **reentrant))
     context.patch.setattr(PreTrainedModel, "enable_input_require_grads", lambda self: None)
     return TRAIN + " --gradient-checkpointing"
 
@@ -161,13 +163,13 @@ def load_that_falls_back(context: Context) -> str:
 
 
 def adapter_thrown_away(context: Context) -> str:
-    add_lora = training.add_lora
+    add_lora = sft.add_lora
 
     def forget(model, *arguments):
         add_lora(model, *arguments)
         return model
 
-    context.patch.setattr(training, "add_lora", forget)
+    context.patch.setattr(sft, "add_lora", forget)
     return TRAIN
 
 
@@ -177,14 +179,14 @@ def saved_elsewhere(context: Context) -> str:
 
 
 def other_model_saved(context: Context) -> str:
-    """C6: the trainer gets a model of its own."""
-    fit = training.fit
+    """C6: what is saved is not the model that was trained."""
+    save = HomeworkTrainer.save
 
-    def fit_another(model, rows, recipe, *arguments, **options):
-        another = training.add_lora(BaseLLM().model, "data/base_model", recipe, 0)
-        return fit(another, rows, recipe, *arguments, **options)
+    def save_another(self, *arguments):
+        self.model = sft.add_lora(BaseLLM().model, "data/base_model", self.recipe, 0)
+        return save(self, *arguments)
 
-    context.patch.setattr(training, "fit", fit_another)
+    context.patch.setattr(HomeworkTrainer, "save", save_another)
     return TRAIN
 
 
@@ -193,9 +195,9 @@ def other_base(context: Context) -> str:
 
 
 def hard_coded_epochs(context: Context) -> str:
-    arguments = training.OneDeviceArguments
+    arguments = trainer.HomeworkArguments
     fixed = {"num_train_epochs": 5, "max_steps": -1}
-    context.patch.setattr(training, "OneDeviceArguments", lambda **options: arguments(**{**options, **fixed}))
+    context.patch.setattr(trainer, "HomeworkArguments", lambda **options: arguments(**{**options, **fixed}))
     return TRAIN
 
 

@@ -16,10 +16,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import homework
-from homework import adapter, sft, training
-from homework.checkpoint import BUNDLED, ROOT
-from homework.errors import HomeworkError
+from homework import sft
+from homework.common.base_model import BUNDLED, ROOT
+from homework.common.errors import HomeworkError
 from homework.sft import load, train_model
+from homework.training import adapter
+from homework.training.trainer import HomeworkTrainer
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -105,15 +107,15 @@ def test_an_adapter_that_is_not_the_trained_one_is_refused(trained, tmp_path, ch
 
 
 def test_training_outside_the_adapter_is_noticed_before_saving(tmp_path, monkeypatch):
-    fit = training.fit
+    train = HomeworkTrainer.train
 
-    def fit_and_touch_the_base(model, *arguments, **options):
-        log = fit(model, *arguments, **options)
+    def train_and_touch_the_base(self):
+        output = train(self)
         with torch.no_grad():
-            model.get_input_embeddings().weight.mul_(1.1)
-        return log
+            self.model.get_input_embeddings().weight.mul_(1.1)
+        return output
 
-    monkeypatch.setattr(training, "fit", fit_and_touch_the_base)
+    monkeypatch.setattr(HomeworkTrainer, "train", train_and_touch_the_base)
     with pytest.raises(HomeworkError, match="gives other logits than the trained model"):
         train_model(output_dir=str(tmp_path / "a"), max_steps=1)
     assert not list((tmp_path / "a").iterdir())

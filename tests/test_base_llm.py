@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import homework
 from homework import base_llm
 from homework.base_llm import BaseLLM, plan_batches
-from homework.checkpoint import BUNDLED, pick_device
+from homework.common.base_model import BUNDLED, pick_device
+from homework.common.errors import HomeworkError
 from homework.data import Dataset
-from homework.errors import HomeworkError
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 import bundle
 from grader.adapter import CONFIG, WEIGHTS
 from grader.course import Course
-from homework import archive
-from homework.checkpoint import ROOT
+from homework.common import zip_contents
+from homework.common.base_model import ROOT
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def test_wrong_arguments_are_refused(homework, capsys, words):
 
 def test_check_and_bundle_agree_on_what_goes_into_the_zip(homework):
     (homework / "notes.txt").write_text("x")
-    inside, _ = archive.list_files(homework)
+    inside, _ = zip_contents.list_files(homework)
     for path in homework.rglob("*"):
         if path.is_file():
             assert (path in inside) == bundle.is_wanted(path.relative_to(homework).as_posix()), path
-    assert archive.ZIP_LIMIT == bundle.rubric.ZIP_BYTES
+    assert zip_contents.ZIP_LIMIT == bundle.rubric.ZIP_BYTES

@@ -13,9 +13,14 @@ import time
 import pytest
 import torch
 
-from homework import archive, check, checkpoint, data, first_step, runs, training
+from homework import check, data
 from homework.base_llm import BaseLLM
-from homework.checkpoint import BUNDLED, ROOT
+from homework.common import base_model, zip_contents
+from homework.common.base_model import BUNDLED, ROOT
+from homework.guards import watchdog
+from homework.sft import add_lora
+from homework.training import run_dir
+from homework.training.recipe import DEFAULT_RECIPE
 
 
 @pytest.fixture
@@ -64,7 +69,7 @@ def test_an_adapter_and_a_run_are_looked_at(verdicts, trained, student_folder):
     shutil.copytree(trained.folder, student_folder / "sft_model")
     (student_folder / "sft_model" / "checkpoint-8").mkdir()
     (student_folder / "sft_model" / "checkpoint-8" / "optimizer.pt").write_bytes(b"x" * 5000)
-    shutil.copytree(trained.run, runs.RUNS / "sft-x")
+    shutil.copytree(trained.run, run_dir.RUNS / "sft-x")
     code, lines, _ = verdicts()
     assert code == 0
     assert "finite, trained, and made for data/base_model" in lines["adapter"]
@@ -92,7 +97,7 @@ def fault_split(patch, folder):
 
 
 def fault_weight(patch, folder):
-    load_model = checkpoint.load_model
+    load_model = base_model.load_model
 
     def broken(*arguments):
         model = load_model(*arguments)
@@ -116,19 +121,19 @@ def fault_prompt(patch, folder):
 
 
 def fault_lora(patch, folder):
-    patch.setattr(first_step, "lora_formula", lambda *_: 1)
+    patch.setattr(watchdog, "lora_formula", lambda *_: 1)
 
 
 def fault_adapter(patch, folder):
     (folder / "sft_model").mkdir()
-    for name in archive.ADAPTER_FILES:
+    for name in zip_contents.ADAPTER_FILES:
         (folder / "sft_model" / name).write_text("{}")
 
 
 def fault_run(patch, folder):
-    (runs.RUNS / "sft-x").mkdir(parents=True)
+    (run_dir.RUNS / "sft-x").mkdir(parents=True)
     entry = {"step": 1, "loss": 0.0, "grad_norm": 0.0, "learning_rate": 1e-3}
-    (runs.RUNS / "sft-x" / runs.LOG).write_text(json.dumps({"log": [entry]}))
+    (run_dir.RUNS / "sft-x" / run_dir.LOG).write_text(json.dumps({"log": [entry]}))
 
 
 def fault_size(patch, folder):
@@ -186,17 +191,17 @@ def test_only_code_and_the_adapter_go_into_the_zip(tmp_path):
     for name in ("sft.py", "sub/more.py", "sft_model/adapter_config.json", "sft_model/README.md", "notes.txt", "x.zip"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
-    inside, left_out = archive.list_files(folder)
+    inside, left_out = zip_contents.list_files(folder)
     wanted = {"sft.py", "sub/more.py", "sft_model/adapter_config.json"}
     assert {path.relative_to(folder).as_posix() for path in inside} == wanted
     assert {path.name for path in left_out} == {"README.md", "notes.txt", "x.zip"}
 
 
 def test_the_formula_of_lora():
-    model = training.add_lora(BaseLLM(BUNDLED).model, "base", training.DEFAULT_RECIPE, seed=0)
+    model = add_lora(BaseLLM(BUNDLED).model, "base", DEFAULT_RECIPE, seed=0)
     config = model.config
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     head = hidden // config.num_attention_heads
     queries, keys = head * config.num_attention_heads, head * config.num_key_value_heads
     layer = 2 * (hidden + queries) + 2 * (hidden + keys) + 3 * (hidden + inner)
-    assert first_step.lora_formula(model, 8) == 8 * layers * layer == model.get_nb_trainable_parameters()[0]
+    assert watchdog.lora_formula(model, 8) == 8 * layers * layer == model.get_nb_trainable_parameters()[0]

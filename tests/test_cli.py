@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from homework.checkpoint import ROOT
-from homework.errors import HomeworkError
+from homework.common.base_model import ROOT
+from homework.common.errors import HomeworkError
 
 
 def train(*, epochs: int = 1, rate: float | None = None, name: str = "x", quick: bool = False) -> None:

@@ -12,7 +12,7 @@ import pytest
 from grader import isolation
 from grader.engine import check_names
 from grader.isolation import Tier
-from homework.checkpoint import ROOT
+from homework.common.base_model import ROOT
 from tests import zips
 
 # As Docker's default filter does it: no unshare, no mount, no clone into a new user namespace, then the command itself.

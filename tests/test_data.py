@@ -11,8 +11,9 @@ import pytest
 
 from grader.world import draw_questions, slice_of
 from homework import data
-from homework.data import BenchmarkResult, Dataset, benchmark, is_answer_valid, wilson_interval
-from homework.errors import HomeworkError
+from homework.common.errors import HomeworkError
+from homework.data import BenchmarkResult, Dataset, benchmark, is_answer_valid
+from homework.reporting.evaluation import wilson_interval
 from tools.make_data import ROWS, SEED, make_split
 
 

@@ -3,21 +3,24 @@
 python -m pytest tests/test_first_step.py
 """
 
+import peft
 import pytest
 import torch
 
-from homework import training
 from homework.base_llm import BaseLLM
-from homework.errors import HomeworkError
-from homework.first_step import check_trainable, diagnose_batch, diagnose_loss_by_hand
-from homework.report import refuse_doubtful
-from homework.runs import Run
-from homework.watchdog import diagnose_log
+from homework.common.errors import HomeworkError
+from homework.guards.watchdog import check_trainable, diagnose_batch, diagnose_log, diagnose_loss_by_hand
+from homework.reporting.results import check_outcome
+from homework.sft import Collator, add_lora, training_arguments
+from homework.training.batches import select_supervised
+from homework.training.recipe import DEFAULT_RECIPE, Recipe
+from homework.training.run_dir import Run
+from homework.training.trainer import HomeworkTrainer
 
 
 @pytest.fixture
 def model():
-    return training.add_lora(BaseLLM().model, "base", training.DEFAULT_RECIPE, seed=0)
+    return add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0)
 
 
 # --- what is trained ---
@@ -26,23 +29,23 @@ def model():
 def test_an_unfrozen_base_is_named(model):
     model.get_input_embeddings().weight.requires_grad_(True)
     with pytest.raises(HomeworkError, match=r"the base model is not frozen: 1 of its weights .*embed_tokens"):
-        check_trainable(model, training.DEFAULT_RECIPE.rank)
+        check_trainable(model, DEFAULT_RECIPE.rank)
 
 
 def test_a_frozen_adapter_is_named(model):
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     with pytest.raises(HomeworkError, match=r"0 parameters would be trained, but LoRA of rank 8 .* has 110,592"):
-        check_trainable(model, training.DEFAULT_RECIPE.rank)
+        check_trainable(model, DEFAULT_RECIPE.rank)
 
 
 def test_too_few_target_modules_are_named(monkeypatch):
-    config = training.LoraConfig
+    config = peft.LoraConfig
     few = ["q_proj", "v_proj"]
-    monkeypatch.setattr(training, "LoraConfig", lambda **options: config(**{**options, "target_modules": few}))
-    model = training.add_lora(BaseLLM().model, "base", training.DEFAULT_RECIPE, seed=0)
+    monkeypatch.setattr(peft, "LoraConfig", lambda **options: config(**{**options, "target_modules": few}))
+    model = add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0)
     with pytest.raises(HomeworkError, match="target_modules must be 'all-linear'"):
-        check_trainable(model, training.DEFAULT_RECIPE.rank)
+        check_trainable(model, DEFAULT_RECIPE.rank)
 
 
 def test_no_model_at_all_is_named():
@@ -55,7 +58,7 @@ def test_no_model_at_all_is_named():
 
 @pytest.fixture
 def batch(llm, rows) -> dict[str, torch.Tensor]:
-    return training.Collator(llm.pad_id)([rows[index] for index in range(4)])
+    return select_supervised(Collator(llm.pad_id)([rows[index] for index in range(4)]))
 
 
 def test_a_good_batch_passes(model, rows, batch):
@@ -66,7 +69,7 @@ def test_a_good_batch_passes(model, rows, batch):
 
 def test_ids_of_no_row_are_named(rows, batch):
     batch["input_ids"][0, 0] += 1
-    assert "ids that are in no proved row" in diagnose_batch(batch, rows)
+    assert "ids that are in no checked row" in diagnose_batch(batch, rows)
 
 
 def test_supervised_padding_is_named(rows, batch):
@@ -107,20 +110,21 @@ def test_a_saved_adapter_that_cannot_be_right_is_an_error(losses, answered, mess
         {"step": 31, "accuracy_train": answered}
     ]
     with pytest.raises(HomeworkError, match=message):
-        refuse_doubtful(log)
-    refuse_doubtful(log[:5])  # a quick run proves nothing
-    refuse_doubtful([{"loss": 5.0 / step} for step in range(1, 40)] + [{"accuracy_train": 0.9}])
+        check_outcome(log)
+    check_outcome(log[:5])  # a quick run proves nothing
+    check_outcome([{"loss": 5.0 / step} for step in range(1, 40)] + [{"accuracy_train": 0.9}])
 
 
 def test_a_float16_model_is_named(model):
     with pytest.raises(HomeworkError, match="the model is in float16"):
-        check_trainable(model.half(), training.DEFAULT_RECIPE.rank)
+        check_trainable(model.half(), DEFAULT_RECIPE.rank)
 
 
 def test_a_warm_up_that_begins_with_nothing_is_no_fault(model, rows, tmp_path):
-    recipe = training.Recipe(epochs=1, batch_size=4, learning_rate=1e-3, rank=8, alpha=32)
+    recipe = Recipe(epochs=1, batch_size=4, learning_rate=1e-3, rank=8, alpha=32)
     with Run(tmp_path, {}) as run:
-        training.fit(model, rows, recipe, training.Collator(2), run=run, max_steps=3, warmup_steps=2)
+        arguments = training_arguments(recipe, run.folder, max_steps=3, warmup_steps=2)
+        HomeworkTrainer(model, arguments, Collator(2), rows, run=run, recipe=recipe, max_steps=3).train()
 
 
 # --- recorded logs ---

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from benchmarks import copies, likeness
+from benchmarks import copies, likeness, reference_run
 from grader.adapter import WEIGHTS
 from grader.classroom import forensics
 from grader.classroom.forensics import compare, cosines, layer_cosines
-from homework.checkpoint import ROOT
-from homework.runs import read_json
+from homework.common.base_model import ROOT
+from homework.common.files import read_json
 from tests import zips
 
 CODE = b"def answer(x):\n    # mine\n    return x + 1\n"
@@ -46,7 +46,7 @@ def found(tmp_path, files, handed: dict[str, dict[str, torch.Tensor]], code: dic
 def test_the_trainings_have_the_steps_that_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr(likeness, "FOLDER", tmp_path)
     steps = []
-    monkeypatch.setattr(likeness, "fit", lambda *given, max_steps, **options: steps.append(max_steps))
+    monkeypatch.setattr(reference_run.Setup, "train", lambda setup, max_steps, **more: steps.append(max_steps))
     likeness.train(0, 3)
     assert steps == [3]
 

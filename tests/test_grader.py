@@ -24,7 +24,7 @@ from grader.report import console, gradescope
 from grader.result import CheckResult, Result, State
 from grader.submission import Submission
 from grader.world import draw_questions
-from homework.checkpoint import ROOT
+from homework.common.base_model import ROOT
 from tests import zips
 from tests.adapters import BAD, FINE
 

@@ -6,20 +6,20 @@ python -m pytest tests/test_graphs.py
 import pytest
 import torch
 
-from homework import training
 from homework.base_llm import BaseLLM
 from homework.data import Dataset
-from homework.graphs import StepGraphs
-from homework.lean import half_products
-from homework.sampling import EpochSampler
-from homework.sft import TokenizedDataset, format_example, train_model
+from homework.sft import Collator, TokenizedDataset, add_lora, format_example, train_model
+from homework.training._cuda_graphs import StepGraphs
+from homework.training.batches import EpochSampler, select_supervised
+from homework.training.recipe import DEFAULT_RECIPE
+from homework.training.trainer import bfloat16_lora
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 
 @pytest.fixture
 def model():
-    model = training.add_lora(BaseLLM().model, "base", training.DEFAULT_RECIPE, seed=0).train()
+    model = add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0).train()
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -28,7 +28,7 @@ def model():
 
 
 def loss_of(model, inputs, items):
-    with half_products(model):
+    with bfloat16_lora(model):
         return model(**inputs, num_items_in_batch=items).loss
 
 
@@ -36,7 +36,7 @@ def batches(llm, count: int):
     rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
     order = list(EpochSampler([len(row["input_ids"]) for row in rows.rows], 32, 0, lambda: 0))
     for start in range(0, 32 * count, 32):
-        batch = training.Collator(llm.pad_id)([rows[index] for index in order[start : start + 32]])
+        batch = select_supervised(Collator(llm.pad_id)([rows[index] for index in order[start : start + 32]]), 8)
         inputs = {name: tensor.cuda() for name, tensor in batch.items()}
         yield inputs, (inputs["shift_labels"] != -100).sum()
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from homework.adapter import CONFIG, WEIGHTS
-from homework.checkpoint import ROOT
+from homework.common.base_model import ROOT
 from homework.sft import load
+from homework.training.adapter import CONFIG, WEIGHTS
 
 KILLS = int(os.environ.get("KILLS", "4"))
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
+from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, Dataset, is_answer_valid
-from homework.errors import HomeworkError
-from homework.labels import diagnose_row, plain_row, prove_rows
+from homework.guards.labels import check_rows, diagnose_row, plain_row
 from homework.sft import TokenizedDataset, format_example, tokenize
 from tests.wrong_spans import WRONG_SPANS, ids_of, pads_supervised
 
@@ -82,15 +82,15 @@ def test_fields_that_cannot_be_are_named(bundled_tokenizer, field, message):
     assert message in diagnose(bundled_tokenizer, row)
 
 
-def test_prove_rows_counts_and_names_the_row(bundled_tokenizer):
+def test_check_rows_counts_and_names_the_row(bundled_tokenizer):
     data = [Dataset("train")[index] for index in range(5)]
     rows = TokenizedDataset(bundled_tokenizer, data, format_example)
-    prove_rows(bundled_tokenizer, data, format_example, rows)
+    check_rows(bundled_tokenizer, data, format_example, rows)
     with pytest.raises(HomeworkError, match="4 tokenized rows for 5 rows of data"):
-        prove_rows(bundled_tokenizer, data, format_example, rows.rows[:4])
+        check_rows(bundled_tokenizer, data, format_example, rows.rows[:4])
     rows[3]["labels"][-1] = IGNORE_INDEX
     with pytest.raises(HomeworkError, match="row 3: EOS is masked"):
-        prove_rows(bundled_tokenizer, data, format_example, rows)
+        check_rows(bundled_tokenizer, data, format_example, rows)
 
 
 # --- other tokenizer families ---

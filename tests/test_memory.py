@@ -1,6 +1,6 @@
 """Micro-batches from memory: as large as fits, never larger, and measured without leaving anything behind.
 
-python -m pytest tests/test_memory.py
+python -m pytest tests/test_batches.py
 """
 
 import contextlib
@@ -9,25 +9,32 @@ import gc
 import pytest
 import torch
 
-from homework import adapter, callbacks, memory, proof, training
-from homework.sft import train_model
+from homework.guards import reload_check
+from homework.sft import Collator, add_lora, train_model
+from homework.training import adapter, batches, callbacks, trainer
+from homework.training.recipe import DEFAULT_RECIPE
 
 
 @pytest.fixture
 def model(llm):
-    return training.add_lora(llm.reload_model(), "base", training.DEFAULT_RECIPE, seed=0).train()
+    return add_lora(llm.reload_model(), "base", DEFAULT_RECIPE, seed=0).train()
+
+
+def supervised(rows):
+    """A batch as the Trainer makes it."""
+    return batches.select_supervised(Collator(2)(rows))
 
 
 def test_the_whole_batch_where_it_fits_and_less_where_not(model, rows, monkeypatch, capsys):
-    collate = training.Collator(2)
-    assert memory.choose_micro_batch(model, rows, collate, 32) == 32
+    collate = supervised
+    assert batches.choose_micro_batch(model, rows, collate, 32) == 32
     longest = max(rows.rows, key=lambda row: len(row["input_ids"]))
-    one = memory.PEAK * memory.kept_bytes(model, collate([longest]))
-    monkeypatch.setattr(memory, "budget_of", lambda device: 9 * one)
-    assert memory.choose_micro_batch(model, rows, collate, 32) == 8
+    one = batches.PEAK * batches.kept_bytes(model, collate([longest]))
+    monkeypatch.setattr(batches, "budget_of", lambda device: 9 * one)
+    assert batches.choose_micro_batch(model, rows, collate, 32) == 8
     assert "micro-batches of 8 rows" in capsys.readouterr().out
-    monkeypatch.setattr(memory, "budget_of", lambda device: 0)
-    assert memory.choose_micro_batch(model, rows, collate, 32) == 1
+    monkeypatch.setattr(batches, "budget_of", lambda device: 0)
+    assert batches.choose_micro_batch(model, rows, collate, 32) == 1
 
 
 @contextlib.contextmanager
@@ -55,7 +62,7 @@ def count_tensors() -> int:
 
 def test_measuring_frees_what_it_kept(model, rows):
     with nothing_left_behind():
-        memory.kept_bytes(model, training.Collator(2)(rows.rows[:2]))
+        batches.kept_bytes(model, supervised(rows.rows[:2]))
 
 
 def test_generation_frees_its_caches(llm):
@@ -72,7 +79,7 @@ def test_training_steps_free_what_they_made(tmp_path, monkeypatch):
         def on_step_end(self, args, state, control, **kwargs):
             counts.append(count_tensors())
 
-    monkeypatch.setattr(training, "Progress", Count)
+    monkeypatch.setattr(trainer, "Progress", Count)
     with resting_collector():
         train_model(output_dir=str(tmp_path / "a"), max_steps=6, questions=1)
     assert len(counts) == 6 and counts[-1] <= counts[2]
@@ -96,8 +103,8 @@ def test_one_base_at_a_time_is_held_while_the_adapter_is_proved(model, llm, rows
         return loaded[-1]
 
     loaded: list[torch.nn.Module] = []
-    trained = proof.remember(model, training.Collator(2)(rows.rows[:2]))
+    trained = reload_check.capture_logits(model, supervised(rows.rows[:2]))
     adapter.save_adapter(model, tmp_path, fresh_base, trained)
     assert held == [{"meta"}], "the trained model was still there while the base was loaded again"
     assert {p.device.type for p in loaded[0].parameters()} == {"meta"}, "the proof's model is left behind"
-    proof.prove_same(trained, adapter.attach_adapter(llm.reload_model(), tmp_path), "the file")
+    reload_check.check_same_logits(trained, adapter.attach_adapter(llm.reload_model(), tmp_path), "the file")

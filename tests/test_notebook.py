@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from homework.checkpoint import ROOT
+from homework.common.base_model import ROOT
 
 NOTEBOOK = json.loads((ROOT / "colab.ipynb").read_text(encoding="utf-8"))
 SHELL = re.compile(r"^( *)!(.+)$", re.MULTILINE)

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from homework.checkpoint import BUNDLED
-from homework.errors import HomeworkError
+from homework.common.base_model import BUNDLED
+from homework.common.errors import HomeworkError
 from tools import pretrain
 from tools.model_card import GATE, STRETCHES
 

@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from homework import processes, training
-from homework.checkpoint import ROOT
-from homework.errors import HomeworkError
-from homework.runs import LOG, read_json
-from homework.sampling import EpochSampler, MicroBatches
+from homework.common.base_model import ROOT
+from homework.common.errors import HomeworkError
+from homework.common.files import read_json
+from homework.training import distributed
+from homework.training.batches import EpochSampler, MicroBatches
+from homework.training.recipe import DEFAULT_RECIPE, check_batch
+from homework.training.run_dir import LOG
 
 STEPS = 32  # an epoch, with its short last batch
 TORCHRUN = "torch.distributed.run --nproc-per-node 2 --master-port 29531"
@@ -62,13 +64,13 @@ def test_each_row_is_seen_once_by_one_process(rows, batch, micro, world):
 
 def test_processes_that_would_train_apart_are_noticed(monkeypatch):
     """As happens where the Trainer does not know that it may use the CPU: each then trains an adapter of its own."""
-    monkeypatch.setattr(processes, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
     with pytest.raises(HomeworkError, match="2 processes were launched, but the Trainer sees 1"):
-        processes.check_world(1)
+        distributed.check_world(1)
 
 
 def test_a_last_batch_that_cannot_be_shared_is_refused(monkeypatch):
-    monkeypatch.setattr(processes, "world", lambda: 8)
+    monkeypatch.setattr(distributed, "world", lambda: 8)
     with pytest.raises(HomeworkError, match="the last batch has fewer rows than there are processes, 8"):
-        training.check_batch(training.DEFAULT_RECIPE, None, 32 * 4 + 7)
-    assert training.check_batch(training.DEFAULT_RECIPE, None, 1000) == 4
+        check_batch(DEFAULT_RECIPE, None, 32 * 4 + 7)
+    assert check_batch(DEFAULT_RECIPE, None, 1000) == 4

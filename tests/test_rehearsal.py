@@ -7,13 +7,13 @@ import pytest
 
 from homework import sft
 from homework.base_llm import BaseLLM
-from homework.errors import HomeworkError
-from homework.rehearsal import check_lengths, rehearse
+from homework.common.errors import HomeworkError
+from homework.guards.inference_check import check_inference, check_lengths
 from homework.sft import TokenizedDataset, format_example
 
 
 def test_a_good_homework_passes_the_rehearsal(llm, data, rows):
-    rehearse(llm, data, rows)
+    check_inference(llm, data, rows)
 
 
 def as_flat_list(self, prompts, num_return_sequences=None, temperature=0):
@@ -39,7 +39,7 @@ def raise_error(self, *prompts):
 def test_other_faults_of_the_prompt_are_named(monkeypatch, llm, data, rows, name, method, message):
     monkeypatch.setattr(BaseLLM, name, method)
     with pytest.raises(HomeworkError, match=message):
-        rehearse(llm, data, rows)
+        check_inference(llm, data, rows)
 
 
 def padded_right(original):
@@ -92,7 +92,7 @@ def cutting(original):
 def test_decoding_that_loses_the_answer_is_named(monkeypatch, llm, data, rows, name, make, message):
     monkeypatch.setattr(BaseLLM, name, make(getattr(BaseLLM, name)))
     with pytest.raises(HomeworkError, match=message):
-        rehearse(llm, data, rows)
+        check_inference(llm, data, rows)
 
 
 def test_tokens_that_the_model_does_not_know_are_named(data):
@@ -100,7 +100,7 @@ def test_tokens_that_the_model_does_not_know_are_named(data):
     llm.tokenizer.add_tokens(["<answer>"])
     rows = TokenizedDataset(llm.tokenizer, data, format_example)
     with pytest.raises(HomeworkError, match="gives '<answer>' the id 1024, but the model knows 1024 ids"):
-        rehearse(llm, data, rows)
+        check_inference(llm, data, rows)
 
 
 def test_a_question_of_valid_that_is_too_long_is_named_before_training(llm):
@@ -117,14 +117,14 @@ def test_code_that_asks_the_model_for_more_is_no_fault(monkeypatch, llm, data, r
         return original(self, *arguments)
 
     monkeypatch.setattr(BaseLLM, "complete_batch", complete_batch)
-    rehearse(llm, data, rows)
+    check_inference(llm, data, rows)
 
 
 @pytest.mark.parametrize("metric", [lambda *_: True, lambda a, b, tolerance=0.05: a - b <= tolerance * b])
 def test_a_metric_that_flatters_is_named(monkeypatch, llm, data, rows, metric):
-    monkeypatch.setattr("homework.rehearsal.is_answer_valid", metric)
+    monkeypatch.setattr("homework.guards.inference_check.is_answer_valid", metric)
     with pytest.raises(HomeworkError, match="is_answer_valid"):
-        rehearse(llm, data, rows)
+        check_inference(llm, data, rows)
 
 
 def test_training_on_valid_is_named(monkeypatch, tmp_path):
@@ -137,4 +137,4 @@ def test_training_on_valid_is_named(monkeypatch, tmp_path):
 def test_a_cap_that_cuts_answers_is_named(monkeypatch, llm, data, rows):
     monkeypatch.setattr("homework.base_llm.LONGEST_ANSWER", " <answer>")
     with pytest.raises(HomeworkError, match=r"generation stops after \d tokens, but answer and EOS take up to 1\d"):
-        rehearse(llm, data, rows)
+        check_inference(llm, data, rows)

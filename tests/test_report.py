@@ -8,10 +8,10 @@ import math
 import pytest
 
 from grader.world import QUANTITIES, draw_questions
-from homework.curve import draw_run
 from homework.data import Sample
-from homework.mistakes import UNITS, count_mistakes, format_mistakes, kind_of, read_question
-from homework.report import describe_rows
+from homework.reporting.error_analysis import UNITS, count_mistakes, format_mistakes, kind_of, read_question
+from homework.reporting.plots import draw_run
+from homework.reporting.results import describe_rows
 
 
 def sample(question: str, answer: float, correct: float) -> Sample:

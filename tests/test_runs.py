@@ -1,6 +1,6 @@
 """Interrupted runs: what is kept, what is continued, and when a run begins anew.
 
-python -m pytest tests/test_runs.py
+python -m pytest tests/test_run_dir.py
 """
 
 import contextlib
@@ -12,12 +12,16 @@ import signal
 import pytest
 from filelock import FileLock
 
-from homework import runs, sft, training
-from homework.adapter import WEIGHTS
-from homework.callbacks import Keeper, is_probe_step
-from homework.data import Dataset, take_probes, take_reported
-from homework.errors import HomeworkError
-from homework.runs import Run
+from homework import sft
+from homework.common import files
+from homework.common.errors import HomeworkError
+from homework.data import Dataset
+from homework.reporting.evaluation import take_probes, take_reported
+from homework.training import run_dir, trainer
+from homework.training.adapter import WEIGHTS
+from homework.training.callbacks import CheckpointCallback, is_probe_step
+from homework.training.run_dir import Run
+from homework.training.trainer import HomeworkTrainer
 
 STEPS = 40
 
@@ -37,7 +41,7 @@ def uninterrupted(tmp_path_factory) -> bytes:
 @contextlib.contextmanager
 def interrupted(step: int, number: int = signal.SIGINT, times: int = 1):
     """Let a signal arrive in the middle of a step."""
-    training_step = training.WatchedTrainer.training_step
+    training_step = HomeworkTrainer.training_step
 
     def signalled(self, *arguments):
         if self.state.global_step + 1 == step:
@@ -46,7 +50,7 @@ def interrupted(step: int, number: int = signal.SIGINT, times: int = 1):
         return training_step(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.WatchedTrainer, "training_step", signalled)
+        patch.setattr(HomeworkTrainer, "training_step", signalled)
         yield
 
 
@@ -61,8 +65,8 @@ def test_an_interrupted_run_gives_the_same_bytes(command, tmp_path, uninterrupte
     code, out, err = command(sft.COMMANDS, line(tmp_path))
     assert code == 0 and f"resumed after step {step} of {STEPS}" in out, err
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == uninterrupted
-    log = json.loads((tmp_path / "run" / runs.LOG).read_text())["log"]
-    assert [entry["step"] for entry in training.steps_of(log)] == list(range(1, STEPS + 1))
+    log = json.loads((tmp_path / "run" / run_dir.LOG).read_text())["log"]
+    assert [entry["step"] for entry in trainer.steps_of(log)] == list(range(1, STEPS + 1))
 
 
 def test_a_second_ctrl_c_stops_at_once(command, tmp_path):
@@ -95,10 +99,16 @@ def test_a_finished_run_says_so(command, finished):
     assert "step " not in out
 
 
+def begin(trainer):
+    raise HomeworkError("training began")
+
+
 def test_a_finished_run_whose_adapter_is_gone_trains_again(command, finished, tmp_path, monkeypatch):
-    result = json.loads((tmp_path / "run" / runs.RESULT).read_text())
-    (tmp_path / "run" / runs.RESULT).write_text(json.dumps({**result, "adapter_sha256": "another"}))
-    monkeypatch.setattr(training, "fit", lambda *_, **__: (_ for _ in ()).throw(HomeworkError("training began")))
+    result = json.loads((tmp_path / "run" / run_dir.RESULT).read_text())
+    (tmp_path / "run" / run_dir.RESULT).write_text(json.dumps({**result, "adapter_sha256": "another"}))
+    monkeypatch.setattr(
+        HomeworkTrainer, "train", lambda *_, **__: (_ for _ in ()).throw(HomeworkError("training began"))
+    )
     code, out, err = command(sft.COMMANDS, finished)
     assert code == 1 and "no longer holds its adapter: training again" in out and "training began" in err
 
@@ -112,7 +122,9 @@ def test_a_run_that_learned_nothing_is_never_a_finished_one(command, tmp_path):
 
 
 def test_restart_begins_anew(command, finished, monkeypatch):
-    monkeypatch.setattr(training, "fit", lambda *_, **__: (_ for _ in ()).throw(HomeworkError("training began")))
+    monkeypatch.setattr(
+        HomeworkTrainer, "train", lambda *_, **__: (_ for _ in ()).throw(HomeworkError("training began"))
+    )
     assert "training began" in command(sft.COMMANDS, finished + " --restart")[2]
 
 
@@ -123,13 +135,13 @@ def test_other_flags_begin_anew_and_say_so(command, tmp_path):
     with interrupted(2):
         code, out, _ = command(sft.COMMANDS, own + " --seed 1 --rank 8")
     assert code == 130 and "starting anew: " in out and "rank 16, now 8, seed 0, now 1" in out
-    assert len(list(runs.RUNS.glob("*/checkpoint-3"))) == 1, "the other run keeps its checkpoint"
+    assert len(list(run_dir.RUNS.glob("*/checkpoint-3"))) == 1, "the other run keeps its checkpoint"
 
 
 def test_a_run_dir_of_other_flags_begins_anew(tmp_path, capsys):
-    with runs.open_run({"seed": 0}, str(tmp_path)) as run:
+    with run_dir.open_run({"seed": 0}, str(tmp_path)) as run:
         (tmp_path / "checkpoint-3").mkdir()
-    with runs.open_run({"seed": 1}, str(tmp_path)) as run:
+    with run_dir.open_run({"seed": 1}, str(tmp_path)) as run:
         assert run.checkpoints() == []
     assert "holds another run (seed 0, now 1): starting anew" in capsys.readouterr().out
 
@@ -137,19 +149,42 @@ def test_a_run_dir_of_other_flags_begins_anew(tmp_path, capsys):
 def test_a_run_of_unknown_settings_is_not_continued(tmp_path, capsys):
     (tmp_path / "settings.json").write_text("{")
     (tmp_path / "checkpoint-3").mkdir()
-    with runs.open_run({"seed": 1}, str(tmp_path)) as run:
+    with run_dir.open_run({"seed": 1}, str(tmp_path)) as run:
         assert run.checkpoints() == []
     assert "starting anew" in capsys.readouterr().out
 
 
-def test_what_decides_the_result_is_in_the_key():
+def test_what_decides_the_result_is_in_the_key(monkeypatch):
     row = {"input_ids": [1], "attention_mask": [1], "labels": [1]}
-    before = runs.describe([training], [row], seed=0)
-    assert runs.describe([training], [row], seed=0) == before
-    assert runs.describe([training], [row], seed=1) != before
-    assert runs.describe([training], [{**row, "labels": [-100]}], seed=0) != before
-    assert runs.describe([training, runs], [row], seed=0) != before
-    assert {"torch", "transformers", "peft", "python"} <= set(before["versions"])
+    before = run_dir.describe([sft.add_lora], [row], seed=0)
+    assert run_dir.describe([sft.add_lora], [row], seed=0) == before
+    assert run_dir.describe([sft.add_lora], [row], seed=1) != before
+    assert run_dir.describe([sft.add_lora], [{**row, "labels": [-100]}], seed=0) != before
+    assert run_dir.describe([sft.add_lora, sft.Collator], [row], seed=0) != before
+    monkeypatch.setattr(sft, "add_lora", lambda model, *_: model)
+    assert run_dir.describe([sft.add_lora], [row], seed=0) != before
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers", "peft"])
+def test_another_version_is_another_run(monkeypatch, package):
+    before, version = run_dir.describe([], []), run_dir.version
+    monkeypatch.setattr(run_dir, "version", lambda name: "0.1" if name == package else version(name))
+    assert run_dir.describe([], []) != before
+
+
+@pytest.mark.parametrize(
+    "name", ["training/trainer.py", "training/batches.py", "training/_cuda_graphs.py", "guards/watchdog.py", "new.py"]
+)
+def test_an_edit_of_the_code_that_trains_is_another_run(monkeypatch, tmp_path, name):
+    """Clipping, micro-batches, graphs: each decides what a resumed run would give."""
+    assert [folder.name for folder in run_dir.DECIDING] == ["training", "guards"]
+    for folder in run_dir.DECIDING:
+        shutil.copytree(folder, tmp_path / folder.name)
+    monkeypatch.setattr(run_dir, "DECIDING", (tmp_path / "training", tmp_path / "guards"))
+    before = run_dir.describe([], [])
+    edited = tmp_path / (name if "/" in name else f"training/{name}")
+    edited.write_text((edited.read_text() if edited.exists() else "") + "LIMIT = 1\n")
+    assert run_dir.describe([], []) != before
 
 
 def test_two_processes_do_not_share_a_run(tmp_path):
@@ -164,25 +199,25 @@ def test_a_run_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
-    runs.write_json(tmp_path / "x.json", {"loss": 1.0})
+    files.write_json(tmp_path / "x.json", {"loss": 1.0})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        runs.write_json(tmp_path / "x.json", {"loss": float("nan")})
-    assert runs.read_json(tmp_path / "x.json") == {"loss": 1.0}
+        files.write_json(tmp_path / "x.json", {"loss": float("nan")})
+    assert files.read_json(tmp_path / "x.json") == {"loss": 1.0}
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
     (tmp_path / "x.json").write_text("{")
-    assert runs.read_json(tmp_path / "x.json") is None
+    assert files.read_json(tmp_path / "x.json") is None
 
 
 def test_a_log_of_bad_numbers_can_still_be_read(tmp_path):
     with Run(tmp_path, {}) as run:
-        training.write_log(run, [{"step": 1, "loss": float("nan")}])
-    assert json.loads((tmp_path / runs.LOG).read_text())["log"] == [{"step": 1, "loss": "nan"}]
+        trainer.write_log(run, [{"step": 1, "loss": float("nan")}])
+    assert json.loads((tmp_path / run_dir.LOG).read_text())["log"] == [{"step": 1, "loss": "nan"}]
 
 
 def test_a_checkpoint_that_does_not_come_back_is_noticed(tmp_path, monkeypatch, command):
     with interrupted(3):
         assert command(sft.COMMANDS, line(tmp_path))[0] == 130
-    monkeypatch.setattr(training.WatchedTrainer, "_load_from_checkpoint", lambda *_: None)
+    monkeypatch.setattr(HomeworkTrainer, "_load_from_checkpoint", lambda *_: None)
     code, _, err = command(sft.COMMANDS, line(tmp_path))
     assert code == 1 and "did not come back into the model: begin anew with --restart" in err
 
@@ -200,7 +235,7 @@ def test_long_runs_keep_a_checkpoint_every_minute(tmp_path, monkeypatch):
         should_save = False
 
     with Run(tmp_path, {}) as run:
-        keeper = Keeper(run, None)
+        keeper = CheckpointCallback(run, None)
         keeper.on_step_end(None, None, Control)
         assert not Control.should_save
         keeper.saved -= 61

@@ -20,7 +20,7 @@ from grader.errors import GraderFault
 from grader.inside.folders import measure, remove
 from grader.isolation import FIRST_UID, Tier
 from grader.sandbox import Sandbox
-from homework.checkpoint import ROOT
+from homework.common.base_model import ROOT
 
 TIERS = (Tier.BUBBLEWRAP, Tier.LANDLOCK)
 

@@ -10,9 +10,8 @@ import pytest
 
 from homework import sft
 from homework.data import IGNORE_INDEX
+from homework.reporting.label_view import make_cells, render_page, render_rows, view_rows
 from homework.sft import tokenize
-from homework.show import make_cells, render_rows, view_rows
-from homework.show_page import render_page
 from tests.wrong_spans import a1_trailing_space
 
 ROWS = [(0, "How many min are in 2 hours?", 120.0), (1, "6 kg in g?", 6000.0)]

@@ -14,7 +14,7 @@ from grader import __main__, rubric
 from grader.course import Course
 from grader.grade import grade
 from grader.sandbox import Sandbox
-from homework.checkpoint import ROOT
+from homework.common.base_model import ROOT
 from tests import zips
 from tools import make_starter
 from tools.make_starter import BEGIN, END, MarkerError
@@ -86,8 +86,8 @@ def test_with_the_solution_back_it_is_the_original_and_gets_full_points(starter,
         given, solved = (starter / name).read_text(), (ROOT / name).read_text()
         restored[name.removeprefix("homework/")] = make_starter.restore(given, solved, name).encode()
         assert restored[name.removeprefix("homework/")] == (ROOT / name).read_bytes()
-    for path in (starter / "homework").glob("*.py"):
-        restored.setdefault(path.name, path.read_bytes())
+    for path in (starter / "homework").rglob("*.py"):
+        restored.setdefault(path.relative_to(starter / "homework").as_posix(), path.read_bytes())
     zips.good(tmp_path / "x.zip", {**restored, **files})
     with Sandbox.open() as sandbox:
         result = grade(tmp_path / "x.zip", Course(), sandbox)

@@ -11,14 +11,17 @@ import secrets
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import Trainer
 
 from grader.world import draw_questions
-from homework import training
 from homework.base_llm import BaseLLM
-from homework.checkpoint import ROOT
+from homework.common.base_model import ROOT
+from homework.common.errors import HomeworkError
 from homework.data import BenchmarkResult, Dataset
-from homework.errors import HomeworkError
-from homework.sft import TokenizedDataset, format_example, load, train_model
+from homework.sft import Collator, TokenizedDataset, add_lora, format_example, load, train_model
+from homework.training.batches import select_supervised
+from homework.training.recipe import DEFAULT_RECIPE
+from homework.training.trainer import HomeworkArguments
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -31,12 +34,17 @@ def rows(bundled_tokenizer):
 @pytest.fixture
 def lora_model():
     """The bundled model with LoRA whose B is not zero, so that every adapter weight has a gradient."""
-    model = training.add_lora(BaseLLM().model, "base", training.DEFAULT_RECIPE, seed=0)
+    model = add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0)
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
     return model.train()
+
+
+def supervised(rows) -> dict[str, torch.Tensor]:
+    """A batch as the Trainer makes it."""
+    return select_supervised(Collator(pad_id=2)(rows))
 
 
 def gradients(model) -> torch.Tensor:
@@ -49,7 +57,7 @@ def gradients(model) -> torch.Tensor:
 
 
 def test_supervised_logits_give_the_dense_loss_and_gradients(lora_model, rows):
-    batch = training.Collator(pad_id=2)(rows[:32])
+    batch = supervised(rows[:32])
     assert next(iter(batch)) == "input_ids" and batch["labels"].shape == batch["input_ids"].shape
     assert batch["logits_to_keep"].shape == batch["shift_labels"].shape
     lean = lora_model(**batch)
@@ -64,14 +72,14 @@ def test_supervised_logits_give_the_dense_loss_and_gradients(lora_model, rows):
 
 def test_the_loss_is_the_mean_negative_log_probability_of_the_labels(lora_model, rows):
     row = rows[0]
-    batch = training.Collator(pad_id=2)([row])
+    batch = supervised([row])
     logits = lora_model(input_ids=torch.tensor([row["input_ids"]])).logits.log_softmax(-1)[0]
     by_hand = [-logits[t - 1, label].item() for t, label in enumerate(row["labels"]) if label != -100]
     assert lora_model(**batch).loss.item() == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-5)
 
 
 def test_padding_changes_nothing_and_keeps_the_learned_eos(rows):
-    batch = training.Collator(pad_id=2)(rows[:8])
+    batch = supervised(rows[:8])
     for index, row in enumerate(rows[:8]):
         length = len(row["labels"])
         assert batch["labels"][index].tolist() == row["labels"] + [-100] * (batch["labels"].shape[1] - length)
@@ -81,7 +89,7 @@ def test_padding_changes_nothing_and_keeps_the_learned_eos(rows):
 
 def test_a_wrong_collator_would_be_noticed(lora_model, rows):
     """The negative control of the equality above: positions that are off by one give another loss."""
-    batch = training.Collator(pad_id=2)(rows[:32])
+    batch = supervised(rows[:32])
     right = lora_model(**batch).loss.item()
     batch["logits_to_keep"] = (batch["logits_to_keep"] + 1).clamp(max=batch["input_ids"].shape[1] - 1)
     assert abs(lora_model(**batch).loss.item() - right) > 0.1
@@ -115,7 +123,7 @@ def test_gradient_checkpointing_still_moves_every_lora_b(tmp_path):
 
 
 def test_inputs_require_gradients_on_every_device():
-    model = training.add_lora(BaseLLM().model, "base", training.DEFAULT_RECIPE, seed=0)
+    model = add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0)
     assert model.get_input_embeddings()(torch.tensor([[5]])).requires_grad
 
 
@@ -127,7 +135,7 @@ def test_flags_reach_the_run(tmp_path, capsys):
 
 
 def test_one_device_even_where_two_are_seen(tmp_path):
-    arguments = training.OneDeviceArguments(output_dir=str(tmp_path))
+    arguments = HomeworkArguments(output_dir=str(tmp_path))
     arguments._n_gpu = 2
     assert arguments.n_gpu == 1 and arguments.train_batch_size == arguments.per_device_train_batch_size
 
@@ -206,6 +214,6 @@ def test_running_out_of_memory_names_the_way_out(tmp_path, monkeypatch, micro, w
     def run_out(self, resume_from_checkpoint):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training.WatchedTrainer, "train", run_out)
+    monkeypatch.setattr(Trainer, "train", run_out)
     with pytest.raises(HomeworkError, match=f"out of memory with {micro} rows at once: try {way_out}"):
         train_model(output_dir=str(tmp_path / "a"), micro_batch_size=micro)

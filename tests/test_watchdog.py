@@ -11,17 +11,20 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from homework import training, watchdog
 from homework.base_llm import BaseLLM
+from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, Dataset
-from homework.errors import HomeworkError
-from homework.runs import Run
-from homework.sft import TokenizedDataset, format_example
+from homework.guards import watchdog
+from homework.sft import Collator, TokenizedDataset, add_lora, format_example, training_arguments
+from homework.training import trainer
+from homework.training.recipe import DEFAULT_RECIPE
+from homework.training.run_dir import Run
+from homework.training.trainer import HomeworkTrainer
 
 
 @pytest.fixture
 def model():
-    return training.add_lora(BaseLLM().model, "base", training.DEFAULT_RECIPE, seed=0)
+    return add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0)
 
 
 @pytest.fixture
@@ -32,7 +35,10 @@ def rows(bundled_tokenizer):
 
 def fit(model, rows) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder, Run(Path(folder), {}) as run:
-        return training.fit(model, rows, training.DEFAULT_RECIPE, training.Collator(2), run=run, max_steps=2)
+        arguments = training_arguments(DEFAULT_RECIPE, Path(folder), max_steps=2)
+        kept = HomeworkTrainer(model, arguments, Collator(2), rows, run=run, recipe=DEFAULT_RECIPE, max_steps=2)
+        kept.train()
+        return kept.state.log_history
 
 
 def adapter_of(model) -> list[torch.Tensor]:
@@ -48,7 +54,7 @@ def assert_stopped(model, rows, message: str) -> None:
 
 
 def test_a_healthy_run_is_left_alone(model, rows):
-    assert len(training.steps_of(fit(model, rows))) == 2
+    assert len(trainer.steps_of(fit(model, rows))) == 2
 
 
 def test_every_label_masked(model, rows):
@@ -75,22 +81,22 @@ def test_a_half_precision_base_that_overflows(model, rows, monkeypatch):
 
 def test_a_constant_in_place_of_the_loss(model, rows, monkeypatch):
     constant = lambda *_, **__: torch.tensor(0.01, requires_grad=True)  # noqa: E731
-    monkeypatch.setattr(watchdog.WatchedTrainer, "compute_loss", constant)
+    monkeypatch.setattr(HomeworkTrainer, "compute_loss", constant)
     assert_stopped(model, rows, "the loss is 0.0100, but -log p of the supervised tokens is 5.")
-    monkeypatch.setattr(watchdog, "diagnose_loss_by_hand", lambda *_: None)  # as at a later step
+    monkeypatch.setattr(trainer, "diagnose_loss_by_hand", lambda *_: None)  # as at a later step
     assert_stopped(model, rows, "the gradient norm is exactly 0.0: the loss does not depend on the adapter")
 
 
 def test_a_loss_of_exactly_zero(model, rows, monkeypatch):
     zero = lambda *_, **__: torch.tensor(0.0, requires_grad=True)  # noqa: E731
-    monkeypatch.setattr(watchdog.WatchedTrainer, "compute_loss", zero)
-    monkeypatch.setattr(watchdog, "diagnose_loss_by_hand", lambda *_: None)  # as at a later step
+    monkeypatch.setattr(HomeworkTrainer, "compute_loss", zero)
+    monkeypatch.setattr(trainer, "diagnose_loss_by_hand", lambda *_: None)  # as at a later step
     assert_stopped(model, rows, "the loss is exactly 0.0")
 
 
 @pytest.mark.parametrize(("value", "message"), [(0.0, "exactly 0.0"), (math.nan, "the gradient norm is nan")])
 def test_gradients_that_somebody_overwrites(model, rows, monkeypatch, value, message):
-    training_step = watchdog.WatchedTrainer.training_step
+    training_step = HomeworkTrainer.training_step
 
     def overwrite(self, model, *arguments):
         loss = training_step(self, model, *arguments)
@@ -99,7 +105,7 @@ def test_gradients_that_somebody_overwrites(model, rows, monkeypatch, value, mes
                 parameter.grad.fill_(value)
         return loss
 
-    monkeypatch.setattr(watchdog.WatchedTrainer, "training_step", overwrite)
+    monkeypatch.setattr(HomeworkTrainer, "training_step", overwrite)
     assert_stopped(model, rows, message)
 
 
@@ -108,6 +114,6 @@ def test_a_matrix_that_does_not_move(model, rows, monkeypatch):
         def on_optimizer_step(self, args, state, control, model, **kwargs):
             next(p for name, p in model.named_parameters() if "lora_B" in name).data.zero_()
 
-    monkeypatch.setattr(training, "Progress", PutBack)
+    monkeypatch.setattr(trainer, "Progress", PutBack)
     with pytest.raises(HomeworkError, match=r"stopped after step 1: 1 LoRA matrices did not move, first .*lora_B"):
         fit(model, rows)

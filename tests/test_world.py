@@ -14,7 +14,7 @@ import pytest
 
 from grader import world
 from grader.world import QUANTITIES, Fact, draw_fact, draw_questions, format_number, slice_of
-from homework.checkpoint import ROOT
+from homework.common.base_model import ROOT
 
 # Names that pint reads otherwise, or not at all, and what they mean here; grader/world.py says why.
 PINT_NAMES = {

@@ -19,8 +19,8 @@ from typing import Any
 from grader import reference, rubric
 from grader.adapter import CONFIG, WEIGHTS, Adapter, read_config, read_weights
 from grader.course import Course, share_right
-from homework.cli import run
-from homework.runs import write_json
+from homework.common.cli import run
+from homework.common.files import write_json
 from homework.sft import train_model
 
 RESULT = Path(rubric.__file__).with_name("calibration.json")

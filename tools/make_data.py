@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from grader.world import draw_questions
-from homework.cli import run
+from homework.common.cli import run
 
 ROWS, SEED = 1000, 2026
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from grader.world import SLICE_SHARES, Fact, ask, draw_fact, draw_questions, slice_of
 from homework import sft
 from homework.base_llm import BaseLLM, Completion, parse_answer, plan_batches
-from homework.cli import run
+from homework.common.cli import run
 from homework.data import is_answer_valid
 from tools.model_card import GATE, MEASURES, write_model_card
 

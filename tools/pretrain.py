@@ -23,8 +23,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from homework.cli import run
-from homework.errors import HomeworkError
+from homework.common.cli import run
+from homework.common.errors import HomeworkError
 from tools.model_card import STRETCHES, write_model_card
 from tools.pretrain_text import documents
 

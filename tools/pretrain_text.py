@@ -29,7 +29,7 @@ from grader.world import (
     slice_of,
     spell_unit,
 )
-from homework.cli import run
+from homework.common.cli import run
 
 # {x} is the value with its unit, {t} the asked unit, {n} the answer's number, {y} the answer with its unit.
 STATEMENTS = (

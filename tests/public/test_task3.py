@@ -6,9 +6,9 @@ python -m pytest tests/public/test_task3.py
 import pytest
 
 from homework.base_llm import BaseLLM
+from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, Dataset
-from homework.errors import HomeworkError
-from homework.labels import prove_rows
+from homework.guards.labels import check_rows
 from homework.sft import TokenizedDataset, format_example, load, tokenize
 
 QUESTION, ANSWER = "How many g are in 6 kg?", "<answer>6000</answer>"
@@ -50,7 +50,7 @@ def test_every_row_of_train_is_right(tokenizer):
     train = Dataset("train")
     rows = TokenizedDataset(tokenizer, train, format_example)
     assert len(rows) == len(train)
-    prove_rows(tokenizer, train, format_example, rows)
+    check_rows(tokenizer, train, format_example, rows)
 
 
 def test_a_missing_adapter_is_an_error_and_nothing_is_made_up(tmp_path):

@@ -1,10 +1,8 @@
-"""Which files of homework/ go into the zip: Python files and the adapter's two, by allow-list.
-
-python -m homework.check              # shows them with their sizes
-"""
+"""Which files of homework/ go into the zip: Python files and the adapter's two, by allow-list."""
 
 from pathlib import Path
 
+CODE = Path(__file__).resolve().parents[1]  # the folder homework/
 ZIP_LIMIT = 50_000_000  # bytes
 ADAPTER_FOLDER_NAME = "sft_model"
 ADAPTER_FILES = CONFIG, WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
@@ -19,7 +17,8 @@ def list_files(code: Path) -> tuple[list[Path], list[Path]]:
     files = [path for path in code.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     inside = [path for path in files if is_wanted(path.relative_to(code))]
     left_out = [path for path in files if path not in inside]
-    return tuple(sorted(group, key=lambda path: -path.stat().st_size) for group in (inside, left_out))
+    inside, left_out = (sorted(group, key=lambda path: -path.stat().st_size) for group in (inside, left_out))
+    return inside, left_out
 
 
 def is_wanted(path: Path) -> bool:

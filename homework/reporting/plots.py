@@ -1,12 +1,13 @@
-"""The picture of a run: loss, gradient norm, learning rate and accuracy over the steps.
-
-python -m homework.sft train          # writes runs/sft-KEY/curve.png at the end
-"""
+"""The plots of a run: loss, gradient norm, learning rate and accuracy over the steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from homework.data import wilson_interval
+from homework.reporting.evaluation import wilson_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw_run(log: Sequence[dict], probe_size: int, path: Path, title: str = "") -> None:
@@ -39,7 +40,7 @@ def draw_run(log: Sequence[dict], probe_size: int, path: Path, title: str = "") 
     figure.savefig(path, dpi=110)
 
 
-def draw_accuracy(panel: object, log: Sequence[dict], probe_size: int) -> None:
+def draw_accuracy(panel: "Axes", log: Sequence[dict], probe_size: int) -> None:
     """Draw the accuracy of each split with its 95 % interval; markers differ, so that colour is not the only sign."""
     for split, marker in (("train", "o-"), ("valid", "s--")):
         points = [(entry["step"], entry[f"accuracy_{split}"]) for entry in log if f"accuracy_{split}" in entry]

@@ -1,20 +1,18 @@
-"""The label proof: what right labels are, checked on a finished row, however the row was made.
-
-    python -m homework.sft train          # proves every row before the first step
-    python -m homework.sft show           # the same proof under the tokens of some rows
+"""What is wrong with the labels of one row, and how to fix it: pure functions of the row and its tokenizer.
 
 A right row of `question answer<EOS>` is `prompt + span`: `prompt` are the question's own ids, which the model gets at
 inference; `span` are the ids of space, answer and the one EOS. Exactly `span` is supervised. Padding may follow.
+
+This file exists twice, byte for byte: for the training, in homework/, and for the grader, which never runs a student's
+copy. A change to one is a change to both; a test compares them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from homework.base_llm import parse_answer
-from homework.data import IGNORE_INDEX, Row, is_answer_valid
-from homework.errors import HomeworkError, explain_error
-
+IGNORE_INDEX = -100  # the label that the loss skips
 FIELDS = ("input_ids", "attention_mask", "labels")
+Row = dict[str, list[int]]  # a tokenized row: each of FIELDS, of one length
 
 
 class View(NamedTuple):
@@ -42,74 +40,19 @@ class View(NamedTuple):
         return " ".join(map(repr, self.tokenizer.convert_ids_to_tokens(list(ids))))
 
 
-def prove_rows(
-    tokenizer: Any, data: Sequence[tuple[str, float]], format_fn: Callable[..., dict], rows: Sequence[Row]
-) -> None:
-    """Prove the labels of all rows.
-
-    Args:
-        tokenizer: of the model to train.
-        data: (question, answer) pairs.
-        format_fn: as `homework.sft.format_example`.
-        rows: the tokenized rows, one for each pair.
-
-    Raises:
-        HomeworkError: naming the first row whose labels are wrong, what is wrong, and how to mend it.
-    """
-    if len(rows) != len(data) or not len(rows):
-        raise HomeworkError(f"{len(rows)} tokenized rows for {len(data)} rows of data: none may be dropped")
-    for index in range(len(rows)):
-        question, correct = data[index]
-        if complaint := diagnose_row(tokenizer, format_fn(question, correct), correct, rows[index]):
-            raise HomeworkError(f"row {index}: {complaint}; to look: python -m homework.sft show --first {index}")
-
-
-def diagnose_row(tokenizer: Any, example: dict[str, str], correct: float, row: Row) -> str | None:
-    """What is wrong with a row's text or labels and how to mend it, or None.
-
-    Args:
-        tokenizer: of the model to train.
-        example: `question` and `answer` as texts, as `format_example` gives them.
-        correct: the number that the answer must say.
-        row: `input_ids`, `attention_mask` and `labels`, each of length T.
-    """
-    if complaint := diagnose_value(example, correct) or diagnose_shape(tokenizer, row):
-        return complaint
-    question, answer = example["question"], example["answer"]
+def view_of(tokenizer: Any, question: str, answer: str, row: Row) -> View:
+    """A row beside what it should be."""
     length = sum(row["attention_mask"])
     whole = [*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id]
     prompt = list(tokenizer(question)["input_ids"])
-    view = View(tokenizer, question, answer, row["input_ids"][:length], row["labels"][:length], prompt, whole)
+    return View(tokenizer, question, answer, row["input_ids"][:length], row["labels"][:length], prompt, whole)
+
+
+def diagnose_labels(tokenizer: Any, question: str, answer: str, row: Row) -> str | None:
+    """What is wrong with the labels of a row that `diagnose_shape` finds in order, and how to fix it, or None."""
+    view = view_of(tokenizer, question, answer, row)
     checks = (diagnose_padding, diagnose_length, diagnose_eos, diagnose_question, diagnose_start, diagnose_text)
     return next((complaint for check in checks if (complaint := check(view, row))), None)
-
-
-def plain_row(row: Any) -> Row:
-    """A tokenized row as lists of int, whatever a tokenizer or numpy made of it.
-
-    Raises:
-        HomeworkError: if it is no row of three flat sequences.
-    """
-    if not isinstance(row, Mapping) or any(field not in row for field in FIELDS):
-        raise HomeworkError(f"tokenize must return a dictionary with {', '.join(FIELDS)}, got {row!r:.80}")
-    try:
-        return {field: [int(value) for value in row[field]] for field in FIELDS}
-    except (TypeError, ValueError) as error:
-        raise HomeworkError(f"tokenize must return flat lists of ids, not a batch ({explain_error(error)})") from error
-
-
-def diagnose_value(example: dict[str, str], correct: float) -> str | None:
-    """What is wrong with the text of the answer, or None."""
-    written = example["answer"]
-    number = parse_answer(written)
-    if is_answer_valid(number, correct):
-        return None
-    if number != number:  # NaN
-        return (
-            f"parse_answer finds no number in the answer {written!r:.60}: format_example must write one plain number "
-            "between <answer> and </answer>"
-        )
-    return f"the answer {written!r:.60} is not within 5 % of {correct:g}: format_example rounds too much"
 
 
 def diagnose_shape(tokenizer: Any, row: Row) -> str | None:

@@ -1,16 +1,13 @@
 """The folder of a training run: its checkpoints, its log, and whether it may be continued.
 
-    python -m homework.sft train              # works in runs/sft-KEY; the same command continues there
-    python -m homework.sft train --restart    # begins anew
-
-KEY is a hash of all that decides the result: flags, data, labels, base model, code and versions. So a checkpoint is
-continued only by the run that it belongs to. Checkpoints stay outside homework/, because the zip is made of that.
+A run works in runs/sft-KEY, and the same command continues there. KEY is a hash of all that decides the result: flags,
+data, labels, base model, code and versions. So a checkpoint is continued only by the run that it belongs to.
+Checkpoints stay outside homework/, because the zip is made of that.
 """
 
 import hashlib
 import inspect
 import json
-import os
 import platform
 import shutil
 import time
@@ -19,13 +16,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from homework import processes
-from homework.checkpoint import ROOT
+from homework.common.base_model import ROOT
+from homework.common.errors import HomeworkError
+from homework.common.files import fingerprint_file, read_json, write_json
+from homework.common.zip_contents import CODE
 from homework.data import Row
-from homework.errors import HomeworkError
+from homework.training import distributed
 
 RUNS = ROOT / "runs"
-SETTINGS, RESULT, LOG, SEAL = "settings.json", "result.json", "log.json", "seal.json"
+SETTINGS, RESULT, LOG, CHECKSUMS = "settings.json", "result.json", "log.json", "checksums.json"
+DECIDING = (CODE / "training", CODE / "guards")  # packages that decide what a run does
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors")
 
 
@@ -46,7 +46,7 @@ class Run:
         self.folder, self.settings = folder, settings
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not processes.is_first():
+            if not distributed.is_first():
                 return  # the first process holds the folder for all
             self.lock = FileLock(folder / ".lock", timeout=0)
             self.lock.acquire()
@@ -62,7 +62,7 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if processes.is_first():
+        if distributed.is_first():
             self.lock.release()
 
     @property
@@ -85,13 +85,13 @@ class Run:
                 whole = path
         return whole
 
-    def seal(self, checkpoint: Path) -> None:
-        """Mark a checkpoint as whole. Its seal is written last, so that what carries it was written to its end."""
-        write_json(checkpoint / SEAL, {path.name: fingerprint_file(path) for path in sorted(checkpoint.iterdir())})
+    def write_checksums(self, checkpoint: Path) -> None:
+        """Mark a checkpoint as complete: its checksums are written last, when all of it was written to its end."""
+        write_json(checkpoint / CHECKSUMS, {path.name: fingerprint_file(path) for path in sorted(checkpoint.iterdir())})
 
     def restart(self) -> None:
         """Forget checkpoints and result."""
-        if not processes.is_first():
+        if not distributed.is_first():
             return
         for path in self.checkpoints():
             shutil.rmtree(path)
@@ -108,32 +108,36 @@ def describe(code: Iterable[Any], rows: Iterable[Row], **settings: Any) -> dict[
     """All that decides the result of a run, as JSON: the settings, and hashes of rows, code and versions.
 
     Args:
-        code: the modules and functions that train; whoever mends load() or the parser need not train again.
+        code: the student's functions and classes that train, beside the packages training/ and guards/, which always
+            count; whoever fixes load() or the parser need not train again.
         rows: the tokenized training rows; so data, format and labels count.
         settings: flags and names, by name.
     """
-    sources = "".join(inspect.getsource(part) for part in code)
+    files = [path for folder in DECIDING for path in sorted(folder.rglob("*.py"))]
+    sources = [path.read_text(encoding="utf-8") for path in files] + [inspect.getsource(part) for part in code]
     return {
         **settings,
-        "code": hashlib.sha256(sources.encode()).hexdigest()[:16],
+        "code": hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16],
         "training_rows": hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16],
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
     }
 
 
-def open_run(settings: dict[str, Any], run_dir: str | None = None) -> Run:
-    """The run of these settings, in `run_dir` or a folder of its own under runs/."""
+def open_run(settings: dict[str, Any], run_dir: str | None = None, name: str = "sft", restart: bool = False) -> Run:
+    """The run of these settings, in `run_dir` or in a folder runs/`name`-KEY of its own; `restart` begins it anew."""
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    folder = Path(run_dir).expanduser().resolve() if run_dir else RUNS / f"sft-{key}"
+    folder = Path(run_dir).expanduser().resolve() if run_dir else RUNS / f"{name}-{key}"
     former = read_json(folder / SETTINGS)
     run = Run(folder, settings)
     if former != settings and (former or run.checkpoints() or run.result):  # a --run-dir that another run has used
         print(f"{folder} holds another run ({explain_difference(former or {}, settings)}): starting anew")
+        restart = True
+    if restart:
         run.restart()
     return run
 
 
-def announce_others(run: Run) -> None:
+def warn_other_runs(run: Run) -> None:
     """Say which interrupted runs of the same adapter exist, and what is different now."""
     for settings_file in sorted(run.folder.parent.glob(f"*/{SETTINGS}")):
         settings, folder = read_json(settings_file) or {}, settings_file.parent
@@ -169,37 +173,12 @@ def step_of(checkpoint: Path) -> int:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether every file is there as it was when the checkpoint was sealed."""
-    sealed = read_json(checkpoint / SEAL)
-    return bool(sealed) and all(
+    """Whether every file of a checkpoint is there, as its checksums say."""
+    checksums = read_json(checkpoint / CHECKSUMS) or {}
+    return bool(checksums) and all(
         (checkpoint / name).is_file() and fingerprint_file(checkpoint / name) == digest
-        for name, digest in sealed.items()
+        for name, digest in checksums.items()
     )
-
-
-def fingerprint_file(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None if there is no whole one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write an object whole or not at all. NaN is refused: no other program reads it."""
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        scratch.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def now() -> str:

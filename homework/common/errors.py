@@ -1,4 +1,4 @@
-"""The one error that a student can mend: its message says what is wrong, where, and what to do."""
+"""The one error that a student can fix: its message says what is wrong, where, and what to do."""
 
 import sysconfig
 import traceback
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class HomeworkError(ValueError):
-    """Raised by homework/ for bad input, data, checkpoints and adapters; printed in one line by `homework.cli`."""
+    """Raised by homework/ for bad input, data, checkpoints and adapters; the command line prints it in one line."""
 
 
 def one_line(error: Exception) -> str:
@@ -18,7 +18,7 @@ def explain_error(error: Exception) -> str:
     """The message of an error; of one that is not ours also its type and the line of the code that raised it."""
     if isinstance(error, HomeworkError):
         return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = list(traceback.extract_tb(error.__traceback__))
     libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
     frames = [frame for frame in frames if not frame.filename.startswith(libraries)] or frames
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -1,10 +1,8 @@
 """The tokens of some rows as the loss sees them: what is read, what is predicted, what is ignored.
 
-    python -m homework.sft show                    # three rows in the terminal, and runs/labels.html
-    python -m homework.sft show --first 7 --rows 1
-
-The loss compares the output at position t with the label at t + 1, so each column shows a token and the one that
-follows it. Colour is never the only sign: a target stands in [brackets], context has a dot, padding a tilde.
+They are shown in the terminal, and as one HTML page that stands alone: no script, no font, no file beside it. The loss
+compares the output at position t with the label at t + 1, so each column shows a token and the one that follows it.
+Colour is never the only sign: a target stands in [brackets], context has a dot, padding a tilde.
 """
 
 import os
@@ -12,14 +10,15 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from homework import runs
-from homework.checkpoint import check_checkpoint, load_tokenizer, resolve_checkpoint, stable_name
+from homework.common.base_model import check_checkpoint, load_tokenizer, resolve_checkpoint, stable_name
+from homework.common.errors import HomeworkError, explain_error
 from homework.data import IGNORE_INDEX, Dataset, Row
-from homework.errors import HomeworkError, explain_error
-from homework.labels import diagnose_row, plain_row
+from homework.guards.labels import diagnose_row, plain_row
+from homework.training import run_dir
 
 MARKS = {"context": ".", "ignored": "~"}
 COLOURS = {"context": "\033[2m", "target": "\033[1;32m", "ignored": "\033[2;35m"}
@@ -40,9 +39,9 @@ class Cell(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A row to look at: its texts, its cells, and what the label proof says (None: right)."""
+    """A row to look at: its texts, its cells, and what the label check says (None: right)."""
 
-    index: int
+    number: int
     question: str
     answer: str
     cells: list[Cell]
@@ -82,8 +81,8 @@ def render_rows(rows: Sequence[Shown], columns: int, colour: bool) -> str:
     for row in rows:
         count = sum(cell.kind == "target" for cell in row.cells)
         verdict = f"WRONG: {row.complaint}" if row.complaint else "right"
-        parts += wrap(f"row {row.index}: {row.question}  ->  {row.answer}", columns)
-        parts += [*wrap(f"{count} targets of {len(row.cells)} positions; the proof says: {verdict}", columns), ""]
+        parts += wrap(f"row {row.number}: {row.question}  ->  {row.answer}", columns)
+        parts += [*wrap(f"{count} targets of {len(row.cells)} positions; the label check says: {verdict}", columns), ""]
         parts += render_cells(row.cells, columns, colour)
     return "\n".join(parts)
 
@@ -127,8 +126,6 @@ def show_rows(
     Raises:
         HomeworkError: if a row's labels are wrong, after it has been shown, or there is no such row.
     """
-    from homework.show_page import write_page
-
     if not indices or not 0 <= indices[0] < len(data):
         raise HomeworkError(f"{data.split} has rows 0 to {len(data) - 1}: choose --first and --rows among them")
     name, _ = resolve_checkpoint(checkpoint)
@@ -136,11 +133,11 @@ def show_rows(
     chosen = indices[: len(data) - indices[0]]
     rows = view_rows(tokenizer, [(index, *data[index]) for index in chosen], format_fn, tokenize)
     print_rows(rows)
-    page = Path(html).expanduser() if html else runs.RUNS / "labels.html"
+    page = Path(html).expanduser() if html else run_dir.RUNS / "labels.html"
     write_page(page, rows, stable_name(name))
     print(f"the same as a page: {page}")
     if wrong := [row for row in rows if row.complaint]:
-        raise HomeworkError(f"row {wrong[0].index}: {wrong[0].complaint}")
+        raise HomeworkError(f"row {wrong[0].number}: {wrong[0].complaint}")
 
 
 def view_rows(
@@ -173,3 +170,76 @@ def print_rows(rows: Sequence[Shown]) -> None:
     """Print rows for this terminal: its width, its colours, its characters."""
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     print(render_rows(rows, shutil.get_terminal_size((80, 24)).columns, colour))
+
+
+# --- the page ---
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1a1a1a; --soft: #5c5c5c; --paper: #fff; --line: #b5b5b5; --go: #0a6b2d; --no: #8a2a6b }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #eee; --soft: #aaa; --paper: #161616; --line: #555; --go: #6fdc93; --no: #e59acb }
+}
+body { margin: 0 auto; max-width: 70rem; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper) }
+h1 { font-size: 1.4rem } h2 { font-size: 1.05rem; margin: 2rem 0 .2rem; overflow-wrap: anywhere }
+.row { display: flex; flex-wrap: wrap; gap: .3rem; margin: .6rem 0 }
+.cell { display: grid; grid-template-rows: auto auto; font: .85rem/1.5 ui-monospace, monospace; text-align: center; white-space: pre }
+.cell span { padding: 0 .35rem; border: 1px solid var(--line) }
+.cell span:first-child { border-bottom: 0; border-radius: .3rem .3rem 0 0 }
+.cell span:last-child { border-radius: 0 0 .3rem .3rem }
+.context span:last-child { color: var(--soft) }
+.target span:last-child { color: var(--go); font-weight: 700; border: 2px solid var(--go) }
+.ignored span { color: var(--no); border-style: dashed }
+.verdict { margin: .2rem 0 } .wrong { border-left: .3rem solid var(--no); padding-left: .6rem }
+.legend { display: grid; grid-template-columns: auto 1fr; gap: .4rem .8rem; align-items: center }
+"""
+PAGE_LEGEND = (
+    (
+        Cell("?", "Ġ<", "target", False),
+        "in the loss: from all tokens up to the upper one, the lower one must be predicted",
+    ),
+    (Cell("km", "", "context", False), "not in the loss: the model only reads the upper token"),
+    (Cell("pad", "", "ignored", False), "padding, or nothing follows"),
+)
+
+
+def render_page(rows: Sequence[Shown], name: str) -> str:
+    """The page for rows of the base model `name`."""
+    legend = "".join(f"{render_box(cell)}<div>{escape(text)}</div>" for cell, text in PAGE_LEGEND)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>What the loss sees</title>'
+        f"<style>{STYLE}</style></head><body><h1>What the loss sees</h1>"
+        f"<p>Tokens of {escape(name)}. Each box holds a token (Ġ is a space) and, below it, the one that the model must "
+        f'predict after it.</p><div class="legend">{legend}</div>{"".join(map(render_row, rows))}</body></html>\n'
+    )
+
+
+def render_row(row: Shown) -> str:
+    """One row: its text, what the label check says, and its cells."""
+    count = sum(cell.kind == "target" for cell in row.cells)
+    verdict = f"WRONG: {row.complaint}" if row.complaint else "right"
+    return (
+        f"<h2>row {row.number}: {escape(row.question)} → {escape(row.answer)}</h2>"
+        f'<p class="verdict{" wrong" if row.complaint else ""}">{count} targets of {len(row.cells)} positions; '
+        f'the label check says: {escape(verdict)}</p><div class="row">{"".join(map(render_box, row.cells))}</div>'
+    )
+
+
+def render_box(cell: Cell) -> str:
+    """One position: the token above, the target or a mark below."""
+    below = {"target": f"[{cell.target}]", "context": ".", "ignored": "~"}[cell.kind]
+    below += " EOS" if cell.is_eos else ""
+    return f'<div class="cell {cell.kind}"><span>{escape(cell.token)}</span><span>{escape(below)}</span></div>'
+
+
+def write_page(path: Path, rows: Sequence[Shown], name: str) -> None:
+    """Write the page.
+
+    Raises:
+        HomeworkError: if the file can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render_page(rows, name), encoding="utf-8")
+    except OSError as error:
+        raise HomeworkError(f"can't write {path} ({error.strerror}): choose another --html") from error

@@ -1,18 +1,16 @@
 """Forward and backward pass as one CUDA graph a batch shape: a GPU computes this job faster than Python asks for it.
 
-    python -m homework.sft train          # uses it on a GPU
-    python -m benchmarks.training --size full         # what it brings
-
 One step of SmolLM2-360M is some ten thousand small kernels: the GPU waits for each to be launched. A graph is recorded
 once and launched as a whole: the same kernels on the same numbers. A shape that is seen for the first time runs as
 usual, which is the warm-up that recording needs; from the second time on there is a graph.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import TrainingArguments
 
 Inputs = dict[str, Tensor]
 
@@ -42,7 +40,7 @@ class StepGraphs:
         self.gradients = [torch.zeros_like(weight) for weight in self.trainable]
         self.seen: set[tuple] = set()
         self.recorded: dict[tuple, Recorded] = {}
-        self.pool: tuple[int, int] | None = None
+        self.pool: Any = None  # a handle of torch's
 
     def run(self, model: nn.Module, inputs: Inputs, items: Tensor) -> Tensor:
         """The loss of one micro-batch, detached; its gradients are added to what is in `.grad`."""
@@ -90,3 +88,9 @@ class StepGraphs:
             loss = self.pass_both(model, own_inputs, own_items)
         self.pool = graph.pool()
         return Recorded(graph, own_inputs, own_items, loss)
+
+
+def can_record(arguments: TrainingArguments) -> bool:
+    """Whether the passes may become CUDA graphs: on one GPU, without recomputation or a scaler of gradients."""
+    one_gpu = arguments.device.type == "cuda" and arguments.world_size == 1
+    return one_gpu and not arguments.activation_checkpointing and not arguments.fp16

@@ -1,7 +1,7 @@
-"""Stops a training run before the first optimizer step that would learn nothing or destroy the adapter.
+"""Stops a training before the first optimizer step that would learn nothing or destroy the adapter.
 
-    python -m homework.sft train          # runs under it
-
+The first step is looked at closely: what is trained, whether the batch is made of the checked rows, and whether the
+loss is that of their labels. Later steps repeat it, so only their values are checked, before the optimizer takes them.
 A log callback is too late: when a NaN is printed, the adapter is NaN already. With the Trainer's NaN filter on it is
 not even printed: a run without a single label then shows loss 0.0 and ends as a success.
 
@@ -14,59 +14,115 @@ not even printed: a run without a single label then shows loss 0.0 and ends as a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
+from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
-from homework.data import IGNORE_INDEX
-from homework.errors import HomeworkError
-from homework.first_step import diagnose_batch, diagnose_loss_by_hand
-from homework.lean import LeanTrainer
+from homework.common.errors import HomeworkError
+from homework.data import IGNORE_INDEX, ListLike, Row
+
+UNREACHED = ("does not require grad", "not to have been used in the graph")  # how torch says that no gradient arrives
+KEYS = ("step", "loss", "grad_norm", "learning_rate")
+NO_GRADIENT = (
+    "no gradient reaches the adapter: checkpointing needs enable_input_require_grads(), and nothing may detach the "
+    "logits or set inference_mode"
+)
 
 
-class WatchedTrainer(LeanTrainer):
-    """A Trainer that looks at every loss and every gradient before the optimizer does."""
+def lora_formula(model: PeftModel, rank: int) -> int:
+    """The number of parameters of LoRA on all linear layers but the head: rank x (inputs + outputs) each (Hu 2021).
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.first_batch = True
-        self.add_callback(GradientWatch())
+    Example: one layer of 192 x 192 at rank 16 -> 16 * (192 + 192) = 6144
+    """
+    head = model.get_output_embeddings()
+    base = [getattr(module, "base_layer", module) for name, module in model.named_modules() if "lora_" not in name]
+    linear = {id(layer): layer for layer in base if isinstance(layer, nn.Linear) and layer is not head}
+    return sum(rank * (layer.in_features + layer.out_features) for layer in linear.values())
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """One micro-batch, as the Trainer does it.
 
-        Raises:
-            HomeworkError: naming the cause, if no label is left, the batch is not made of the proved rows, no gradient
-                reaches the adapter, or the loss is not finite, exactly zero, or not that of the labels.
-        """
-        where = f"stopped before step {self.state.global_step + 1}"
-        supervised = int((inputs["labels"] != IGNORE_INDEX).sum())
-        if supervised == 0:
-            raise HomeworkError(
-                f"{where}: every label of the batch is -100, so nothing is learned: mend tokenize's span"
-            )
-        if self.first_batch and (complaint := self.diagnose_first(model, inputs)):
-            raise HomeworkError(f"{where}: {complaint}")
-        self.first_batch = False
-        try:
-            loss = super().training_step(model, inputs, num_items_in_batch)
-        except RuntimeError as error:
-            if not any(words in str(error) for words in UNREACHED):
-                raise
-            raise HomeworkError(f"{where}: {NO_GRADIENT}") from error
-        if complaint := diagnose_loss(loss.item(), supervised, model):
-            raise HomeworkError(f"{where}: {complaint}")
-        return loss
+def check_trainable(model: Any, rank: int) -> None:
+    """Make sure that LoRA is all that will be trained.
 
-    def diagnose_first(self, model: nn.Module, inputs: dict[str, Any]) -> str | None:
-        """What is wrong with the first batch or its loss, or None."""
-        return diagnose_batch(inputs, self.train_dataset) or diagnose_loss_by_hand(
-            model, self._prepare_inputs(inputs), self.compute_loss
+    Raises:
+        HomeworkError: if the model has no adapter, its base is not frozen, or the count is not LoRA's formula.
+    """
+    if not isinstance(model, PeftModel):
+        raise HomeworkError(
+            f"the model to train is a {type(model).__name__} without an adapter: train what get_peft_model returns "
+            "(enable_input_require_grads returns None)"
         )
+    if any(p.dtype == torch.float16 for p in model.parameters()):
+        raise HomeworkError("the model is in float16, whose range overflows to NaN: load it in float32 or bfloat16")
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    if foreign := [name for name in names if "lora_" not in name]:
+        raise HomeworkError(
+            f"the base model is not frozen: {len(foreign)} of its weights would be trained, first {foreign[0]}, and "
+            "the adapter would not hold them"
+        )
+    count, expected = sum(model.get_parameter(name).numel() for name in names), lora_formula(model, rank)
+    if count != expected:
+        raise HomeworkError(
+            f"{count:,} parameters would be trained, but LoRA of rank {rank} on all linear layers has {expected:,}: "
+            "target_modules must be 'all-linear', and the adapter loaded for training"
+        )
+
+
+def diagnose_batch(inputs: dict[str, torch.Tensor], rows: ListLike[Row]) -> str | None:
+    """Whether a batch holds checked rows and their labels, or what the collator made of them."""
+    every = (rows[index] for index in range(len(rows)))
+    checked = {tuple(strip(row["input_ids"], row["attention_mask"])): row for row in every}
+    for ids, mask, labels in zip(
+        *(inputs[name].tolist() for name in ("input_ids", "attention_mask", "labels")), strict=True
+    ):
+        row = checked.get(tuple(strip(ids, mask)))
+        if row is None:
+            return "the collator gives the model ids that are in no checked row: it may only pad them, on the right"
+        wanted = strip(row["labels"], row["attention_mask"])
+        if labels != wanted + [IGNORE_INDEX] * (len(labels) - len(wanted)):
+            return (
+                "the labels that reach the model are not those of tokenize: the collator rebuilds them "
+                "(DataCollatorForLanguageModeling does); pad the labels with -100 and keep them"
+            )
+    return None
+
+
+def strip(values: list[int], mask: list[int]) -> list[int]:
+    """The values where the mask is 1."""
+    return [value for value, kept in zip(values, mask, strict=True) if kept]
+
+
+@torch.no_grad()
+def diagnose_loss_by_hand(model: nn.Module, inputs: dict[str, torch.Tensor], compute_loss: Callable) -> str | None:
+    """Whether the loss of the first rows is -log p of their supervised tokens, computed here from the logits.
+
+    A constant, a second shift, or a mean that counts masked tokens gives another number.
+    """
+    few = {name: tensor[:2] for name, tensor in inputs.items()}
+    training, _ = model.training, model.eval()
+    given = float(compute_loss(model, dict(few)))
+    logits = model(input_ids=few["input_ids"], attention_mask=few["attention_mask"]).logits.float()
+    model.train(training)
+    targets = few["labels"][:, 1:].flatten()
+    expected = float(cross_entropy(logits[:, :-1].flatten(0, 1), targets, ignore_index=IGNORE_INDEX))
+    if not math.isfinite(given):
+        return None  # named by the watchdog, with its cause
+    if not math.isfinite(expected):
+        return (
+            f"the loss is given as {given:g}, but the model's logits make it {expected}: somebody replaces a NaN by a "
+            "number, which hides it and teaches nothing; find its cause"
+        )
+    if abs(given - expected) > 0.02 * max(1.0, expected):  # bfloat16 has three digits
+        return (
+            f"the loss is {given:.4f}, but -log p of the supervised tokens is {expected:.4f}: somebody replaced the "
+            "loss, shifted the labels twice, or counts masked tokens"
+        )
+    return None
 
 
 class GradientWatch(TrainerCallback):
@@ -106,12 +162,18 @@ class GradientWatch(TrainerCallback):
             raise HomeworkError(f"stopped after step {state.global_step}: {complaint}")
 
 
-UNREACHED = ("does not require grad", "not to have been used in the graph")  # how torch says that no gradient arrives
-KEYS = ("step", "loss", "grad_norm", "learning_rate")
-NO_GRADIENT = (
-    "no gradient reaches the adapter: checkpointing needs enable_input_require_grads(), and nothing may detach the "
-    "logits or set inference_mode"
-)
+class StepCount(TrainerCallback):
+    """Stops a run of another number of steps than the flags ask for, so that no flag is ignored in silence."""
+
+    def __init__(self, rows: int, batch_size: int, epochs: int, max_steps: int | None) -> None:
+        self.expected = max_steps or epochs * -(-rows // batch_size)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.max_steps != self.expected:
+            raise HomeworkError(
+                f"the run would take {state.max_steps} steps, but the flags ask for {self.expected}: a value is set in "
+                "the code, where the flag should go to TrainingArguments"
+            )
 
 
 def diagnose_loss(loss: float, supervised: int, model: nn.Module) -> str | None:

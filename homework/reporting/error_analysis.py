@@ -1,6 +1,4 @@
-"""Mistakes grouped by quantity and by kind: what the model gets wrong, not only how often.
-
-    python -m homework.sft test           # prints the table
+"""Wrong answers grouped by quantity and by kind: what the model gets wrong, not only how often.
 
 | kind                | the answer is                                                      |
 |---------------------|--------------------------------------------------------------------|

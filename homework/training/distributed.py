@@ -1,10 +1,7 @@
-"""Several processes that train one adapter: what each of them may do, and what only the first does.
-
-    torchrun --nproc-per-node 2 -m homework.sft train
-    accelerate launch --num_processes 2 -m homework.sft train
+"""Several processes, started by torchrun or accelerate, that train one adapter: what each does, and only the first.
 
 All see the same batches in the same order, and each computes its share of every batch. All are watched; the first one
-speaks, measures accuracy, saves, and proves what it saved. Alone, a process is the first, and nothing here costs time.
+prints, measures accuracy, saves, and checks what it saved. Alone, a process is the first, and nothing here costs time.
 """
 
 import os
@@ -12,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from homework.errors import HomeworkError
+from homework.common.errors import HomeworkError
 
 
 def rank() -> int:
@@ -26,12 +23,12 @@ def world() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process speaks, saves and scores."""
+    """Whether this process prints, saves and scores."""
     return rank() == 0
 
 
 def join() -> None:
-    """Meet the other processes, where there are any, and take a GPU of one's own; all but the first fall silent."""
+    """Meet the other processes, where there are any, and take a GPU of one's own; only the first one prints."""
     if world() == 1:
         return
     import torch
@@ -54,22 +51,18 @@ def first_decides(decide: Callable[[], Any]) -> Any:
     """What `decide` gives on the first process; the others wait for it, and never call it."""
     if world() == 1:
         return decide()
-    from torch.distributed import broadcast_object_list
+    from accelerate.utils import broadcast_object_list
 
-    box = [decide() if is_first() else None]
-    broadcast_object_list(box)
-    return box[0]
+    return broadcast_object_list([decide() if is_first() else None])[0]
 
 
 def any_asks(asked: bool) -> bool:
     """Whether any process asks for something, so that all do it after the same step."""
     if world() == 1:
         return asked
-    from torch.distributed import all_gather_object
+    from accelerate.utils import gather_object
 
-    answers = [False] * world()
-    all_gather_object(answers, asked)
-    return any(answers)
+    return any(gather_object([asked]))
 
 
 def wait_for_all() -> None:

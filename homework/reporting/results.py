@@ -1,25 +1,25 @@
-"""What a student reads about rows and results: lengths and label spans before training, accuracy and mistakes after it.
+"""What a student reads about rows and results: label spans before the training, accuracy and mistakes after it."""
 
-python -m homework.sft test           # prints the second half
-"""
-
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from homework.data import IGNORE_INDEX, PROBE, Row, score, wilson_interval
-from homework.errors import HomeworkError
-from homework.mistakes import count_mistakes, format_mistakes
+from homework.base_llm import BaseLLM, score
+from homework.common.errors import HomeworkError
+from homework.common.files import fingerprint_file
+from homework.common.zip_contents import WEIGHTS
+from homework.data import IGNORE_INDEX, ListLike, Row
+from homework.reporting.error_analysis import count_mistakes, format_mistakes
+from homework.reporting.evaluation import PROBE, wilson_interval
 
 if TYPE_CHECKING:
-    from homework.base_llm import BaseLLM
-    from homework.runs import Run
-
+    from homework.training.run_dir import Run
 
 LATE = 10  # steps at the end of a run, over which the loss is averaged
 
 
-def describe_rows(rows: Sequence[Row], batch_size: int) -> str:
+def describe_rows(rows: ListLike[Row], batch_size: int) -> str:
     """Lengths, supervised share and padding waste of tokenized rows, as one or two lines.
 
     The waste is what batches of rows sorted by length would pad, as the Trainer's sampler nearly sorts them.
@@ -38,15 +38,15 @@ def describe_rows(rows: Sequence[Row], batch_size: int) -> str:
     )
 
 
-def report_accuracy(llm: "BaseLLM", rows: Sequence[tuple[str, float]], split: str) -> dict[str, Any]:
+def report_accuracy(llm: BaseLLM, rows: Sequence[tuple[str, float]], split: str) -> dict[str, Any]:
     """Print ten mistakes, all mistakes by quantity and kind, and accuracy with its interval.
 
     Returns:
         The same figures: accuracy, interval, answer_rate, ended_by_eos, questions, split, mistakes.
     """
-    from homework.merged import merged
+    from homework.training.merged_lora import merged_lora
 
-    with merged(llm.model):
+    with merged_lora(llm.model):
         result, completions = score(llm, rows)
     answered = list(zip(result.samples, completions, strict=True))
     wrong = [(sample, text) for sample, (text, _) in answered if not sample.is_correct]
@@ -73,15 +73,23 @@ def report_accuracy(llm: "BaseLLM", rows: Sequence[tuple[str, float]], split: st
     }
 
 
+def report_log(log: Sequence[dict]) -> None:
+    """Print how the loss went and whether every gradient norm was finite."""
+    steps = [entry for entry in log if "loss" in entry]
+    first, last, norms = steps[0]["loss"], steps[-1]["loss"], [entry["grad_norm"] for entry in steps]
+    print(
+        f"loss {first:.3f} -> {last:.3f} ({last / first:.3f} of the first); gradient norm finite in "
+        f"{sum(map(math.isfinite, norms))} of {len(steps)} steps, {min(norms):.3f} to {max(norms):.3f}"
+    )
+
+
 def report_finished(run: "Run", output: Path) -> bool:
     """Whether this very run is finished and its adapter still in place; said, with its accuracy."""
-    from homework import adapter, runs
-
     result = run.result
     if result is None:
         return False
-    weights = output / adapter.WEIGHTS
-    if not weights.is_file() or runs.fingerprint_file(weights) != result.get("adapter_sha256"):
+    weights = output / WEIGHTS
+    if not weights.is_file() or fingerprint_file(weights) != result.get("adapter_sha256"):
         print(f"this run is finished, but {output} no longer holds its adapter: training again")
         run.restart()
         return False
@@ -92,7 +100,7 @@ def report_finished(run: "Run", output: Path) -> bool:
     return True
 
 
-def refuse_doubtful(log: Sequence[dict]) -> None:
+def check_outcome(log: Sequence[dict]) -> None:
     """Stop with an error where the log shows that the saved adapter can't be what the student wanted.
 
     Raises:
@@ -100,7 +108,7 @@ def refuse_doubtful(log: Sequence[dict]) -> None:
     """
     losses = [entry["loss"] for entry in log if "loss" in entry]
     if len(losses) < 2 * LATE:
-        return  # a quick run proves nothing
+        return  # a quick run shows nothing
     late = sum(losses[-LATE:]) / LATE
     answered = [entry["accuracy_train"] for entry in log if "accuracy_train" in entry]
     if late > 0.9 * losses[0]:
@@ -116,10 +124,24 @@ def refuse_doubtful(log: Sequence[dict]) -> None:
         )
 
 
-def finish(run: "Run", log: list[dict], result: dict[str, Any], saved: str) -> None:
-    """Keep the result and the picture of a run, whose adapter has the sha256 `saved`."""
-    from homework import curve, runs
+def report_run(run: "Run", log: list[dict], llm: BaseLLM, rows: Sequence[tuple[str, float]], output: Path) -> None:
+    """Print the accuracy of the saved adapter on rows of valid, and keep result and plots of its run.
 
-    curve.draw_run(log, PROBE, run.folder / "curve.png", f"{run.folder.name}: accuracy {result['accuracy']:.3f}")
-    run.finish({**result, "adapter_sha256": saved, "finished": runs.now()})
+    Args:
+        run: the run that is done.
+        log: what its Trainer has logged.
+        llm: the base model with the adapter, as load() gives it.
+        rows: the questions to answer, with their answers.
+        output: the adapter's folder.
+
+    Raises:
+        HomeworkError: if the adapter can't be what the student wanted; the run does not count as finished then.
+    """
+    from homework.reporting.plots import draw_run
+    from homework.training.run_dir import now
+
+    result = report_accuracy(llm, rows, "valid")
+    check_outcome(log)  # before the run counts as finished, or the same command would call it a success
+    draw_run(log, PROBE, run.folder / "curve.png", f"{run.folder.name}: accuracy {result['accuracy']:.3f}")
+    run.finish({**result, "adapter_sha256": fingerprint_file(output / WEIGHTS), "finished": now()})
     print(f"picture, log and mistakes in {run.folder}: curve.png, log.json, result.json")

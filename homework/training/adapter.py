@@ -1,7 +1,4 @@
-"""The adapter's two files: written whole or not at all, and loaded only if they are the trained adapter of this base.
-
-python -m homework.sft load           # loads it as a grader would
-"""
+"""The adapter's two files: written whole or not at all, loaded only if they are a trained adapter of this base."""
 
 import contextlib
 import errno
@@ -20,18 +17,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from homework.archive import ADAPTER_FILES, CONFIG, WEIGHTS, ZIP_LIMIT
-from homework.errors import HomeworkError, one_line
-from homework.proof import Trained, give_up, prove_same
-from homework.runs import fingerprint_file
+from homework.base_llm import BaseLLM
+from homework.common.errors import HomeworkError, one_line
+from homework.common.files import fingerprint_file
+from homework.common.zip_contents import ADAPTER_FILES, CODE, CONFIG, WEIGHTS, ZIP_LIMIT
+from homework.guards.reload_check import ReferenceLogits, check_same_logits, free_weights
+from homework.training import distributed
 
 SCRATCH = ".adapter-"  # a half-written adapter, left behind only if the process was killed
-READY = ".adapter-ready"  # a whole and proved one, about to take its place
+READY = ".adapter-ready"  # a whole and checked one, about to take its place
 BASE_KEY = "base_weights"  # where the header of the weights names the base
 
 
 def prepare_output(output_dir: str | Path) -> Path:
-    """The adapter's folder, proved writable before any training; a save that was interrupted is finished.
+    """The adapter's folder, which can be written, before any training; a save that was interrupted is finished.
 
     Raises:
         HomeworkError: if it can't be made or written.
@@ -52,20 +51,19 @@ def prepare_output(output_dir: str | Path) -> Path:
         raise HomeworkError(f"can't write to {folder} ({error.strerror}): choose another --output-dir") from error
 
 
-def foresee(model: PeftModel, output: Path, checkpoints: Path, code: Path) -> None:
+def check_disk_space(model: PeftModel, output: Path, checkpoints: Path) -> None:
     """Print how large adapter and zip will be, and make sure that there is room for them before any training.
 
     Args:
         model: base and LoRA.
         output: the adapter's folder.
         checkpoints: the run's folder; a checkpoint holds the adapter and the optimizer's two moments of it.
-        code: the student's package, whose Python files go into the zip as well.
 
     Raises:
         HomeworkError: if the zip would be too large or a disk too full.
     """
     adapter = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    archive = adapter + sum(path.stat().st_size for path in code.glob("*.py"))
+    archive = adapter + sum(path.stat().st_size for path in CODE.rglob("*.py"))
     print(f"adapter {adapter / 1e6:.1f} MB, zip at most {archive / 1e6:.1f} of {ZIP_LIMIT / 1e6:.0f} MB")
     if archive > ZIP_LIMIT:
         raise HomeworkError(f"the zip would hold {archive / 1e6:.0f} MB, more than {ZIP_LIMIT / 1e6:.0f}: lower --rank")
@@ -77,8 +75,10 @@ def foresee(model: PeftModel, output: Path, checkpoints: Path, code: Path) -> No
             )
 
 
-def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTrainedModel], trained: Trained) -> str:
-    """Write the two files of a PEFT adapter, prove them by reloading, and only then put them into `folder`.
+def save_adapter(
+    model: PeftModel, folder: Path, fresh_base: Callable[[], PreTrainedModel], trained: ReferenceLogits
+) -> str:
+    """Write the two files of a PEFT adapter, check them by reloading, and only then put them into `folder`.
 
     The former adapter stays until then, whole: what is killed half-way is finished or forgotten by the next command.
 
@@ -86,7 +86,7 @@ def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTra
         model: the trained model; its weights leave the memory before the base is loaded again.
         folder: where the adapter belongs.
         fresh_base: loads the base model anew.
-        trained: what the trained model says, which the reloaded one must say too.
+        trained: the trained model's logits, which the reloaded one must give too.
 
     Returns:
         The sha256 of the weights' file.
@@ -102,11 +102,11 @@ def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTra
         try:
             # "auto" would look for the base model's config, on the hub if it is not below the working folder.
             model.save_pretrained(str(scratch), save_embedding_layers=False)
-            give_up(model)
+            free_weights(model)
             base = fresh_base()
-            sign_weights(scratch, fingerprint_base(base))
-            prove_same(trained, attach_adapter(base, scratch), "the adapter on disk")
-            give_up(base)
+            write_base_fingerprint(scratch, fingerprint_base(base))
+            check_same_logits(trained, attach_adapter(base, scratch), "the adapter on disk")
+            free_weights(base)
             # safetensors writes for the owner alone; a grader may be somebody else.
             (scratch / WEIGHTS).chmod((scratch / CONFIG).stat().st_mode)
             for name in ADAPTER_FILES:
@@ -126,7 +126,7 @@ def save_adapter(model: PeftModel, folder: Path, fresh_base: Callable[[], PreTra
 
 
 def finish_swap(folder: Path) -> None:
-    """Move a proved adapter to its place. Safe to repeat: who was killed in the middle goes on where it stopped."""
+    """Move a checked adapter to its place. Safe to repeat: who was killed in the middle goes on where it stopped."""
     ready = folder / READY
     if ready.is_dir():
         for name in ADAPTER_FILES:
@@ -148,7 +148,7 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def sign_weights(folder: Path, base: str) -> None:
+def write_base_fingerprint(folder: Path, base: str) -> None:
     """Write into the header of the weights which base model and configuration they were trained with."""
     path = folder / WEIGHTS
     # One entry only: safetensors writes several in random order, and the same seed would give other bytes.
@@ -169,6 +169,15 @@ def fingerprint_base(model: PreTrainedModel) -> str:
         values = tensor.flatten()[:1024].to("cpu", torch.bfloat16).view(torch.int16)
         digest.update(f"{name} {tuple(tensor.shape)}".encode() + values.numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+def describe_base(llm: BaseLLM) -> dict[str, str]:
+    """What of the base model decides the result of a training: its name, its weights, and where it computes."""
+    return {
+        "base_model": llm.name,
+        "base_weights": fingerprint_base(llm.model),
+        "device": f"{llm.device} {llm.model.dtype} x {distributed.world()}",
+    }
 
 
 def read_adapter_config(folder: Path) -> dict:
@@ -199,7 +208,7 @@ def read_adapter_config(folder: Path) -> dict:
 def find_adapter(folder: Path) -> Path | None:
     """An adapter that landed elsewhere: in a checkpoint, or a folder named by a slip of the command line."""
     near = (folder.parent, folder.parent.parent, Path.cwd())
-    places = [path for base in near for path in (base / "sft_model", base / f"output_dir={folder.name}")]
+    places = [path for base in near for path in (base / folder.name, base / f"output_dir={folder.name}")]
     places += [*folder.glob("checkpoint-*"), *folder.parent.glob("*/checkpoint-*")]
     return next((path for path in places if path != folder and (path / WEIGHTS).is_file()), None)
 

@@ -4,13 +4,11 @@ fire alone runs the whole training and only then complains of ``--epohcs 10``, t
 folder, and turns an ID ``1e5`` into a float. Here the arguments are held against the signature before anything runs,
 and errors are caught at this boundary only: one message and a non-zero exit, no traceback.
 
-    from homework.cli import run
+    from homework.common.cli import run
     run({"train": train_model, "test": test_model}, "python -m homework.sft")
 """
 
-import atexit
 import difflib
-import gc
 import inspect
 import math
 import os
@@ -20,7 +18,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn, get_args, get_type_hints
 
-from homework.errors import HomeworkError, explain_error
+from homework.common.errors import HomeworkError, explain_error
+from homework.common.runtime import tune_process
 
 Command = Callable[..., None]
 DEBUG = "HOMEWORK_DEBUG"
@@ -40,14 +39,7 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # tokens hold 'Ġ', which is in no Windows code page
-    # GNU OpenMP's threads spin long while they wait. Beside other busy processes 60 steps took 59 s, a third of that
-    # with a shorter spin. One that is too short (2,000) costs an eighth on free cores, this one nothing to speak of.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # torch and transformers make half a million objects that live to the end. The collector would walk through them
-    # again and again, a fifth of the time of importing, and once more at the exit, 0.7 s. It has little else to do:
-    # generation and training leave no tensor in a circle (tests/test_memory.py).
-    gc.set_threshold(1_000_000)
-    atexit.register(gc.freeze)
+    tune_process()
     try:
         name, rest = pick_command(commands, program, words)
         command = commands[name] if isinstance(commands, dict) else commands
@@ -175,7 +167,7 @@ def convert(text: str, annotation: Any, name: str) -> Any:
     try:
         if kind is bool:
             return {**dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}[text.lower()]
-        value = kind(text)
+        value: Any = kind(text)
         if kind is not float or math.isfinite(value):
             return value
         raise ValueError(text)

@@ -1,6 +1,4 @@
-"""Which base model, on which device, and whether it is whole: a checkpoint is loaded completely or refused by name.
-
-    python -m homework.base_llm test --checkpoint HuggingFaceTB/SmolLM2-360M-Instruct
+"""Which base model, on which device, and whether it is complete: a checkpoint is loaded whole or refused by name.
 
 torch and transformers are imported where they are used: they take seconds, and ``--help`` should not.
 """
@@ -8,15 +6,15 @@ torch and transformers are imported where they are used: they take seconds, and 
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from homework.errors import HomeworkError, one_line
+from homework.common.errors import HomeworkError, one_line
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "data" / "base_model"
 BUNDLED_NAME = "data/base_model"  # what an adapter calls the bundled model: the same on every machine
 VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
@@ -82,7 +80,7 @@ def load_model(checkpoint: str, dtype: "torch.dtype", local_files_only: bool = F
 
     disable_progress_bar()  # it flashes for every load, on files too
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             checkpoint,
             dtype=dtype,
             use_safetensors=True,
@@ -91,6 +89,7 @@ def load_model(checkpoint: str, dtype: "torch.dtype", local_files_only: bool = F
         )
     except Exception as error:  # as above
         raise HomeworkError(f"can't read the weights of {checkpoint}: {one_line(error)}: fetch it again") from error
+    model, report = loaded
     broken = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
     if broken:
         raise HomeworkError(f"{checkpoint} lacks {len(broken)} weights, first {broken[0]}: fetch the checkpoint again")

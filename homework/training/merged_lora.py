@@ -1,7 +1,4 @@
-"""The adapter inside the base's own matrices while questions are answered: one product a layer instead of three.
-
-python -m homework.sft test           # answers so
-"""
+"""The adapter inside the base's own matrices while questions are answered: one product a layer instead of three."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,10 +11,10 @@ COPIES = 1e8  # bytes of a second set of matrices; a large base takes its time w
 
 
 @contextlib.contextmanager
-def merged(model: nn.Module) -> Iterator[None]:
-    """Merge LoRA into a small base and part them again, bit for bit: the same answers, in two thirds of the time.
+def merged_lora(model: nn.Module) -> Iterator[None]:
+    """Merge LoRA into a small base and unmerge it again, bit for bit: the same answers, in two thirds of the time.
 
-    In float32 only: in bfloat16 the sum would lose most digits of a small update. peft parts them by a subtraction,
+    In float32 only: in bfloat16 the sum would lose most digits of a small update. peft unmerges by a subtraction,
     which leaves rounding in the base; so the base's own tensors are kept aside, and put back.
     """
     lora = getattr(model, "base_model", None)

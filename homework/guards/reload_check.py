@@ -1,8 +1,6 @@
-"""Proof that the adapter on disk, and what load() gives, are the trained model: both must say the same to a few rows.
+"""The reload check: the adapter on disk, and what load() gives, must give the trained model's logits for a few rows.
 
-    python -m homework.sft train          # proves it before the adapter takes its place, and once more by load()
-
-What the trained model says is remembered, so that the model itself can go: a laptop holds one base at a time.
+The trained model's logits are kept, so that the model itself can go: a laptop holds one base model at a time.
 """
 
 from pathlib import Path
@@ -12,13 +10,13 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from homework.archive import WEIGHTS
-from homework.errors import HomeworkError
-from homework.memory import trim
-from homework.runs import fingerprint_file
+from homework.common.errors import HomeworkError
+from homework.common.files import fingerprint_file
+from homework.common.runtime import trim_heap
+from homework.common.zip_contents import WEIGHTS
 
 
-class Trained(NamedTuple):
+class ReferenceLogits(NamedTuple):
     """A few rows (B, T), the trained model's logits (B, T, V) for them, and those of its base alone."""
 
     inputs: dict[str, Tensor]
@@ -27,22 +25,22 @@ class Trained(NamedTuple):
 
 
 @torch.inference_mode()
-def remember(model: PeftModel, probe: dict[str, Tensor]) -> Trained:
-    """What the trained model says to `probe`, a batch with `input_ids` and `attention_mask` (B, T)."""
+def capture_logits(model: PeftModel, probe: dict[str, Tensor]) -> ReferenceLogits:
+    """The trained model's logits for `probe`, a batch with `input_ids` and `attention_mask` (B, T)."""
     inputs = {name: probe[name].to(model.device) for name in ("input_ids", "attention_mask")}
     logits = model.eval()(**inputs).logits.float()
     with model.disable_adapter():
-        return Trained(inputs, logits, model(**inputs).logits.float())
+        return ReferenceLogits(inputs, logits, model(**inputs).logits.float())
 
 
-def give_up(model: nn.Module) -> None:
+def free_weights(model: nn.Module) -> None:
     """Free the memory of a model's weights, whoever still holds the model."""
     model.to("meta")
-    trim()
+    trim_heap()
 
 
 @torch.inference_mode()
-def prove_same(trained: Trained, other: nn.Module, name: str) -> None:
+def check_same_logits(trained: ReferenceLogits, other: nn.Module, name: str) -> None:
     """Raise HomeworkError unless the model `name` gives the logits of the trained one, but for rounding."""
     theirs = other.eval()(**trained.inputs).logits.float()
     gap, scale = (trained.logits - theirs).abs().max().item(), trained.logits.abs().max().item()
@@ -55,10 +53,10 @@ def prove_same(trained: Trained, other: nn.Module, name: str) -> None:
         )
 
 
-def prove_load(trained: Trained, loaded: nn.Module, folder: Path, saved: str) -> None:
+def check_load(trained: ReferenceLogits, loaded: nn.Module, folder: Path, saved: str) -> None:
     """Raise HomeworkError unless load() gives the trained model and leaves the weights in `folder` alone."""
     if fingerprint_file(folder / WEIGHTS) != saved:
         raise HomeworkError(
             f"load() has changed the adapter in {folder}: it must only read, never make one up; mend it and train again"
         )
-    prove_same(trained, loaded, "load()")
+    check_same_logits(trained, loaded, "load()")

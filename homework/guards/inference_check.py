@@ -1,23 +1,26 @@
-"""A rehearsal of `answer()` with a scripted model: what really reaches the model, and what becomes of its words.
+"""The inference check: what really reaches the model when a question is asked, and what becomes of the text it writes.
 
-    python -m homework.check              # runs it
-    python -m homework.sft train          # runs it before the first step
-
-The prompt must be the context of the training row, and the text must come back as the model wrote it. Neither shows in
-the loss: a model can learn everything and answer nothing. Costs milliseconds, because no real model runs.
+A stub model stands in the place of the real one. The prompt must be the context of the training row, and the text must
+come back as the model wrote it. Neither shows in the loss: a model can learn everything and answer nothing. Costs
+milliseconds, because no real model runs.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from homework.data import IGNORE_INDEX, Row, is_answer_valid
-from homework.errors import HomeworkError, explain_error
-from homework.scripted import PADDING, script
+from homework.base_llm import BaseLLM
+from homework.common.errors import HomeworkError, explain_error
+from homework.data import IGNORE_INDEX, ListLike, Row, is_answer_valid
 
 if TYPE_CHECKING:
-    from homework.base_llm import BaseLLM
+    import torch
 
+PADDING = (
+    "a batch of prompts of different length reaches the model wrongly: pad on the left, with attention_mask 0 there, "
+    "so that each prompt ends where the model goes on"
+)
 # What parse_answer must make of a text. Anything but one well-formed pair of tags is no answer, never a number.
 PARSED = (
     ("42", math.nan),
@@ -42,13 +45,13 @@ JUDGED = (
 )
 
 
-def rehearse(llm: "BaseLLM", data: Sequence[tuple[str, float]], rows: Sequence[Row]) -> None:
-    """Let `llm` answer the first question with a scripted model in place of its own.
+def check_inference(llm: BaseLLM, data: ListLike[tuple[str, float]], rows: ListLike[Row]) -> None:
+    """Let `llm` answer the first question with a stub model in place of its own.
 
     Args:
         llm: the base model; its own weights are not used.
         data: (question, answer) pairs.
-        rows: their tokenized rows, with proved labels.
+        rows: their tokenized rows, whose labels are checked.
 
     Raises:
         HomeworkError: if prompt, generation or parsing do not fit the training rows.
@@ -78,7 +81,7 @@ def context_of(row: Row) -> list[int]:
     return row["input_ids"][: next(t for t, label in enumerate(row["labels"]) if label != IGNORE_INDEX)]
 
 
-def encode(llm: "BaseLLM", text: str) -> list[int]:
+def encode(llm: BaseLLM, text: str) -> list[int]:
     """The ids of a text that a model writes, where no BOS belongs."""
     return list(llm.tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -93,7 +96,7 @@ def diagnose_metric() -> str | None:
     return None
 
 
-def diagnose_vocabulary(llm: "BaseLLM", rows: Sequence[Row]) -> str | None:
+def diagnose_vocabulary(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
     """Ids that the model has no embedding for, as after adding tokens to the tokenizer."""
     highest, known = max(max(row["input_ids"]) for row in rows), llm.model.get_input_embeddings().num_embeddings
     if highest >= known:
@@ -102,7 +105,7 @@ def diagnose_vocabulary(llm: "BaseLLM", rows: Sequence[Row]) -> str | None:
     return None
 
 
-def check_lengths(llm: "BaseLLM", data: Sequence[tuple[str, float]], split: str) -> None:
+def check_lengths(llm: BaseLLM, data: ListLike[tuple[str, float]], split: str) -> None:
     """Raise HomeworkError unless the model can read every question of a split whole; found now, not after training."""
     limit = getattr(llm.model.config, "max_position_embeddings", math.inf)
     for index in range(len(data)):
@@ -111,7 +114,7 @@ def check_lengths(llm: "BaseLLM", data: Sequence[tuple[str, float]], split: str)
             raise HomeworkError(f"{split}, row {index}: {length} tokens, but the model reads 1 to {limit - 1}")
 
 
-def diagnose_parser(llm: "BaseLLM") -> str | None:
+def diagnose_parser(llm: BaseLLM) -> str | None:
     """A parser that takes any number, returns None, or 0.0 where there is no answer."""
     for text, expected in PARSED:
         got = llm.parse_answer(text)
@@ -123,11 +126,11 @@ def diagnose_parser(llm: "BaseLLM") -> str | None:
     return None
 
 
-def diagnose_generate(llm: "BaseLLM") -> str | None:
+def diagnose_generate(llm: BaseLLM) -> str | None:
     """A `generate` that changes its prompt, echoes it, or changes what the model wrote."""
     prompt, words = "How many apples are in a basket?", " a dozen apples"
-    actor, model = script(llm, encode(llm, words))
-    text = actor.generate(prompt)
+    stubbed, model = with_stub(llm, encode(llm, words))
+    text = stubbed.generate(prompt)
     given, wanted = model.asked[0], list(llm.tokenizer(prompt)["input_ids"])
     if given != wanted:
         return (
@@ -141,11 +144,11 @@ def diagnose_generate(llm: "BaseLLM") -> str | None:
     return None
 
 
-def diagnose_batch_of_prompts(llm: "BaseLLM", longest: str) -> str | None:
+def diagnose_batch_of_prompts(llm: BaseLLM, longest: str) -> str | None:
     """Questions of different length: padded on the right, cut, decoded by luck, or answered in another order."""
     questions = [longest, "One?", "How many apples are in a basket?"]
-    actor, model = script(llm, None)
-    given = list(actor.answer(*questions))
+    stubbed, model = with_stub(llm, None)
+    given = list(stubbed.answer(*questions))
     if model.complaint:
         return model.complaint
     if len(given) != len(questions):
@@ -156,10 +159,10 @@ def diagnose_batch_of_prompts(llm: "BaseLLM", longest: str) -> str | None:
     if not near(given, [len(ids) * 1e-7 for ids in wanted]):
         told = [f"{len(ids)}e-7" for ids in wanted]
         return f"answer mixes up or changes its answers: the model wrote {told}, it gives {given}"
-    actor, model = script(llm, None)
-    texts = actor.batched_generate([llm.format_prompt(question) for question in questions])
+    stubbed, model = with_stub(llm, None)
+    texts = stubbed.batched_generate([llm.format_prompt(question) for question in questions])
     told = [f"<answer>{len(ids)}e-7</answer>" for ids in wanted]
-    if model.complaint or [text.strip() for text in texts] != told:
+    if model.complaint or [str(text).strip() for text in texts] != told:
         return model.complaint or f"batched_generate mixes up its prompts: the model wrote {told}, it returns {texts}"
     return None
 
@@ -171,10 +174,10 @@ def near(given: list[float], wanted: list[float]) -> bool:
     )
 
 
-def diagnose_prompt(llm: "BaseLLM", question: str, context: list[int], longest: int) -> str | None:
+def diagnose_prompt(llm: BaseLLM, question: str, context: list[int], longest: int) -> str | None:
     """A prompt that is not the training row's context, or a cap that cuts the longest answer of the training rows."""
-    actor, model = script(llm, encode(llm, " <answer>1</answer>"))
-    actor.answer(question)
+    stubbed, model = with_stub(llm, encode(llm, " <answer>1</answer>"))
+    stubbed.answer(question)
     given = model.asked[0]
     if given != context and "<answer>" in llm.tokenizer.decode(given):
         return (
@@ -194,11 +197,11 @@ def diagnose_prompt(llm: "BaseLLM", question: str, context: list[int], longest: 
     return None
 
 
-def diagnose_answer(llm: "BaseLLM", question: str, correct: float, row: Row) -> str | None:
+def diagnose_answer(llm: BaseLLM, question: str, correct: float, row: Row) -> str | None:
     """An `answer` that does not read what the training row teaches the model to write."""
-    taught = [label for label in row["labels"] if label != IGNORE_INDEX][:-1]  # the script adds EOS
-    actor, _ = script(llm, taught)
-    (got,) = actor.answer(question)
+    taught = [label for label in row["labels"] if label != IGNORE_INDEX][:-1]  # the stub adds EOS
+    stubbed, _ = with_stub(llm, taught)
+    (got,) = stubbed.answer(question)
     if is_answer_valid(got, correct):
         return None
     return (
@@ -207,14 +210,89 @@ def diagnose_answer(llm: "BaseLLM", question: str, correct: float, row: Row) -> 
     )
 
 
-def diagnose_shapes(llm: "BaseLLM") -> str | None:
+def diagnose_shapes(llm: BaseLLM) -> str | None:
     """A `batched_generate` whose lists are not nested as asked."""
-    actor, _ = script(llm, encode(llm, " yes"))
+    stubbed, _ = with_stub(llm, encode(llm, " yes"))
     for copies, wanted in ((None, 2), (1, [1, 1]), (3, [3, 3])):
-        texts = actor.batched_generate(["one", "two"], num_return_sequences=copies, temperature=1.0 if copies else 0)
+        texts = stubbed.batched_generate(["one", "two"], num_return_sequences=copies, temperature=1.0 if copies else 0)
         got = [len(part) for part in texts] if copies else len(texts)
         if got != wanted or (copies and not all(isinstance(part, list) for part in texts)):
             return (
                 f"batched_generate of 2 prompts with num_return_sequences={copies} gives lists of {got}, not {wanted}"
             )
     return None
+
+
+class StubModel:
+    """Stands in the place of the model: records what it is given, and writes `reply` and EOS after each row.
+
+    Without a reply it answers each row with a number of its own, its count of tokens in ten-millionths, so that rows
+    can be told apart. All else, its settings for one, is the real model's.
+    """
+
+    def __init__(self, llm: BaseLLM, reply: Sequence[int] | None) -> None:
+        self.real, self.tokenizer, self.reply = llm.model, llm.tokenizer, reply
+        self.asked: list[list[int]] = []
+        self.caps: list[int] = []
+        self.complaint: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def eval(self) -> "StubModel":
+        """As a real model's."""
+        return self
+
+    def generate(self, *arguments: Any, **options: Any) -> "torch.Tensor":
+        """As `transformers`' generate: the given ids (B, T) and what was written after them."""
+        import torch
+
+        ids: Any = options.get("input_ids", arguments[0] if arguments else None)
+        mask = options.get("attention_mask", torch.ones_like(ids))
+        asked = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
+        self.asked += asked
+        self.complaint = self.complaint or diagnose_padding(mask) or self.diagnose_decoding(options)
+        cap = read_option(options, "max_new_tokens")
+        self.caps += [cap] if cap else []
+        copies = options.get("num_return_sequences") or 1
+        replies = [row for prompt in asked for row in [self.reply_to(prompt)] * copies]
+        width = max(map(len, replies))
+        eos = self.tokenizer.eos_token_id
+        written = torch.tensor([row + [eos] * (width - len(row)) for row in replies]).to(ids)
+        return torch.cat([ids.repeat_interleave(copies, dim=0), written], dim=1)
+
+    def reply_to(self, prompt: list[int]) -> list[int]:
+        """The ids that are written after a prompt, EOS included."""
+        if self.reply is not None:
+            return [*self.reply, self.tokenizer.eos_token_id]
+        text = f" <answer>{len(prompt)}e-7</answer>"
+        return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+
+    def diagnose_decoding(self, options: dict[str, Any]) -> str | None:
+        """Decoding that is not greedy, or does not stop at EOS."""
+        eos, penalty = read_option(options, "eos_token_id"), read_option(options, "repetition_penalty")
+        if eos not in (None, self.tokenizer.eos_token_id, [self.tokenizer.eos_token_id]):
+            return f"generation stops at token {eos}, but training taught EOS, {self.tokenizer.eos_token_id}"
+        if read_option(options, "do_sample"):
+            return "generation samples where temperature is 0: an answer must not depend on luck (do_sample=False)"
+        if penalty not in (None, 1.0):
+            return f"generation has a repetition_penalty of {penalty}: digits repeat, so leave it out"
+        return None
+
+
+def read_option(options: dict[str, Any], name: str) -> Any:
+    """An option of generate, given by itself or in its generation_config."""
+    given = options.get(name)
+    return getattr(options.get("generation_config"), name, None) if given is None else given
+
+
+def diagnose_padding(mask: "torch.Tensor") -> str | None:
+    """A batch (B, T) whose rows do not end with a real token, all of them."""
+    return None if bool(mask[:, -1].all()) else PADDING
+
+
+def with_stub(llm: BaseLLM, reply: Sequence[int] | None) -> "tuple[BaseLLM, StubModel]":
+    """A copy of `llm` whose model writes `reply`."""
+    stubbed = copy.copy(llm)
+    stubbed.model = StubModel(llm, reply)
+    return stubbed, stubbed.model

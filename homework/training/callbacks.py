@@ -1,14 +1,11 @@
-"""What happens beside the training steps: progress, accuracy on a few rows, checkpoints, and a stop that loses nothing.
-
-python -m homework.sft train          # runs with them
-"""
+"""What happens beside the steps: progress, accuracy on a few rows, checkpoints, and a stop that loses nothing."""
 
 import copy
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,12 +15,12 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainerCallback
 
-from homework import processes
 from homework.base_llm import BaseLLM
+from homework.common.errors import HomeworkError
 from homework.data import benchmark
-from homework.errors import HomeworkError
-from homework.merged import merged
-from homework.runs import Run
+from homework.training import distributed
+from homework.training.merged_lora import merged_lora
+from homework.training.run_dir import Run
 
 PROBES = 4  # times in a run that accuracy is measured and a checkpoint kept
 SAVE_SECONDS = 60  # a checkpoint at least so often, for runs of hours
@@ -37,7 +34,7 @@ class Progress(TrainerCallback):
         self.started = time.perf_counter()
         self.first_step, self.first_token = state.global_step, state.num_input_tokens_seen
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         if "loss" not in logs:
             return
         step, last = state.global_step, state.max_steps
@@ -52,17 +49,17 @@ class Progress(TrainerCallback):
             )
 
 
-class Curve(TrainerCallback):
+class AccuracyCallback(TrainerCallback):
     """Measures accuracy on a few fixed rows of each split, `PROBES` times a run, and keeps it in the log."""
 
-    def __init__(self, llm: BaseLLM, probes: dict[str, Rows]) -> None:
+    def __init__(self, llm: BaseLLM, probes: Mapping[str, Rows]) -> None:
         self.llm, self.probes = copy.copy(llm), probes
 
     def on_log(self, args: Any, state: Any, control: Any, model: nn.Module, logs: dict, **kwargs: Any) -> None:
         if "loss" not in logs or not is_probe_step(state.global_step, state.max_steps):
             return
         control.should_save = True
-        if not processes.is_first():
+        if not distributed.is_first():
             return
         self.llm.model = model
         was_training = model.training
@@ -78,11 +75,11 @@ class Curve(TrainerCallback):
     def measure(self) -> dict[str, float]:
         """The accuracy on each split; all questions are asked in one go, which takes half the time of two."""
         rows = [row for rows in self.probes.values() for row in rows]
-        with merged(self.llm.model):
+        with merged_lora(self.llm.model):
             right = [sample.is_correct for sample in benchmark(self.llm, rows).samples]
         shares = {}
-        for split, rows in self.probes.items():
-            mine, right = right[: len(rows)], right[len(rows) :]
+        for split, asked in self.probes.items():
+            mine, right = right[: len(asked)], right[len(asked) :]
             shares[f"accuracy_{split}"] = sum(mine) / len(mine)
         return shares
 
@@ -92,8 +89,8 @@ def is_probe_step(step: int, last: int) -> bool:
     return step == last or (last > PROBES**2 and step in {-(-last * part // PROBES) for part in range(1, PROBES + 1)})
 
 
-class Keeper(TrainerCallback):
-    """Seals checkpoints, keeps one at least every minute, and proves that a resumed run has its weights back."""
+class CheckpointCallback(TrainerCallback):
+    """Keeps a checkpoint at least every minute, with its checksums, and checks that a resumed run has its weights."""
 
     def __init__(self, run: Run, resumed: Path | None) -> None:
         self.run, self.resumed = run, resumed
@@ -101,23 +98,23 @@ class Keeper(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
         if self.resumed:
-            prove_resume(model, self.resumed)
+            check_resumed(model, self.resumed)
             print(f"resumed after step {state.global_step} of {state.max_steps} from {self.resumed}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if processes.any_asks(time.monotonic() - self.saved > SAVE_SECONDS):
+        if distributed.any_asks(time.monotonic() - self.saved > SAVE_SECONDS):
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        processes.wait_for_all()  # each has written its part
-        if processes.is_first():
-            self.run.seal(self.run.folder / f"checkpoint-{state.global_step}")
+        distributed.wait_for_all()  # each has written its part
+        if distributed.is_first():
+            self.run.write_checksums(self.run.folder / f"checkpoint-{state.global_step}")
             for path in self.run.checkpoints()[2:]:
                 shutil.rmtree(path)
         self.saved = time.monotonic()
 
 
-def prove_resume(model: nn.Module, checkpoint: Path) -> None:
+def check_resumed(model: nn.Module, checkpoint: Path) -> None:
     """Raise HomeworkError unless the adapter in memory is the checkpoint's: peft only warns of keys that do not fit."""
     kept = load_file(checkpoint / "adapter_model.safetensors")
     ours = {name.replace(".default.", "."): p for name, p in model.named_parameters() if "lora_" in name}
@@ -129,14 +126,14 @@ class Interrupted(KeyboardInterrupt):
     """The user stopped the training, and a checkpoint is kept."""
 
 
-class Stopper(TrainerCallback):
+class InterruptCallback(TrainerCallback):
     """Turns Ctrl-C and SIGTERM into a checkpoint after the current step; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.asked = False
         self.former: dict[int, Callable[..., Any] | int | None] = {}
 
-    def __enter__(self) -> "Stopper":
+    def __enter__(self) -> "InterruptCallback":
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no signals
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.former[number] = signal.signal(number, self.ask)
@@ -154,6 +151,6 @@ class Stopper(TrainerCallback):
         print("\nstopping after this step, to keep a checkpoint (Ctrl-C again: at once)", flush=True)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.asked = processes.any_asks(self.asked)
+        self.asked = distributed.any_asks(self.asked)
         if self.asked:
             control.should_save = control.should_training_stop = True

@@ -1,0 +1,73 @@
+"""The label check: that the labels of every tokenized row are right, however the row was made."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from homework.base_llm import parse_answer
+from homework.common.errors import HomeworkError, explain_error
+from homework.data import ListLike, Row, is_answer_valid
+from homework.guards.label_diagnosis import FIELDS, diagnose_labels, diagnose_shape
+
+
+def check_rows(
+    tokenizer: Any, data: ListLike[tuple[str, float]], format_fn: Callable[..., dict[str, str]], rows: ListLike[Row]
+) -> None:
+    """Check the labels of all rows.
+
+    Args:
+        tokenizer: of the model to train.
+        data: (question, answer) pairs.
+        format_fn: as `homework.sft.format_example`.
+        rows: the tokenized rows, one for each pair.
+
+    Raises:
+        HomeworkError: naming the first row whose labels are wrong, what is wrong, and how to fix it.
+    """
+    if len(rows) != len(data) or not len(rows):
+        raise HomeworkError(f"{len(rows)} tokenized rows for {len(data)} rows of data: none may be dropped")
+    for index in range(len(rows)):
+        question, correct = data[index]
+        if complaint := diagnose_row(tokenizer, format_fn(question, correct), correct, rows[index]):
+            raise HomeworkError(f"row {index}: {complaint}; to look: python -m homework.sft show --first {index}")
+
+
+def diagnose_row(tokenizer: Any, example: dict[str, str], correct: float, row: Row) -> str | None:
+    """What is wrong with a row's text or labels and how to fix it, or None.
+
+    Args:
+        tokenizer: of the model to train.
+        example: `question` and `answer` as texts, as `format_example` gives them.
+        correct: the number that the answer must say.
+        row: `input_ids`, `attention_mask` and `labels`, each of length T.
+    """
+    if complaint := diagnose_value(example, correct) or diagnose_shape(tokenizer, row):
+        return complaint
+    return diagnose_labels(tokenizer, example["question"], example["answer"], row)
+
+
+def plain_row(row: Any) -> Row:
+    """A tokenized row as lists of int, whatever a tokenizer or numpy made of it.
+
+    Raises:
+        HomeworkError: if it is no row of three flat sequences.
+    """
+    if not isinstance(row, Mapping) or any(field not in row for field in FIELDS):
+        raise HomeworkError(f"tokenize must return a dictionary with {', '.join(FIELDS)}, got {row!r:.80}")
+    try:
+        return {field: [int(value) for value in row[field]] for field in FIELDS}
+    except (TypeError, ValueError) as error:
+        raise HomeworkError(f"tokenize must return flat lists of ids, not a batch ({explain_error(error)})") from error
+
+
+def diagnose_value(example: dict[str, str], correct: float) -> str | None:
+    """What is wrong with the text of the answer, or None."""
+    written = example["answer"]
+    number = parse_answer(written)
+    if is_answer_valid(number, correct):
+        return None
+    if number != number:  # NaN
+        return (
+            f"parse_answer finds no number in the answer {written!r:.60}: format_example must write one plain number "
+            "between <answer> and </answer>"
+        )
+    return f"the answer {written!r:.60} is not within 5 % of {correct:g}: format_example rounds too much"

@@ -1,0 +1,1 @@
+"""What a student reads: label spans before the training; accuracy, mistakes and plots after it."""

@@ -1,0 +1,330 @@
+"""The one Trainer: transformers' own, with every guard on, resumption bit for bit, and no work that nobody reads.
+
+A step of `HomeworkTrainer`, from top to bottom:
+
+    get_train_dataloader   which rows, in which order, with the list of their supervised positions
+    training_step          the guards of the loss, around forward and backward pass
+    pass_both              forward and backward pass, on a GPU as one CUDA graph
+    compute_loss           the forward pass: logits of supervised positions only, LoRA in the precision of the base
+    _clip_grad_norm        of the adapter alone; the callback GradientWatch has looked at the gradients before
+    callbacks              what has moved, progress, accuracy, checkpoints, Ctrl-C
+"""
+
+import contextlib
+import copy
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from peft.helpers import disable_input_dtype_casting
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import TrainOutput
+
+from homework.base_llm import BaseLLM
+from homework.common.errors import HomeworkError, one_line
+from homework.common.files import write_json
+from homework.common.runtime import training_memory
+from homework.common.zip_contents import WEIGHTS
+from homework.data import IGNORE_INDEX, ListLike, Row
+from homework.guards.reload_check import capture_logits, check_load
+from homework.guards.watchdog import (
+    NO_GRADIENT,
+    UNREACHED,
+    GradientWatch,
+    StepCount,
+    check_trainable,
+    diagnose_batch,
+    diagnose_loss,
+    diagnose_loss_by_hand,
+)
+from homework.training import distributed
+from homework.training._cuda_graphs import StepGraphs, can_record
+from homework.training.adapter import save_adapter
+from homework.training.batches import Batch, EpochSampler, MicroBatches, choose_micro_batch, select_supervised
+from homework.training.callbacks import CheckpointCallback, InterruptCallback, Interrupted, Progress, check_resumed
+from homework.training.recipe import Recipe, check_batch
+from homework.training.run_dir import LOG, Run, now, step_of
+
+
+@dataclass
+class HomeworkArguments(TrainingArguments):
+    """transformers' arguments, with the defaults that the guards rest on."""
+
+    logging_steps: float = 1
+    logging_nan_inf_filter: bool = False  # it would print a NaN loss as 0.0
+    include_num_input_tokens_seen: str | bool = "non_padding"
+    save_strategy: str = "no"  # the callbacks say when
+    disable_tqdm: bool | None = True
+    report_to: str | list[str] | None = "none"
+    remove_unused_columns: bool = False  # the collator needs every field
+    label_names: list[str] | None = field(default_factory=lambda: ["labels"])
+    ddp_find_unused_parameters: bool | None = False  # LoRA uses all of its weights in every step
+    # Several processes without a GPU: else each of them would train for itself.
+    use_cpu: bool = field(default_factory=lambda: distributed.world() > 1 and not torch.cuda.is_available())
+
+    @property
+    def n_gpu(self) -> int:
+        """One: DataParallel would only add copies of so small a model."""
+        return min(1, super().n_gpu)
+
+
+class HomeworkTrainer(Trainer):
+    """Trains the adapter of a model in place, under all guards, going on from the newest whole checkpoint of its run.
+
+    Args:
+        model: base and LoRA.
+        args: with the whole batch as per_device_train_batch_size; it is divided among processes and micro-batches here.
+        data_collator: makes a batch of `input_ids`, `attention_mask` and `labels` (B, T) of rows.
+        train_dataset: the tokenized training rows.
+        run: where checkpoints and log go.
+        recipe: what the user asked for, against which the arguments are checked.
+        max_steps: the same, of the steps.
+        micro_batch_size: rows on the device at once; chosen by its memory if left out.
+        callbacks: called beside those of this module.
+        watch: False leaves the watchdog out, to measure what it costs, or what it prevents.
+
+    Raises:
+        HomeworkError: if more or less than LoRA would be trained, or a value does not fit.
+    """
+
+    model: Any  # a PeftModel
+    train_dataset: Any  # a ListLike[Row]
+
+    def __init__(
+        self,
+        model: PeftModel,
+        args: HomeworkArguments,
+        data_collator: Callable[[list[Row]], Batch],
+        train_dataset: ListLike[Row],
+        *,
+        run: Run,
+        recipe: Recipe,
+        max_steps: int | None = None,
+        micro_batch_size: int | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        watch: bool = True,
+    ) -> None:
+        check_trainable(model, recipe.rank)
+        check_batch(recipe, micro_batch_size, len(train_dataset))
+        self.run, self.recipe, self.watch, self.is_first_batch = run, recipe, watch, True
+        self.train_dataset, self.data_collator = train_dataset, data_collator
+        share = recipe.batch_size // distributed.world()
+        micro = micro_batch_size or distributed.first_decides(
+            lambda: choose_micro_batch(model, train_dataset, self.collate, share)
+        )
+        self.resumed: Path | None = distributed.first_decides(run.newest_checkpoint)
+        self.steps = StepCount(len(train_dataset), recipe.batch_size, recipe.epochs, max_steps)
+        self.interrupt = InterruptCallback()
+        beside = [self.steps, Progress(), *callbacks, CheckpointCallback(run, self.resumed), self.interrupt]
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.folder / "tensorboard")  # taken from nowhere else
+        super().__init__(
+            model,
+            divide_batch(args, micro),
+            data_collator,
+            train_dataset,
+            callbacks=[*beside, GradientWatch()] if watch else beside,
+        )
+        self.remove_callback(PrinterCallback)  # Progress replaces it
+        distributed.check_world(self.args.world_size)
+        self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.graphs = StepGraphs(self.graph_loss, self.trainable) if can_record(self.args) else None
+
+    # --- one step ---
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The batches of this process. The Trainer's own would repeat rows where the last batch can't be shared."""
+        rows, micro, world = self.train_dataset, self.args.train_batch_size, distributed.world()
+        lengths = [len(rows[index]["input_ids"]) for index in range(len(rows))]
+        size = micro * self.args.gradient_accumulation_steps * world
+        # A resumed state stands inside its epoch, or exactly at the start of the next one.
+        order = EpochSampler(lengths, size, self.args.seed, lambda: int(self.state.epoch or 0))
+        batches = MicroBatches(order, size, micro, distributed.rank(), world)
+        return DataLoader(rows, batch_sampler=batches, collate_fn=self.collate)
+
+    def collate(self, rows: list[Row]) -> Batch:
+        """The collator's batch, with the list of supervised positions."""
+        return select_supervised(self.data_collator(rows), multiple=8 if torch.cuda.is_available() else 1)
+
+    def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
+        """One micro-batch.
+
+        Raises:
+            HomeworkError: naming the cause, if no label is left, the batch is not made of the checked rows, no gradient
+                reaches the adapter, or the loss is not finite, exactly zero, or not that of the labels.
+        """
+        if not self.watch:
+            return self.pass_both(model, inputs, num_items_in_batch)
+        where = f"stopped before step {self.state.global_step + 1}"
+        supervised = int((inputs["labels"] != IGNORE_INDEX).sum())
+        if supervised == 0:
+            raise HomeworkError(
+                f"{where}: every label of the batch is -100, so nothing is learned: mend tokenize's span"
+            )
+        if self.is_first_batch and (complaint := self.diagnose_first(model, inputs)):
+            raise HomeworkError(f"{where}: {complaint}")
+        self.is_first_batch = False
+        try:
+            loss = self.pass_both(model, inputs, num_items_in_batch)
+        except RuntimeError as error:
+            if not any(words in str(error) for words in UNREACHED):
+                raise
+            raise HomeworkError(f"{where}: {NO_GRADIENT}") from error
+        if complaint := diagnose_loss(loss.item(), supervised, model):
+            raise HomeworkError(f"{where}: {complaint}")
+        return loss
+
+    def diagnose_first(self, model: nn.Module, inputs: Batch) -> str | None:
+        """What is wrong with the first batch or its loss, or None."""
+        return diagnose_batch(inputs, self.train_dataset) or diagnose_loss_by_hand(
+            model, self._prepare_inputs(inputs), self.compute_loss
+        )
+
+    def pass_both(self, model: nn.Module, inputs: Batch, items: Any) -> Tensor:
+        """Forward and backward pass, as the Trainer does them, or as a CUDA graph; the loss, detached."""
+        if self.graphs is None or not torch.is_tensor(items):
+            return super().training_step(model, inputs, items)
+        if not model.training:
+            model.train()
+        return self.graphs.run(model, self._prepare_inputs(inputs), items)
+
+    def graph_loss(self, model: nn.Module, inputs: Batch, items: Tensor) -> Tensor:
+        """The loss of one micro-batch of a step with so many labels."""
+        return self.compute_loss(model, inputs, num_items_in_batch=items)
+
+    def compute_loss(self, model: nn.Module, *arguments: Any, **options: Any) -> Any:
+        """The loss, as the Trainer computes it; beside a bfloat16 base, LoRA multiplies in bfloat16 too."""
+        with bfloat16_lora(self.model):
+            return super().compute_loss(model, *arguments, **options)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        # The Trainer walks through all modules for the norm, and LoRA has ten for each layer: longer than a GPU's step.
+        return nn.utils.clip_grad_norm_(self.trainable, self.args.max_grad_norm)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: counting walks through the whole model each step, and nobody reads it."""
+        return 0
+
+    # --- from the start to the adapter on disk ---
+
+    def train(self, *arguments: Any, **options: Any) -> TrainOutput:
+        """Train to the end; the log is in `state.log_history`: an entry for each step and each measured accuracy.
+
+        Raises:
+            HomeworkError: if the watchdog stops the run, or memory or disk is full.
+            Interrupted: after Ctrl-C, with a checkpoint kept.
+        """
+        if self.resumed and step_of(self.resumed) == self.steps.expected:
+            return self.restore(self.resumed)
+        with self.interrupt, training_memory():
+            try:
+                output = self.train_or_explain()
+            finally:
+                self.graphs = None  # their memory is needed to load the base model again
+                if distributed.is_first():
+                    write_log(self.run, self.state.log_history)
+        step, last = self.state.global_step, self.state.max_steps
+        if step < last or self.interrupt.asked:
+            raise Interrupted(
+                f"stopped after step {step} of {last}, the former adapter is unchanged; the same command goes on from "
+                "here"
+            )
+        return output
+
+    def train_or_explain(self) -> TrainOutput:
+        """Run the Trainer's loop.
+
+        Raises:
+            HomeworkError: if the memory, or the disk of the checkpoints, is full, or a checkpoint can't be continued.
+        """
+        try:
+            return super().train(resume_from_checkpoint=str(self.resumed) if self.resumed else None)
+        except torch.OutOfMemoryError as error:
+            micro = self.args.train_batch_size
+            way_out = f"--micro-batch-size {micro // 2}" if micro > 1 else "--gradient-checkpointing"
+            raise HomeworkError(f"out of memory with {micro} rows at once: try {way_out}") from error
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise HomeworkError(
+                f"can't write a checkpoint to {self.args.output_dir} ({reason}): free space, then the same command "
+                "goes on from the last whole one"
+            ) from error
+
+    def restore(self, checkpoint: Path) -> TrainOutput:
+        """Take weights and log of the last checkpoint, where all steps are done; the loop would go one step further."""
+        print(f"all {step_of(checkpoint)} steps are in {checkpoint}: nothing is left but to save")
+        set_peft_model_state_dict(self.model, load_file(checkpoint / WEIGHTS))
+        check_resumed(self.model, checkpoint)
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        return TrainOutput(self.state.global_step, 0.0, {})
+
+    def save(
+        self, output: Path, fresh_base: Callable[[], PreTrainedModel], load: Callable[[], BaseLLM]
+    ) -> BaseLLM | None:
+        """Save the adapter, checked by reloading, and check that `load` gives the trained model too.
+
+        Args:
+            output: the adapter's folder.
+            fresh_base: loads the base model anew.
+            load: the student's; loads what was saved.
+
+        Returns:
+            What `load` gives. None on all processes but the first, which have the same adapter and save nothing.
+
+        Raises:
+            HomeworkError: if the adapter can't be written, or what is loaded is not the trained model.
+        """
+        if not distributed.is_first():
+            return None
+        rows = [self.train_dataset[index] for index in range(min(4, len(self.train_dataset)))]
+        trained = capture_logits(self.model, self.data_collator(rows))
+        digest = save_adapter(self.model, output, fresh_base, trained)
+        print(f"adapter saved in {output}")
+        loaded = load()
+        check_load(trained, loaded.model, output, digest)
+        return loaded
+
+
+def divide_batch(args: HomeworkArguments, micro: int) -> HomeworkArguments:
+    """The arguments with the batch in micro-batches of so many rows on each process."""
+    divided = copy.copy(args)
+    batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    divided.gradient_accumulation_steps = batch_size // (micro * distributed.world())
+    divided.per_device_train_batch_size = micro
+    return divided
+
+
+@contextlib.contextmanager
+def bfloat16_lora(model: nn.Module) -> Iterator[None]:
+    """Multiply in bfloat16 where the base is in bfloat16 on a GPU; the adapter itself stays in float32.
+
+    Else each LoRA layer turns its input into float32 and back, and multiplies without the GPU's matrix units. The cache
+    of autocast is off because a graph must not find weights there that were cast outside of it.
+    """
+    base = next(model.parameters())
+    if base.device.type != "cuda" or base.dtype != torch.bfloat16:
+        yield
+        return
+    with torch.autocast("cuda", torch.bfloat16, cache_enabled=False), disable_input_dtype_casting(model):
+        yield
+
+
+def write_log(run: Run, history: list[dict]) -> None:
+    """Write settings and log of a run as JSON, whatever ended it. A number that is not finite is written as text."""
+    log = [{key: value if math.isfinite(value) else str(value) for key, value in entry.items()} for entry in history]
+    with contextlib.suppress(OSError):  # a full disk has been reported; it must not hide what ended the run
+        write_json(run.folder / LOG, {"written": now(), "settings": run.settings, "log": log})
+
+
+def steps_of(log: Sequence[dict]) -> list[dict]:
+    """The entries of optimizer steps: loss, grad_norm, learning_rate."""
+    return [entry for entry in log if "loss" in entry]
