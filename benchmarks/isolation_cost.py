@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from grader.isolation import Tier, why_not
+from grader.sandbox.tiers import Tier, why_not
 from homework.checkpoint import ROOT
 from homework.runs import write_json
 

@@ -1,4 +1,4 @@
-"""Across the border between homework/ and grader/ nothing is shared, so both are held against each other here.
+"""Across the trust boundary between homework/ and grader/ nothing is shared, so both are held against each other here.
 
 python -m pytest tests/test_grader_agrees.py
 """
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import homework
 from grader import reference, rubric
 from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
-from grader.behaviour import spans
 from grader.course import Course
+from grader.harness import spans
 from homework import adapter, base_llm, data, labels
 from homework.checkpoint import BUNDLED, BUNDLED_NAME
 

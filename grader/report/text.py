@@ -1,7 +1,4 @@
-"""Words that every report shares, and the neutralising of what a submission says.
-
-python -m grader ID.zip
-"""
+"""Words that every report shares, and the neutralising of what a submission says."""
 
 import unicodedata
 

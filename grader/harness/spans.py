@@ -1,12 +1,10 @@
-"""The proof of a row's labels, on this side of the border, in the words of homework/labels.py.
-
-    python -m grader ID.zip --only spans
+"""The check of a row's labels by the grader, in the words of homework/labels.py.
 
 A right row of `question answer<EOS>` is `prompt + span`: `prompt` are the question's own ids, which the model gets at
 inference; `span` are the ids of space, answer and the one EOS. Exactly `span` is supervised. Padding may follow.
 
-The functions from `View` to `diagnose_text` are said twice on purpose, here and in homework/labels.py: a submission may
-change its own. tests/test_grader_agrees.py holds the two against each other, line by line.
+The functions from `View` to `diagnose_text` are written twice on purpose, here and in homework/labels.py: a submission
+may change its own. tests/test_grader_agrees.py holds the two against each other, line by line.
 """
 
 from collections.abc import Sequence
