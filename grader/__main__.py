@@ -33,10 +33,10 @@ from grader.seed import KEY_VARIABLE, choose_seed
 
 EXAMPLES = """
 examples:
-  python -m grader homework                        grade the folder as it is
-  python -m grader 123456.zip                      grade the very zip that you hand in
-  python -m grader 123456.zip --seed 7             other public questions, to see the noise
-  python -m grader 123456.zip --only weights_valid one check, and what it needs
+  python -m grader homework                          grade the folder as it is
+  python -m grader 123456.zip                        grade the very zip that you hand in
+  python -m grader 123456.zip --seed 7               other public questions, to see the noise
+  python -m grader 123456.zip --only weights_valid   one check, and what it needs
   python -m grader 123456.zip --json results.json --html report.html
 
 The weights are graded without running a line of the submission; its code runs in a sandbox and is judged by what it

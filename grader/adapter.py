@@ -1,7 +1,7 @@
 """A submitted adapter: two files of bytes, read without executing or trusting anything in them.
 
 The configuration is read for five fields; every other field must be neutral, because peft would act on it (import a
-module, double layers, bring whole matrices). The header of the weights is proved before any tensor is made.
+module, double layers, bring whole matrices). The header of the weights is checked before any tensor is made.
 """
 
 import json
@@ -130,7 +130,7 @@ def expected_shapes(config: Config, base_config: dict[str, Any]) -> dict[str, tu
 
 
 def check_header(content: bytes, shapes: dict[str, tuple[int, int]]) -> dict[str, str]:
-    """Prove the header of a safetensors file against the expected shapes, before any tensor is made.
+    """Check the header of a safetensors file against the expected shapes, before any tensor is made.
 
     Returns:
         Its metadata.
@@ -167,7 +167,7 @@ def check_entry(name: str, entry: Any, shape: tuple[int, int]) -> int:
 
 
 def read_weights(content: bytes, config: Config, base_config: dict[str, Any]) -> Adapter:
-    """The tensors of an adapter, proved by name, shape, type and value.
+    """The tensors of an adapter, checked by name, shape, type and value.
 
     Raises:
         Refusal: if anything is missing, foreign, misshapen, not finite, or untrained.

@@ -28,7 +28,7 @@ class Measured:
     novel: float
     novel_questions: int
     generating_seconds: float
-    questions_sha256: str = ""  # of what was asked, so that a replay can be proved
+    questions_sha256: str = ""  # of what was asked, so that a replay can be compared
     public: float | None = None  # for staff, where the questions are official: what the public ones would have given
 
     def describe(self) -> str:

@@ -20,7 +20,7 @@ def raise_again() -> None:
 
 
 def run(main: Callable[[], int], result: str) -> int:
-    """The exit code of `main`; Ctrl-C is said in one line, and SIGTERM still closes what `main` has opened."""
+    """The exit code of `main`; Ctrl-C is one line, and SIGTERM still closes what `main` has opened."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     raise_again()
     try:

@@ -50,7 +50,7 @@ def pinned() -> dict[str, str]:
 
 
 def version_notes(versions: dict[str, str]) -> list[str]:
-    """What differs here from the official grading, said before any score."""
+    """What differs here from the official grading, shown before any score."""
     wrong = [
         f"{name} {versions[name]}, official {wanted}" for name, wanted in pinned().items() if versions[name] != wanted
     ]

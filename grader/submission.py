@@ -1,4 +1,4 @@
-"""Opens a submission, a zip or a folder, as bytes: what is harmless is cleaned up and said, what is hostile is refused.
+"""Opens a submission, a zip or a folder, as bytes: harmless oddities are cleaned up and noted, hostile ones refused.
 
 Nothing is ever written to a path that a submission names, nothing is followed, nothing is executed, and no more is read
 than the rubric allows, whatever the zip says of its own sizes.

@@ -15,6 +15,7 @@ from grader.classroom import session, store, supervisor, worker
 from grader.classroom.jobs import Job
 from grader.classroom.progress import Progress
 from grader.classroom.store import Store, run_key
+from grader.classroom.students import read_hand_in
 from grader.classroom.supervisor import Supervisor
 from grader.course import Course
 from grader.errors import GraderFault
@@ -169,13 +170,14 @@ def test_another_grader_keeps_a_result_and_says_so(kept, monkeypatch):
     monkeypatch.setattr(store, "hash_grader", lambda: "another")
     newer = Store(kept.root, run_key(Course()))
     assert newer.read("a" * 64) is None and newer.read_other("a" * 64) == GOOD
-    assert Store(kept.root, run_key(Course(7))).read_other("a" * 64) is None, "another seed is another grade"
+    assert Store(kept.root, run_key(Course(Seed(7)))).read_other("a" * 64) is None, "another seed is another grade"
 
 
 def test_a_link_in_a_folder_is_not_followed(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "link").symlink_to("/")
-    assert len(store.hash_submission(tmp_path / "one")) == 64
+    sha256, features = read_hand_in(tmp_path / "one")
+    assert len(sha256) == 64 and features is None
 
 
 # --- the table ---

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from grader import runner
+from grader.course import Course
+from grader.submission import Submission
 from homework.checkpoint import ROOT
 
 # From the top down: a module imports from its own line or from those below it.
@@ -110,6 +113,14 @@ def test_a_planted_circle_is_found(name, line):
 def test_a_planted_climb_is_found():
     planted = find_imports({**MODULES, "grader.files": "from grader import provenance\n"})
     assert find_climbs(planted) == ["grader.files imports grader.provenance"]
+
+
+def test_each_adapter_is_read_once_for_all_checks(files, monkeypatch):
+    read, calls = runner.read_weights, []
+    monkeypatch.setattr(runner, "read_weights", lambda *given: calls.append(given) or read(*given))
+    submission, course = Submission("x.zip", files, [], "0"), Course(hidden_questions=10, novel_questions=5)
+    found = runner.run_checks(submission, course, checks=tuple(runner.check_names("weights")))
+    assert len(found.checks) == 4 and found.measured["questions"] == 10 and len(calls) == 1
 
 
 def test_the_docstrings_name_only_files_that_are_there():

@@ -80,6 +80,15 @@ def test_the_starter_is_graded_0(starter, capsys):
     assert "train with python -m homework.sft train" in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_grader_of_the_starter_refuses_a_folder_of_zips_and_names_the_staff_repository(starter, tmp_path):
+    (tmp_path / "1.zip").touch()
+    line = [sys.executable, "-m", "grader", str(tmp_path), "--out", "results"]
+    done = subprocess.run(line, cwd=starter, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.splitlines() == [
+        f"error: {tmp_path} is a folder of zips: this copy grades one homework, the staff repository grades a class"
+    ]
+
+
 def test_with_the_solution_back_it_is_the_original_and_gets_full_points(starter, files, tmp_path):
     restored = {}
     for name in FILES:

@@ -131,7 +131,7 @@ class Supervisor:
                 worker = self.grade(job, worker)
         except queue.Empty:
             pass
-        except Exception as error:  # the processes can't even start, or the disk is full: said once, by the main thread
+        except Exception as error:  # the processes can't even start, or the disk is full: told once, by the main thread
             text = f"{error}"
         if worker:
             self.drop(worker)

@@ -130,7 +130,7 @@ def leaks(found: dict[str, str]) -> list[str]:
     """What a canary could do and must not, or could not and must.
 
     Raises:
-        GraderFault: if it tried nothing: a canary that did not run proves nothing.
+        GraderFault: if it tried nothing: a canary that did not run shows nothing.
     """
     if len(found) <= len(MUST_WORK):
         raise GraderFault("the canary of the sandbox gave no answer")
@@ -147,7 +147,7 @@ def choose(wanted: str, required: bool, try_tier: Callable[[Tier], str]) -> tupl
     Args:
         wanted: a tier by name, or "auto".
         required: whether `none` is no choice.
-        try_tier: proves a tier; gives what is wrong with it, or nothing.
+        try_tier: tests a tier; gives what is wrong with it, or nothing.
 
     Raises:
         GraderFault: if no tier that may be used holds.
