@@ -60,7 +60,7 @@ import sys
 frame, seen = sys._getframe(), []
 while frame:
     names = {*frame.f_globals, *frame.f_locals}
-    seen += names & {"secret", "expected", "correct", "Behaviour", "Course"}
+    seen += names & {"secret", "expected", "correct", "Harness", "Inputs", "Course"}
     frame = frame.f_back
 if seen:
     raise SystemError(f"frames hold {seen}")

@@ -3,7 +3,7 @@
     python -I -B grader/sandbox/guest/fork_server.py    # started by grader/sandbox/host.py; JSON lines in and out
 
 No line of a submission runs in this process: the fork gives up everything first (confine.py), then runs one job
-(worker.py). When the grader is gone, the pipe ends, and this process kills its child, empties its folder and goes too.
+(jobs.py). When the grader is gone, the pipe ends, and this process kills its child, empties its folder and goes too.
 """
 
 import contextlib
