@@ -28,18 +28,17 @@ from grader.errors import Refusal
 from grader.grade import grade
 from grader.report import console
 from grader.report.text import plain
-from grader.sandbox import Sandbox
+from grader.sandbox.host import Sandbox
 from grader.submission import open_submission
 
 NEEDED = ("__init__.py", "base_llm.py", "data.py", "sft.py", CONFIG, WEIGHTS)
-SOUND = ("there", "configured", "sound")
+REQUIRED = ("adapter_present", "configured", "weights_valid")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the time of bundling is nobody's business
 
 
 def is_wanted(name: str) -> bool:
     """Whether a file of the package goes into the zip: Python files, and the adapter's two."""
-    adapter_folder = PurePosixPath(WEIGHTS).parts[0]
-    return name in (CONFIG, WEIGHTS) or (name.endswith(".py") and PurePosixPath(name).parts[0] != adapter_folder)
+    return name in (CONFIG, WEIGHTS) or (name.endswith(".py") and PurePosixPath(name).parts[0] != rubric.ADAPTER_DIR)
 
 
 def choose_files(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -90,7 +89,7 @@ def bundle(folder: Path, target: Path) -> int:
             result = grade(scratch, Course(), sandbox, name=target.name)
         print(console.render(result, sys.stdout.isatty() and "NO_COLOR" not in os.environ))
         states = {check.name: check.state for check in result.checks}
-        if result.is_fault or any(states.get(name) != "passed" for name in SOUND):
+        if result.is_fault or any(states.get(name) != "passed" for name in REQUIRED):
             print(f"error: {target.name} was not written: mend what is said above", file=sys.stderr)
             return 1
         scratch.replace(target)
@@ -117,7 +116,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         return bundle(arguments.folder, Path(f"{arguments.id}.zip"))
     except Refusal as refusal:
-        fix = f"\n  {refusal.said['do']}" if refusal.said["do"] else ""
+        fix = f"\n  {refusal.details['do']}" if refusal.details["do"] else ""
         print(f"error: {plain(str(refusal))}{fix}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C: no zip was written", file=sys.stderr)

@@ -25,7 +25,7 @@ from grader.adapter import CONFIG, WEIGHTS
 from homework.common import cli
 from homework.common.base_model import ROOT
 from tests import adapters, zips
-from tests.submissions import ZOO
+from tests.submissions import SUBMISSIONS
 
 
 class Run(NamedTuple):
@@ -50,7 +50,7 @@ def make_class(folder: Path, files: dict[str, bytes], good: int, every: int, wit
         zips.good(folder / f"{200_000 + index}.zip", change(dict(files)))
     for index, (make, _) in enumerate([*zips.HOSTILE.values()][::every]):
         make(folder / f"{300_000 + index}.zip", files)
-    for index, recipe in enumerate([*ZOO.values()][::every] if with_code else []):
+    for index, recipe in enumerate([*SUBMISSIONS.values()][::every] if with_code else []):
         zips.good(folder / f"{400_000 + index}.zip", recipe.make(dict(files)))
 
 
@@ -83,14 +83,14 @@ def fill_disk(process: subprocess.Popen, out: Path, with_code: bool) -> None:
 
 
 def once(folder: str, out: str, questions: str, with_code: str, jobs: str) -> int:
-    """One class run, as `python -m grader FOLDER --out OUT --jobs N` with another number of questions."""
-    from grader.classroom.cli import main as grade_class
+    """One class run, as `python -m grader.classroom FOLDER --out OUT --jobs N` with another number of questions."""
+    from grader.classroom.__main__ import main as grade_class
     from grader.course import Course
-    from grader.engine import check_names
+    from grader.runner import check_names
 
     course = Course(hidden_questions=int(questions), novel_questions=max(1, int(questions) // 3))
-    only = () if with_code == "True" else tuple(check_names("weights"))
-    return grade_class([folder, "--out", out, "--jobs", jobs], course, only)
+    checks = () if with_code == "True" else tuple(check_names("weights"))
+    return grade_class([folder, "--out", out, "--jobs", jobs], course, checks)
 
 
 def snapshot(out: Path) -> Snapshot:
@@ -168,7 +168,7 @@ def torture(files: dict[str, bytes], work: Path, good: int, kills: int, run: Run
     again = start(folder, out, run)
     repeated = again.communicate()[0]
     assert again.returncode == 0 and snapshot(out) == seen and "graded" not in repeated.partition("see ")[0], repeated
-    return prove(folder, out, good, seen) | prove_zoo(folder, out, every) | {
+    return prove(folder, out, good, seen) | prove_verdicts(folder, out, every) | {
         "students": students, "kills": kills, "kept before the last run": before, **run._asdict(),
         "seconds": round(time.perf_counter() - started),
     }  # fmt: skip
@@ -184,13 +184,13 @@ def prove(folder: Path, out: Path, good: int, seen: Snapshot) -> dict[str, Any]:
     """Exactly one final result for each student, no good score changed, no scratch file left."""
     import csv
 
-    from grader.classroom.store import hash_submission
+    from grader.classroom.students import read_hand_in
 
     rows = {row["ID"]: row for row in csv.DictReader((out / "class.csv").open(encoding="utf-8"))}
     assert set(rows) == {path.stem for path in folder.iterdir()} and all(row["final"] for row in rows.values())
     scores = Counter(rows[str(100_000 + index)]["final"] for index in range(good))
     assert len(scores) == 1, f"good submissions of the same answers differ: {scores}"
-    shas = {hash_submission(path) for path in folder.iterdir()}
+    shas = {read_hand_in(path)[0] for path in folder.iterdir()}
     results = Counter(Path(path).parts[-3] for path in seen)
     assert set(shas) <= set(results) and set(results.values()) == {1}
     assert not [path for path in out.rglob(".*") if path.is_file() and path.name != ".lock"]
@@ -201,21 +201,21 @@ def prove(folder: Path, out: Path, good: int, seen: Snapshot) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def prove_zoo(folder: Path, out: Path, every: int) -> dict[str, int]:
-    """Every submission of the zoo that was in the class has its verdict, at the real time limits."""
-    from grader.classroom.store import hash_submission
+def prove_verdicts(folder: Path, out: Path, every: int) -> dict[str, int]:
+    """Every test submission that was in the class has its verdict, at the real time limits."""
+    from grader.classroom.students import read_hand_in
 
     proved, wrong = 0, []
-    for index, recipe in enumerate([*ZOO.values()][::every]):
+    for index, recipe in enumerate([*SUBMISSIONS.values()][::every]):
         path = folder / f"{400_000 + index}.zip"
         if path.exists():
-            (kept,) = (out / "submissions" / hash_submission(path)).glob("*/result.json")
+            (kept,) = (out / "submissions" / read_hand_in(path)[0]).glob("*/result.json")
             checks = json.loads(kept.read_text(encoding="utf-8"))["result"]["checks"]
             failing = {check["name"] for check in checks if check["state"] not in FINE}
             wrong += [f"{recipe.name}: {failing}"] if failing != set(recipe.failing.split()) else []
             proved += 1
     assert not wrong, wrong
-    return {"verdicts of the zoo": proved}
+    return {"verdicts of the test submissions": proved}
 
 
 def main(*, good: int = 200, kills: int = 20, questions: int = 600, with_code: bool = True, jobs: int = 2) -> None:

@@ -1,4 +1,4 @@
-"""How alike are honest adapters, and how alike are copies: the bounds of grader/classroom/forensics.py rest on it.
+"""How alike are honest adapters, and how alike are copies: the bounds of grader/classroom/similarity.py rest on it.
 
 python -m benchmarks.likeness             # fifty trainings of the recipe (12 minutes); writes benchmarks/likeness.json
 python -m benchmarks.likeness --steps 32  # shorter ones
@@ -18,7 +18,7 @@ from benchmarks import copies
 from benchmarks.reference_run import reference_run
 from grader import rubric
 from grader.adapter import Adapter
-from grader.classroom.forensics import ALIKE, OVERALL, SHARE, cosines
+from grader.classroom.similarity import ALIKE, OVERALL, SHARE, cosines
 from homework.common.base_model import ROOT
 from homework.common.cli import run
 from homework.common.files import write_json
@@ -43,12 +43,12 @@ def train(seed: int, steps: int) -> dict[str, torch.Tensor]:
 
 
 def as_adapter(weights: dict[str, torch.Tensor]) -> Adapter:
-    """Weights as forensics sees them."""
+    """Weights as the comparison sees them."""
     return Adapter(16, 64.0, rubric.TARGETS, False, weights)
 
 
 def is_flagged(layers: torch.Tensor) -> bool:
-    """As forensics decides, from the cosines of the layers of one pair."""
+    """As the class run decides, from the cosines of the layers of one pair."""
     return float((layers >= ALIKE).sum()) >= max(1.0, SHARE * len(layers)) or float(layers.mean()) >= OVERALL
 
 

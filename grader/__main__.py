@@ -2,7 +2,6 @@
 
 python -m grader homework             # the folder, as it is
 python -m grader ID.zip               # the zip that will be handed in
-python -m grader FOLDER --out OUT     # staff: a folder of zips, see grader/classroom/cli.py
 """
 
 import os
@@ -16,27 +15,28 @@ if __name__ == "__main__":
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import argparse
-import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from grader import rubric
-from grader.course import KEY_VARIABLE, Course, official_seed, read_key
-from grader.engine import check_names
+from grader.course import Course
 from grader.errors import GraderFault
 from grader.files import write_whole
 from grader.grade import grade
-from grader.isolation import Tier
 from grader.report import console, gradescope, html
 from grader.result import Result
-from grader.sandbox import Sandbox
+from grader.runner import needs_sandbox, refuse_unknown
+from grader.sandbox.host import Sandbox
+from grader.sandbox.tiers import Tier
+from grader.seed import KEY_VARIABLE, choose_seed
 
 EXAMPLES = """
 examples:
-  python -m grader homework                        grade the folder as it is
-  python -m grader 123456.zip                      grade the very zip that you hand in
-  python -m grader 123456.zip --seed 7             other public questions, to see the noise
-  python -m grader 123456.zip --only sound         one check, and what it needs
+  python -m grader homework                          grade the folder as it is
+  python -m grader 123456.zip                        grade the very zip that you hand in
+  python -m grader 123456.zip --seed 7               other public questions, to see the noise
+  python -m grader 123456.zip --only weights_valid   one check, and what it needs
   python -m grader 123456.zip --json results.json --html report.html
 
 The weights are graded without running a line of the submission; its code runs in a sandbox and is judged by what it
@@ -70,27 +70,22 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--traceback", action="store_true", help="show the traceback of a fault of the grader")
     parser.add_argument("--version", action="version", version=f"grader {rubric.VERSION} of {rubric.ASSIGNMENT}")
-    return parser.parse_args(words)
+    arguments, unknown = parser.parse_known_args(words)
+    if holds_zips(arguments.submission):
+        parser.exit(2, f"error: {explain_class(arguments.submission)}\n")
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return arguments
 
 
 def main(words: list[str] | None = None) -> int:
     """Grade, print and write; returns the exit code."""
-    if is_class(sys.argv[1:] if words is None else words):
-        from grader.classroom import cli
-
-        return cli.main(words)
     arguments = parse_arguments(words)
+    checks = tuple(name.strip() for name in arguments.only.split(",") if name.strip())
     try:
-        seed, label = choose_seed(arguments.seed, arguments.key_file)
-    except GraderFault as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return 2
-    only = tuple(name.strip() for name in arguments.only.split(",") if name.strip())
-    if unknown := set(only) - set(check_names()):
-        print(f"error: there is no check {min(unknown)!r}: choose among {', '.join(check_names())}", file=sys.stderr)
-        return 2
-    try:
-        result = grade_once(arguments, Course(seed), only, label)
+        course = Course(choose_seed(arguments.seed, arguments.key_file))
+        refuse_unknown(checks)
+        result = grade_once(arguments, course, checks)
     except GraderFault as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2
@@ -106,24 +101,18 @@ def main(words: list[str] | None = None) -> int:
     return 2 if result.is_fault or result.is_refused or not all(written) else 0
 
 
-def grade_once(arguments: argparse.Namespace, course: Course, only: tuple[str, ...], label: str) -> Result:
+def grade_once(arguments: argparse.Namespace, course: Course, checks: tuple[str, ...]) -> Result:
     """The result of one submission, with a sandbox of its own if code has to run.
 
     Raises:
         GraderFault: if a sandbox is required and none holds.
     """
-    if only and set(only) <= set(check_names("weights")):
-        return grade(arguments.submission, course, None, only, label)
-    required = arguments.sandbox == "required" or label == "official"
+    if not needs_sandbox(checks):
+        return grade(arguments.submission, course, None, checks)
+    required = arguments.sandbox == "required" or course.seed.is_official
     wanted = "auto" if arguments.sandbox == "required" else arguments.sandbox
     with Sandbox.open(wanted, required) as sandbox:
-        return grade(arguments.submission, course, sandbox, only, label)
-
-
-def is_class(words: list[str]) -> bool:
-    """Whether a command line grades a class: it names a results folder, or a folder that holds zips."""
-    named = any(word == "--out" or word.startswith("--out=") for word in words)
-    return named or any(holds_zips(Path(word)) for word in words[:1] if not word.startswith("-"))
+        return grade(arguments.submission, course, sandbox, checks)
 
 
 def holds_zips(folder: Path) -> bool:
@@ -131,11 +120,11 @@ def holds_zips(folder: Path) -> bool:
     return any(folder.glob("*.zip")) and not any(folder.glob("*.py"))
 
 
-def choose_seed(seed: int | None, key_file: str | None) -> tuple[int | str, str]:
-    """The seed of the questions, and what may be said of it. --seed wins, so that staff can replay a public grading."""
-    if seed is not None or key_file is None:  # an empty name of a key is a key that is missing
-        return (rubric.PUBLIC_SEED if seed is None else seed), f"public {rubric.PUBLIC_SEED if seed is None else seed}"
-    return official_seed(read_key(key_file)), "official"
+def explain_class(folder: Path) -> str:
+    """What grades a folder of zips: a command of the staff repository, which the starter lacks."""
+    if find_spec("grader.classroom") is None:
+        return f"{folder} is a folder of zips: this copy grades one homework, the staff repository grades a class"
+    return f"{folder} is a folder of zips: python -m grader.classroom {folder} --out RESULTS grades a class"
 
 
 def write(path: Path, content: str) -> bool:
@@ -148,17 +137,5 @@ def write(path: Path, content: str) -> bool:
         return False
 
 
-def run() -> int:
-    """As `main`; Ctrl-C is said in one line, and a request to end still closes the sandbox."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    interrupts.raise_again()
-    try:
-        return main()
-    except KeyboardInterrupt:
-        what = "what was graded is kept, the same line goes on" if is_class(sys.argv[1:]) else "nothing was graded"
-        print(f"stopped by Ctrl-C: {what}", file=sys.stderr)
-        return 130
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(interrupts.run(main, "nothing was graded"))

@@ -1,9 +1,7 @@
 """A submitted adapter: two files of bytes, read without executing or trusting anything in them.
 
-    python -m grader ID.zip --only configured,sound
-
 The configuration is read for five fields; every other field must be neutral, because peft would act on it (import a
-module, double layers, bring whole matrices). The header of the weights is proved before any tensor is made.
+module, double layers, bring whole matrices). The header of the weights is checked before any tensor is made.
 """
 
 import json
@@ -19,7 +17,7 @@ from safetensors.torch import load
 from grader import rubric
 from grader.errors import Refusal
 
-CONFIG, WEIGHTS = "sft_model/adapter_config.json", "sft_model/adapter_model.safetensors"
+CONFIG, WEIGHTS = f"{rubric.ADAPTER_DIR}/adapter_config.json", f"{rubric.ADAPTER_DIR}/adapter_model.safetensors"
 TRAIN_AGAIN = "train again with python -m homework.sft train, and bundle again (README, Hand in)"
 # What a student may choose, and what says only how the adapter was made.
 CHOSEN = {"r", "lora_alpha", "target_modules", "use_rslora", "lora_dropout"}
@@ -81,7 +79,8 @@ def read_config(content: bytes) -> Config:
                       actual=f"{config.get('base_model_name_or_path')!r}"[:80],
                       do="train again without --checkpoint and HOMEWORK_CHECKPOINT")  # fmt: skip
     refuse_extras(config)
-    rank, alpha = config.get("r"), config.get("lora_alpha")
+    rank: Any = config.get("r")
+    alpha: Any = config.get("lora_alpha")
     if type(rank) is not int or not 1 <= rank <= rubric.MAX_RANK:
         raise Refusal("the rank is out of range", expected=f"1 to {rubric.MAX_RANK}", actual=f"{rank!r}"[:80],
                       do="train again with a --rank in this range")  # fmt: skip
@@ -131,7 +130,7 @@ def expected_shapes(config: Config, base_config: dict[str, Any]) -> dict[str, tu
 
 
 def check_header(content: bytes, shapes: dict[str, tuple[int, int]]) -> dict[str, str]:
-    """Prove the header of a safetensors file against the expected shapes, before any tensor is made.
+    """Check the header of a safetensors file against the expected shapes, before any tensor is made.
 
     Returns:
         Its metadata.
@@ -168,7 +167,7 @@ def check_entry(name: str, entry: Any, shape: tuple[int, int]) -> int:
 
 
 def read_weights(content: bytes, config: Config, base_config: dict[str, Any]) -> Adapter:
-    """The tensors of an adapter, proved by name, shape, type and value.
+    """The tensors of an adapter, checked by name, shape, type and value.
 
     Raises:
         Refusal: if anything is missing, foreign, misshapen, not finite, or untrained.

@@ -92,21 +92,20 @@ def memory(pid: int) -> int:
 
 def grade_into(arguments: argparse.Namespace) -> None:
     """Grade, and write each check and then the whole report into the folder of the parent."""
-    from grader.course import Course, official_seed, read_key
+    from grader.course import Course
     from grader.grade import grade
-    from grader.sandbox import Sandbox
+    from grader.sandbox.host import Sandbox
+    from grader.seed import choose_seed
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    official = arguments.key_file is not None
-    course = Course(official_seed(read_key(arguments.key_file)) if official else rubric.PUBLIC_SEED)
-    label = "official" if official else f"public {rubric.PUBLIC_SEED}"
+    course = Course(choose_seed(None, arguments.key_file))
 
     def tell(check: CheckResult) -> None:
         with (arguments.child / "checks.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(check)) + "\n")
 
     with Sandbox.open("auto", required=True) as sandbox:
-        result = grade(find_submission(arguments.root / "submission"), course, sandbox, seed_label=label, tell=tell)
+        result = grade(find_submission(arguments.root / "submission"), course, sandbox, tell=tell)
     (arguments.child / "results.part").write_text(gradescope.render(result), encoding="utf-8")
     (arguments.child / "results.part").rename(arguments.child / "results.json")
 

@@ -8,7 +8,7 @@ from grader.result import State
 
 
 class Refusal(Exception):
-    """Something in the submission can't be graded; the student reads `cause` first and can mend it by `do`.
+    """Something in the submission can't be graded; the student reads `cause` first and can fix it by `do`.
 
     Args:
         cause: what is wrong, in the student's terms, on one line.
@@ -22,7 +22,7 @@ class Refusal(Exception):
 
     def __init__(self, cause: str, *, expected: str = "", actual: str = "", do: str = "", shown: str = "") -> None:
         super().__init__(cause)
-        self.said = {"cause": cause, "expected": expected, "actual": actual, "do": do, "shown": shown}
+        self.details = {"cause": cause, "expected": expected, "actual": actual, "do": do, "shown": shown}
 
 
 class Stopped(Refusal):
@@ -33,8 +33,8 @@ class Stopped(Refusal):
         cause: as for a refusal.
     """
 
-    def __init__(self, state: State, cause: str, **said: str) -> None:
-        super().__init__(cause, **said)
+    def __init__(self, state: State, cause: str, **details: str) -> None:
+        super().__init__(cause, **details)
         self.state = state
 
 

@@ -1,7 +1,4 @@
-"""Writes a file whole or not at all: a report, a result, a table of a class.
-
-python -m grader ID.zip --json results.json
-"""
+"""Writes a file whole or not at all: a report, a result, a table of a class."""
 
 import contextlib
 import os

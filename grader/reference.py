@@ -1,9 +1,7 @@
 """The grader's own base model, prompt, decoding, parser and metric. No line of a submission runs here.
 
-    python -m grader ID.zip               # asks the hidden questions through it
-
-It says again what homework/ says, on purpose: across this border nothing is shared, so nothing can be changed from the
-other side. tests/test_grader_agrees.py holds the two against each other, to the last answer.
+It repeats what homework/ does, on purpose: across this trust boundary nothing is shared, so nothing can be changed from
+the other side. tests/test_grader_agrees.py holds the two against each other, to the last answer.
 """
 
 import copy
@@ -20,7 +18,6 @@ from transformers.utils.logging import disable_progress_bar
 
 from grader import rubric
 from grader.adapter import Adapter
-from grader.course import prove_base
 from grader.errors import GraderFault
 
 LONGEST_ANSWER = " <answer>-1.7976931348623157e+308</answer>"
@@ -46,13 +43,21 @@ class Answered(NamedTuple):
     is_right: bool
 
 
+def check_base_files() -> None:
+    """Raise GraderFault unless every file of the course's base model is the one of the rubric."""
+    for name, digest in rubric.BASE_SHA256.items():
+        path = rubric.BASE / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise GraderFault(f"the course's base model is not whole: data/base_model/{name} is missing or changed")
+
+
 def load_base() -> Base:
-    """The base model of the rubric, in float32, every file of it proved by its sha256.
+    """The base model of the rubric, in float32, every file of it checked by its sha256.
 
     Raises:
         GraderFault: if a file is missing or another one.
     """
-    prove_base()
+    check_base_files()
     disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(rubric.BASE, dtype=torch.float32, use_safetensors=True)
     model.generation_config = GenerationConfig()
@@ -73,13 +78,13 @@ def attach(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=adapter.rank,
-        lora_alpha=adapter.alpha,
+        lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # peft computes with any number
         target_modules=list(adapter.targets),
         use_rslora=adapter.use_rslora,
         lora_dropout=0.0,
     )
     adapted = get_peft_model(model, config)
-    report = set_peft_model_state_dict(adapted, adapter.weights)
+    report: Any = set_peft_model_state_dict(adapted, adapter.weights)
     if report.unexpected_keys or any("lora_" in name for name in report.missing_keys):
         raise GraderFault("the validated weights do not fit the base model")
     return adapted.eval()
@@ -93,7 +98,7 @@ def merge(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     return attach(copy.deepcopy(model), adapter).merge_and_unload().eval()
 
 
-def ask(base: Base, model: torch.nn.Module, questions: Sequence[tuple[str, float]]) -> list[Answered]:
+def ask(base: Base, model: PreTrainedModel, questions: Sequence[tuple[str, float]]) -> list[Answered]:
     """What the model answers to (question, correct) pairs, in their order; the prompt is the raw question."""
     tokenizer = base.tokenizer
     prompts = [list(tokenizer(question)["input_ids"]) for question, _ in questions]
@@ -108,14 +113,15 @@ def ask(base: Base, model: torch.nn.Module, questions: Sequence[tuple[str, float
     return answered
 
 
-def complete(base: Base, model: torch.nn.Module, prompts: list[list[int]], cap: int) -> list[str]:
+def complete(base: Base, model: PreTrainedModel, prompts: list[list[int]], cap: int) -> list[str]:
     """Greedy decoding of at most `cap` tokens after each prompt, up to EOS."""
     eos, width = base.tokenizer.eos_token_id, max(map(len, prompts))
     ids = torch.tensor([[eos] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     config = GenerationConfig(max_new_tokens=cap, do_sample=False, eos_token_id=eos, pad_token_id=eos)
     with torch.inference_mode():
-        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, width:].tolist()
+        generate: Any = model.generate
+        output = generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, width:].tolist()
     written = [row[: row.index(eos)] if eos in row else row for row in output]
     return [base.tokenizer.decode(row, skip_special_tokens=True) for row in written]
 

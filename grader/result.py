@@ -1,7 +1,4 @@
-"""The result of one grading: plain data, from which every report is made, and which replays to the same score.
-
-python -m grader ID.zip --json results.json
-"""
+"""The result of one grading: plain data, from which every report is made, and which replays to the same score."""
 
 import math
 from dataclasses import dataclass, field
@@ -46,13 +43,13 @@ class CheckResult:
             raise ValueError(f"{self.name}: a score of {self.score}, but it is {self.state}")
 
 
-def read_check(said: dict[str, Any]) -> CheckResult:
+def read_check(saved: dict[str, Any]) -> CheckResult:
     """A check out of what `dataclasses.asdict` and JSON made of it.
 
     Raises:
         KeyError, TypeError, ValueError: if that is no check.
     """
-    return CheckResult(**{**said, "state": State(said["state"])})
+    return CheckResult(**{**saved, "state": State(saved["state"])})
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Result:
 
     @property
     def first_cause(self) -> str:
-        """What to mend first: the first check that names a cause, a low figure last; nothing if none does."""
+        """What to fix first: the first check that names a cause, a low figure last; nothing if none does."""
         failed = [check for check in self.checks if check.cause and check.state is not State.SKIPPED]
         failed.sort(key=lambda check: bool(check.detail))  # a low accuracy has its cause in another check
         return f"{failed[0].name}: {failed[0].cause}" if failed else ""

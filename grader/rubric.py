@@ -1,9 +1,8 @@
 """The rubric: base model, points, bounds and limits. One file, so that nobody has to look for a number.
 
-    python -m tools.calibrate             # measures the reference and writes grader/calibration.json
-
-The bounds of the accuracy come from that calibration: `FULL` lies where a right homework practically never falls below,
-by chance of seed and of questions together, and `ZERO` above what a model reaches that has learned only the format.
+The bounds of the accuracy come from grader/calibration.json, which tools/calibrate.py writes: `FULL` lies where a right
+homework practically never falls below, by chance of seed and of questions together, and `ZERO` above what a model
+reaches that has learned only the format.
 """
 
 from pathlib import Path
@@ -14,6 +13,7 @@ ASSIGNMENT = "unit-conversion-sft"
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "data" / "base_model"
 BASE_NAME = "data/base_model"  # what an adapter_config.json has to call it
+ADAPTER_DIR = "sft_model"  # the adapter's folder in the package
 BASE_SHA256 = {
     "config.json": "bfc7482d915bf6c981e198e77363b65229e8e00044eccd8e83bb998b4c60e56f",
     "model.safetensors": "75f3c69288f551c519a776f65755120bc612046194820847486114e375177662",
@@ -22,24 +22,24 @@ BASE_SHA256 = {
 }
 
 # Points of the checks of the weights.
-THERE, CONFIGURED, SOUND, ACCURACY = 2, 4, 4, 60
+ADAPTER_PRESENT, CONFIGURED, WEIGHTS_VALID, ACCURACY = 2, 4, 4, 60
 
 # Points of the checks of the code: each of the student's tasks, by what it does.
-PARSER, GENERATE, PADDING, NESTING, ANSWER = 2, 2, 2, 1, 1
-FORMAT, SUPERVISED, SPANS, STEADY, DATASET = 2, 2, 4, 1, 2
+PARSER, GENERATE, PADDING, NUM_RETURN_SEQUENCES, ANSWER = 2, 2, 2, 1, 1
+FORMAT, SUPERVISED, SPANS, TOKENIZE_STABLE, DATASET = 2, 2, 4, 1, 2
 BATCH, GRADIENTS, TRAINS = 2, 3, 4
 LOADS, REFUSES = 1, 1
-AGREES = 0  # a report for the staff, never a penalty
-WEIGHT_POINTS = THERE + CONFIGURED + SOUND + ACCURACY
-CODE_POINTS = sum((PARSER, GENERATE, PADDING, NESTING, ANSWER, FORMAT, SUPERVISED, SPANS, STEADY, DATASET,
-                   BATCH, GRADIENTS, TRAINS, LOADS, REFUSES, AGREES))  # fmt: skip
+MATCHES_WEIGHTS = 0  # a report for the staff, never a penalty
+WEIGHT_POINTS = ADAPTER_PRESENT + CONFIGURED + WEIGHTS_VALID + ACCURACY
+CODE_POINTS = sum((PARSER, GENERATE, PADDING, NUM_RETURN_SEQUENCES, ANSWER, FORMAT, SUPERVISED, SPANS,
+                   TOKENIZE_STABLE, DATASET, BATCH, GRADIENTS, TRAINS, LOADS, REFUSES, MATCHES_WEIGHTS))  # fmt: skip
 ALL_POINTS = WEIGHT_POINTS + CODE_POINTS
 
 # Accuracy on held-out questions: no credit at ZERO, full credit at FULL, a straight line between.
 ZERO, FULL = 0.50, 0.90
 HIDDEN_QUESTIONS = 600
 NOVEL_QUESTIONS = 200  # reported, never scored
-AGREE_QUESTIONS = 12  # asked through the submission's own load().answer
+MATCH_QUESTIONS = 12  # asked through the submission's own load().answer
 PUBLIC_SEED = 2026
 
 # An answer is right within 5 % of the correct one.

@@ -1,12 +1,11 @@
-"""Opens a submission, a zip or a folder, as bytes: what is harmless is cleaned up and said, what is hostile is refused.
-
-    python -m grader ID.zip
+"""Opens a submission, a zip or a folder, as bytes: harmless oddities are cleaned up and noted, hostile ones refused.
 
 Nothing is ever written to a path that a submission names, nothing is followed, nothing is executed, and no more is read
 than the rubric allows, whatever the zip says of its own sizes.
 """
 
 import hashlib
+import io
 import stat
 import struct
 import unicodedata
@@ -101,7 +100,7 @@ def shared_parents(names: list[str]) -> list[str]:
     parents = [name.split("/")[:-1] for name in names]
     shared: list[str] = []
     for level in zip(*parents, strict=False):
-        if len(set(level)) > 1 or level[0] == "sft_model":
+        if len(set(level)) > 1 or level[0] == rubric.ADAPTER_DIR:
             break
         shared.append(level[0])
     return shared
@@ -160,17 +159,18 @@ def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
     if size > rubric.ZIP_BYTES:
         raise Refusal("the zip is too large", expected=f"at most {rubric.ZIP_BYTES:,} bytes", actual=f"{size:,}",
                       do="python -m homework.check shows what takes the space")  # fmt: skip
-    check_directory(path.read_bytes())
+    content = path.read_bytes()
+    check_directory(content)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
             check_entries(entries)
             total = 0
             for entry in (entry for entry in entries if not entry.is_dir()):
-                content = read_entry(archive, entry) if entry.filename.lower().endswith(READ_FILES) else b""
-                total += len(content)
-                check_size(entry.filename, len(content), total)
-                yield entry.filename, content
+                data = read_entry(archive, entry) if entry.filename.lower().endswith(READ_FILES) else b""
+                total += len(data)
+                check_size(entry.filename, len(data), total)
+                yield entry.filename, data
     except (
         zipfile.BadZipFile,
         zlib.error,

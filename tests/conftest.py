@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from grader.course import Course
 from grader.grade import grade
 from grader.result import Result
-from grader.sandbox import Sandbox
+from grader.sandbox.host import Sandbox
 from homework.base_llm import BaseLLM
 from homework.common.base_model import BUNDLED, ROOT
 from homework.common.cli import run

@@ -14,20 +14,21 @@ import torch
 from safetensors.torch import save
 
 from grader import reference
-from grader.answers import prune, read_lines
-from grader.behaviour.behaviour import Behaviour, Report
-from grader.behaviour.gradients import read_tensors
 from grader.checks import answering, labels, training
 from grader.course import Course
 from grader.errors import Refusal
-from grader.sandbox import Outcome
+from grader.harness.gradients import read_tensors
+from grader.harness.harness import Harness
+from grader.harness.job_report import JobReport
+from grader.sandbox.host import Outcome
+from grader.sandbox.job_output import prune, read_lines
 
 STEPS = {
     "parse_answer": answering.test_parser, "generate": answering.test_generate,
-    "batched_generate": answering.test_padding, "batched_generate n=1": answering.test_nesting,
+    "batched_generate": answering.test_padding, "batched_generate n=1": answering.test_num_return_sequences,
     "format_prompt of questions": answering.test_answer, "answer": answering.test_answer,
     "format_example": labels.test_format, "tokenize bundled": labels.test_supervised,
-    "tokenize sentencepiece": labels.test_spans, "tokenize later": labels.test_steady,
+    "tokenize sentencepiece": labels.test_spans, "tokenize later": labels.test_tokenize_stable,
     "TokenizedDataset": labels.test_dataset, "batches": training.test_batch, "train_model": training.test_trains,
 }  # fmt: skip
 ROWS = [
@@ -43,14 +44,14 @@ NASTY += [[row] * count for row in [*ROWS, None, 10**4000, "\ud800", {}] for cou
 NASTY += [[{"input_ids": [[5] * 40_000]}] * 3]  # more than the grader could compute with
 
 
-SHARED = Behaviour(SimpleNamespace(files={}, sha256="0"), Course(), None)
+SHARED = Harness(SimpleNamespace(files={}, sha256="0"), Course(), None)
 
 
-def code_of(files: dict[str, bytes]) -> Behaviour:
-    """The behaviour of a submission whose every job leaves these files."""
+def code_of(files: dict[str, bytes]) -> Harness:
+    """The harness of a submission whose every job leaves these files."""
     code = copy.copy(SHARED)
     for job in ("answering", "labels", "training"):
-        code.__dict__[job] = Report(job, Outcome("exit 0", files, "", 0.0))
+        code.__dict__[job] = JobReport(job, Outcome("exit 0", files, "", 0.0))
     return code
 
 
@@ -74,7 +75,7 @@ def test_no_answer_breaks_a_check_or_earns_a_point(step):
             STEPS[step](
                 **{name: value for name, value in {"code": code, "course": code.course}.items() if name in wanted}
             )
-        for said in refused.value.said.values():
+        for said in refused.value.details.values():
             assert len(said.encode()) < 3000
 
 

@@ -3,19 +3,23 @@
 python -m pytest tests/test_class_cluster.py
 """
 
+import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from submitit.core.core import Job
 
 from benchmarks import kill_class
-from grader.classroom import cli, cluster
+from grader.classroom import __main__ as cli
+from grader.classroom import cluster
+from grader.classroom.jobs import WorkerConfig
 from grader.classroom.store import Store, run_key
 from grader.course import Course
-from grader.engine import check_names
 from grader.errors import GraderFault
+from grader.runner import check_names
 from tests import zips
 
 SMALL, WEIGHTS = Course(hidden_questions=4, novel_questions=2), tuple(check_names("weights"))
@@ -45,12 +49,12 @@ def test_an_array_job_grades_the_class_once(folder, name, capsys):
     assert all(path.stat().st_size < 2000 for path in pickles), "a task returns only a path"
 
 
-def die(order: dict, jobs: list) -> str:
+def die(config: dict, jobs: list) -> str:
     os.kill(os.getpid(), signal.SIGKILL)
     return ""
 
 
-def fail(order: dict, jobs: list) -> str:
+def fail(config: dict, jobs: list) -> str:
     raise GraderFault("can't keep a result (No space left on device)")
 
 
@@ -65,8 +69,9 @@ def test_a_dead_machine_is_told_apart_from_our_fault_and_neither_is_a_zero(folde
 
 
 def test_a_task_of_another_grader_refuses(tmp_path):
-    key = {**run_key(SMALL, WEIGHTS).__dict__, "grader": "another"}
-    order = {"seed": 1, "hidden_questions": 4, "novel_questions": 2, "out": str(tmp_path), "key": key, "only": WEIGHTS}
+    key = replace(run_key(SMALL, WEIGHTS), grader="another")
+    config = WorkerConfig.of(Store(tmp_path, key), SMALL, WEIGHTS)
+    assert WorkerConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     with pytest.raises(GraderFault, match="code has changed"):
-        cluster.grade_share({**order, "label": "x"}, [])
+        cluster.grade_share(config.to_json(), [])
     assert Store(tmp_path, run_key(SMALL)).read("0" * 64) is None

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from grader.classroom import gradebook
-from grader.classroom.names import HandIn, collect
+from grader.classroom.hand_ins import HandIn, collect
+from grader.classroom.overrides import apply_overrides, read_overrides
 from grader.classroom.pages import file_name
-from grader.classroom.roster import apply_overrides, read_overrides
 from grader.classroom.students import Student
 from grader.errors import GraderFault
 from grader.result import CheckResult, Result, State
@@ -106,7 +106,7 @@ def test_what_is_no_hand_in_is_left_out_and_an_empty_folder_is_an_error(tmp_path
 
 def student(student_id: str = "1", score: float = 6, late: bool = False, state: State = State.PARTIAL) -> Student:
     check = CheckResult("accuracy", "It answers.", 10, 0.0 if state is State.FAULT else score, state, cause="=SUM(A1)")
-    return Student(HandIn(student_id, Path(f"{student_id}.zip"), late), "0", Result("x", "0", (check,)))
+    return Student(HandIn(student_id, Path(f"{student_id}.zip"), late), "0", None, Result("x", "0", (check,)))
 
 
 def test_lateness_and_overrides_stand_beside_the_raw_score():

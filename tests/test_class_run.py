@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import kill_class
-from grader import __main__
-from grader.classroom import bench, cli, supervise
+from grader import __main__, runner
+from grader.classroom import __main__ as cli
+from grader.classroom import session, supervisor
 from grader.classroom.store import Store, run_key
 from grader.course import Course
-from grader.engine import check_names
 from grader.errors import GraderFault
+from grader.runner import check_names
 from tests import zips
 
 SMALL, WEIGHTS = Course(hidden_questions=6, novel_questions=2), tuple(check_names("weights"))
@@ -66,7 +67,7 @@ def test_killed_again_and_again_every_student_has_one_result(files, tmp_path):
 
 
 def test_what_is_graded_is_not_graded_again_and_the_tables_are_made_anew(graded_class, monkeypatch, capsys):
-    monkeypatch.setattr(supervise, "Worker", lambda *_: pytest.fail("started a process"))
+    monkeypatch.setattr(supervisor, "Worker", lambda *_: pytest.fail("started a process"))
     before = written(graded_class)
     (graded_class.parent / "out" / "class.csv").unlink()
     (graded_class / "overrides.csv").write_text("ID,points,reason\n3,5,the platform cut the zip\n")
@@ -130,7 +131,7 @@ def test_a_line_that_would_lose_what_the_tables_rest_on_is_refused(graded_class)
         run(graded_class, *words[:2])
     assert table(graded_class)["3"]["final"] == "5"
     assert run(graded_class, *words[:2], "--late-penalty", "0") == 0 and table(graded_class)["2"]["penalty"] == ""
-    (graded_class.parent / "out" / "terms.json").write_text("{")
+    (graded_class.parent / "out" / "run_settings.json").write_text("{")
     with pytest.raises(GraderFault, match="which says what the tables rest on"):
         run(graded_class, *words)
 
@@ -190,9 +191,9 @@ def test_without_isolation_a_class_run_does_not_begin(graded_class, monkeypatch,
 
     monkeypatch.setattr(cli, "require_isolation", refuse)
     monkeypatch.setattr(cli, "collect", lambda *_: pytest.fail("began"))
-    assert __main__.main([str(graded_class), "--out", str(graded_class.parent / "out")]) == 2
+    assert cli.main([str(graded_class), "--out", str(graded_class.parent / "out")]) == 2
     assert "can't keep code of students in" in capsys.readouterr().err
-    assert bench.require_isolation(WEIGHTS) == "no code is run" and bench.needs_sandbox(())
+    assert session.require_isolation(WEIGHTS) == "no code is run" and runner.needs_sandbox(())
 
 
 @pytest.mark.parametrize("words", [
@@ -202,17 +203,45 @@ def test_without_isolation_a_class_run_does_not_begin(graded_class, monkeypatch,
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(words, capsys):
     with pytest.raises(SystemExit) as stop:
-        __main__.main(words)
+        cli.main(words)
     assert stop.value.code == 2 and capsys.readouterr().err
 
 
-def test_a_folder_of_zips_is_known_as_one_and_a_homework_is_not(tmp_path, capsys):
+@pytest.mark.parametrize("words", [[], ["--out", "results", "--jobs", "2"]])
+def test_the_command_for_one_submission_refuses_a_folder_of_zips_and_names_the_other(tmp_path, capsys, words):
     (tmp_path / "1.zip").touch()
-    with pytest.raises(SystemExit):
-        __main__.main([str(tmp_path)])
-    assert "--out" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        __main__.main([str(tmp_path), *words])
+    said = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and len(said) == 1
+    assert f"python -m grader.classroom {tmp_path} --out RESULTS grades a class" in said[0]
     (tmp_path / "sft.py").touch()
-    assert not __main__.is_class([str(tmp_path)]) and __main__.is_class(["x", "--out=results"])
+    assert __main__.parse_arguments([str(tmp_path)]).submission == tmp_path, "a homework in which a zip was forgotten"
+    with pytest.raises(SystemExit):
+        __main__.main(["x.zip", "--out=results"])
+    assert "unrecognized arguments: --out=results" in capsys.readouterr().err
+
+
+def test_results_in_the_former_format_are_refused_in_one_line(graded_class, monkeypatch):
+    monkeypatch.setattr(cli, "run", lambda *_: pytest.fail("ran"))
+    out = graded_class.parent / "out"
+    table_before, path = (out / "class.csv").read_bytes(), next((out / "submissions").glob("*/*/result.json"))
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    with pytest.raises(GraderFault, match=r"holds results in format 1, .*take another --out"):
+        run(graded_class)
+    shutil.rmtree(out / "submissions")
+    (out / "terms.json").write_text('{"official": true}')
+    with pytest.raises(GraderFault, match="holds results in format 1"):
+        run(graded_class)
+    assert (out / "class.csv").read_bytes() == table_before, "nothing was written"
+
+
+def test_the_same_files_in_another_zip_are_the_same_submission(graded_class, files, capsys):
+    before = written(graded_class)
+    zips.good(graded_class / "doe_1_200_homework-1.zip", dict(reversed(files.items())), top="")
+    assert run(graded_class) == 0 and written(graded_class) == before
+    row = table(graded_class)["1"]
+    assert row["file"] == "doe_1_200_homework-1.zip" and row["older files"] == "doe_1_100_homework.zip"
 
 
 def test_the_pages_say_what_staff_need_and_load_nothing(graded_class):

@@ -11,15 +11,18 @@ from pathlib import Path
 import pytest
 
 from grader import files
-from grader.classroom import bench, store, supervise, worker
+from grader.classroom import session, store, supervisor, worker
+from grader.classroom.jobs import Job
 from grader.classroom.progress import Progress
 from grader.classroom.store import Store, run_key
-from grader.classroom.supervise import Job, Supervisor
+from grader.classroom.students import read_hand_in
+from grader.classroom.supervisor import Supervisor
 from grader.course import Course
 from grader.errors import GraderFault
 from grader.result import CheckResult, Result, State
+from grader.seed import Seed
 
-GOOD = Result("x.zip", "0", (CheckResult("there", "It is there.", 2, 2.0, State.PASSED),), ("a note",), 1.5)
+GOOD = Result("x.zip", "0", (CheckResult("adapter_present", "It is there.", 2, 2.0, State.PASSED),), ("a note",), 1.5)
 
 
 @pytest.fixture
@@ -31,23 +34,23 @@ def kept(tmp_path) -> Store:
 def supervise_jobs(kept: Store, *names: str, count: int = 2) -> tuple[list[str], list[str]]:
     """Run jobs; the names of those that were told as done, and what stopped the threads."""
     (kept.root).mkdir(exist_ok=True)
-    supervisor = Supervisor(kept, Course(), "public 2026")
-    running = supervisor.start([Job(f"{index:064}", Path(name), name) for index, name in enumerate(names)], count)
+    running_jobs = Supervisor(kept, Course())
+    running = running_jobs.start([Job(f"{index:064}", Path(name), name) for index, name in enumerate(names)], count)
     done, texts = [], []
     while running:
-        event = supervisor.events.get(timeout=120)
+        event = running_jobs.events.get(timeout=120)
         done += [event.job.name] if event.kind == "done" else []
         if event.kind == "stopped":
             running -= 1
             texts += [event.text] if event.text else []
-    supervisor.end()
-    assert not supervisor.workers
+    running_jobs.end()
+    assert not running_jobs.workers
     return sorted(done), texts
 
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.setattr(supervise, "WORKER", "tests.fake_worker")
+    monkeypatch.setattr(supervisor, "WORKER", "tests.fake_worker")
 
 
 def test_death_costs_one_more_try_and_then_a_fault_of_ours(kept, fake):
@@ -59,7 +62,7 @@ def test_death_costs_one_more_try_and_then_a_fault_of_ours(kept, fake):
 
 
 def test_what_takes_too_long_is_ended_and_a_fault_of_ours(kept, fake, monkeypatch):
-    monkeypatch.setattr(supervise, "SUBMISSION_SECONDS", 0.5)
+    monkeypatch.setattr(supervisor, "SUBMISSION_SECONDS", 0.5)
     assert supervise_jobs(kept, "hangs", "good", count=1)[0] == ["good", "hangs"]
     result = kept.read(f"{0:064}")
     assert result.is_fault and "it took too long" in result.checks[0].cause and not kept.read(f"{1:064}").is_fault
@@ -72,21 +75,21 @@ def test_a_full_disk_stops_the_run_and_is_no_fault_of_a_student(kept, fake):
 
 
 def test_a_process_that_cannot_start_is_said(kept, monkeypatch):
-    monkeypatch.setattr(supervise, "WORKER", "tests.no_such_worker")
+    monkeypatch.setattr(supervisor, "WORKER", "tests.no_such_worker")
     done, texts = supervise_jobs(kept, "good", count=1)
     assert not done and "did not start (exit code 1)" in texts[0]
 
 
 def test_the_key_does_not_reach_the_processes(monkeypatch):
     monkeypatch.setenv("GRADER_KEY_FILE", "/secret")
-    assert "GRADER_KEY_FILE" not in supervise.environment()
+    assert "GRADER_KEY_FILE" not in supervisor.environment()
 
 
 # --- one grading process ---
 
 
 class OneResult:
-    """A bench that counts."""
+    """A session that counts."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -97,7 +100,7 @@ class OneResult:
 
 
 def test_what_is_graded_is_not_graded_again(kept):
-    one, job = OneResult(), {"sha": "a" * 64, "path": "x.zip", "name": "x.zip"}
+    one, job = OneResult(), Job("a" * 64, Path("x.zip"), "x.zip")
     assert [worker.serve(one, kept, job)["state"] for _ in range(2)] == ["done", "done"]
     assert one.count == 1 and kept.read("a" * 64) == GOOD
 
@@ -105,9 +108,9 @@ def test_what_is_graded_is_not_graded_again(kept):
 def test_what_another_run_is_grading_is_left_to_it(kept):
     from filelock import FileLock
 
-    job = {"sha": "a" * 64, "path": "x.zip", "name": "x.zip"}
-    kept.path(job["sha"]).parent.mkdir(parents=True)
-    with FileLock(kept.path(job["sha"]).with_name(".lock")):
+    job = Job("a" * 64, Path("x.zip"), "x.zip")
+    kept.path(job.sha256).parent.mkdir(parents=True)
+    with FileLock(kept.path(job.sha256).with_name(".lock")):
         assert worker.serve(OneResult(), kept, job) == {"state": "busy"}
 
 
@@ -118,8 +121,8 @@ def test_a_base_model_that_grading_changed_ends_the_process(monkeypatch):
         next(course.base.model.parameters()).data[0, 0] += 1
         return GOOD
 
-    with bench.Bench(course, "public", ("sound",)) as one:
-        monkeypatch.setattr(bench, "grade", spoil)
+    with session.Session(course, ("weights_valid",)) as one:
+        monkeypatch.setattr(session, "grade", spoil)
         with pytest.raises(GraderFault, match="changed the base model"):
             one.grade_one(Path("x.zip"), "x.zip")
 
@@ -141,7 +144,7 @@ def test_a_full_disk_leaves_the_former_file_and_no_other(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("spoil", [
     lambda text: text[:-20], lambda text: "", lambda text: "[]",
-    lambda text: text.replace('"schema": 1', '"schema": 0'),
+    lambda text: text.replace('"schema": 2', '"schema": 1'),
     lambda text: text.replace('"score": 2.0', '"score": 3.0'), lambda text: text.replace('"passed"', '"great"'),
     lambda text: text.replace('"submission": "aaa', '"submission": "baa'),
 ])  # fmt: skip
@@ -153,11 +156,13 @@ def test_what_is_no_whole_result_of_this_key_is_none(kept, spoil):
 
 
 def test_seed_questions_assignment_and_grader_are_in_the_key(tmp_path, monkeypatch):
-    keys = [run_key(course).short for course in (Course(), Course(7), Course("7"), Course(hidden_questions=9))]
+    keys = [
+        run_key(course).short for course in (Course(), Course(Seed(7)), Course(Seed("7")), Course(hidden_questions=9))
+    ]
     monkeypatch.setattr(store, "hash_grader", lambda: "another")
     assert len({*keys, run_key(Course()).short}) == 5
     secret = "0123456789abcdef" * 4
-    assert secret not in json.dumps(run_key(Course(secret)).__dict__)
+    assert secret not in json.dumps(run_key(Course(Seed(secret))).__dict__)
 
 
 def test_another_grader_keeps_a_result_and_says_so(kept, monkeypatch):
@@ -165,13 +170,14 @@ def test_another_grader_keeps_a_result_and_says_so(kept, monkeypatch):
     monkeypatch.setattr(store, "hash_grader", lambda: "another")
     newer = Store(kept.root, run_key(Course()))
     assert newer.read("a" * 64) is None and newer.read_other("a" * 64) == GOOD
-    assert Store(kept.root, run_key(Course(7))).read_other("a" * 64) is None, "another seed is another grade"
+    assert Store(kept.root, run_key(Course(Seed(7)))).read_other("a" * 64) is None, "another seed is another grade"
 
 
 def test_a_link_in_a_folder_is_not_followed(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "link").symlink_to("/")
-    assert len(store.hash_submission(tmp_path / "one")) == 64
+    sha256, features = read_hand_in(tmp_path / "one")
+    assert len(sha256) == 64 and features is None
 
 
 # --- the table ---

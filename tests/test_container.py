@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from grader import isolation
-from grader.engine import check_names
-from grader.isolation import Tier
+from grader.runner import check_names
+from grader.sandbox import tiers
+from grader.sandbox.tiers import Tier
 from homework.common.base_model import ROOT
 from tests import zips
 
@@ -30,7 +30,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
 def test_both_halves_are_graded_where_namespaces_are_forbidden(reference_files, tmp_path):
-    if reason := isolation.why_not(Tier.LANDLOCK):
+    if reason := tiers.why_not(Tier.LANDLOCK):
         pytest.skip(reason)
     zips.good(tmp_path / "x.zip", reference_files)
     code = [name for file in ("answering", "labels", "training", "loading") for name in check_names(file)]
@@ -41,5 +41,5 @@ def test_both_halves_are_graded_where_namespaces_are_forbidden(reference_files, 
     found = json.loads((tmp_path / "r.json").read_text())["extra_data"]
     assert found["provenance"]["sandbox"]["tier"] == Tier.LANDLOCK, found["provenance"]
     assert set(found["states"].values()) == {"passed"} and set(code) <= set(found["states"])
-    if not isolation.why_not(Tier.BUBBLEWRAP):
+    if not tiers.why_not(Tier.BUBBLEWRAP):
         assert "bubblewrap" in found["provenance"]["sandbox"]["not used"]

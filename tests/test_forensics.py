@@ -13,8 +13,9 @@ from safetensors.torch import save
 
 from benchmarks import copies, likeness, reference_run
 from grader.adapter import WEIGHTS
-from grader.classroom import forensics
-from grader.classroom.forensics import compare, cosines, layer_cosines
+from grader.classroom import similarity
+from grader.classroom.similarity import compare, cosines, layer_cosines
+from grader.classroom.students import read_hand_in
 from homework.common.base_model import ROOT
 from homework.common.files import read_json
 from tests import zips
@@ -40,7 +41,7 @@ def found(tmp_path, files, handed: dict[str, dict[str, torch.Tensor]], code: dic
         paths[student] = tmp_path / f"{student}.zip"
         content = {**files, WEIGHTS: save(weights)} | ({"sft.py": code[student]} if code else {})
         zips.good(paths[student], content)
-    return compare(paths)
+    return compare({student: read_hand_in(path)[1] for student, path in paths.items()})
 
 
 def test_the_trainings_have_the_steps_that_are_said(tmp_path, monkeypatch):
@@ -83,13 +84,14 @@ def test_unfinished_code_is_no_evidence(tmp_path, files, honest):
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"(" * 10_000, b"'''", b"\0", b""])
 def test_code_that_is_no_code_has_a_hash_too(content):
-    assert len(forensics.hash_code(content)) == 64
+    assert len(similarity.hash_code(content)) == 64
 
 
 def test_a_refused_submission_is_left_out(tmp_path, files, honest):
     zips.HOSTILE["garbage"][0](tmp_path / "bad.zip", files)
     zips.good(tmp_path / "a.zip", {**files, WEIGHTS: save(honest[0])})
-    assert compare({"bad": tmp_path / "bad.zip", "a": tmp_path / "a.zip"}) == []
+    found = {name: read_hand_in(tmp_path / f"{name}.zip") for name in ("bad", "a")}
+    assert found["bad"][1] is None and len(found["bad"][0]) == 64 and found["a"][1].adapter is not None
 
 
 def test_the_cosine_is_that_of_the_whole_update(honest):
@@ -111,14 +113,16 @@ def test_other_ranks_missing_layers_and_huge_scales_compare_too():
     other = {"y.lora_A.weight": down[0], "y.lora_B.weight": up[0]}
     layers = cosines([likeness.as_adapter(weights) for weights in (wide, narrow, other)])
     assert (
-        layers[0, 0, 1] == pytest.approx(1, abs=1e-4) and layers[0, 0, 2] == 0 and layers[1, 0, 1] == forensics.MISSING
+        layers[0, 0, 1] == pytest.approx(1, abs=1e-4) and layers[0, 0, 2] == 0 and layers[1, 0, 1] == similarity.MISSING
     )
-    assert torch.equal(layer_cosines(torch.zeros(2, 4, 8), torch.zeros(2, 6, 4)), torch.full((2, 2), forensics.MISSING))
+    assert torch.equal(
+        layer_cosines(torch.zeros(2, 4, 8), torch.zeros(2, 6, 4)), torch.full((2, 2), similarity.MISSING)
+    )
 
 
 def test_the_bounds_rest_on_what_was_measured():
     measured = read_json(ROOT / "benchmarks" / "likeness.json")
-    assert measured["honest"] >= 50 and measured["flagged"] == 0 and measured["highest_layer"] < forensics.ALIKE
-    assert measured["highest_mean"] < forensics.OVERALL
+    assert measured["honest"] >= 50 and measured["flagged"] == 0 and measured["highest_layer"] < similarity.ALIKE
+    assert measured["highest_mean"] < similarity.OVERALL
     seen = measured["copies"]
     assert all(copy["flagged"] for copy in seen.values())

@@ -14,21 +14,22 @@ import time
 import pytest
 import torch
 
-from grader import __main__, course, engine, reference, rubric
+from grader import __main__, course, interrupts, reference, rubric, runner
 from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
-from grader.course import Course, official_seed
-from grader.engine import run_checks
+from grader.course import Course
 from grader.errors import GraderFault
 from grader.grade import grade
 from grader.report import console, gradescope
 from grader.result import CheckResult, Result, State
+from grader.runner import run_checks
+from grader.seed import PUBLIC, Seed, choose_seed, official_seed
 from grader.submission import Submission
 from grader.world import draw_questions
 from homework.common.base_model import ROOT
 from tests import zips
 from tests.adapters import BAD, FINE
 
-WEIGHTS_ALONE = tuple(engine.check_names("weights"))
+WEIGHTS_ALONE = tuple(runner.check_names("weights"))
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ def staff() -> Course:
 
 def check(files: dict[str, bytes], staff: Course, **options) -> dict[str, CheckResult]:
     submission = Submission("x.zip", files, [], "0")
-    options.setdefault("only", WEIGHTS_ALONE)
-    return {result.name: result for result in run_checks({"submission": submission, "course": staff}, **options)}
+    options.setdefault("checks", WEIGHTS_ALONE)
+    return {result.name: result for result in run_checks(submission, staff, **options).checks}
 
 
 # --- the reference ---
@@ -50,7 +51,7 @@ def test_the_reference_gets_full_points_twice_the_same(graded):
     first, second = graded
     assert first.score == first.points == rubric.ALL_POINTS == 100 and not first.is_fault and not first.is_refused
     assert {check.state for check in first.checks} == {State.PASSED}
-    assert [check.name for check in first.checks] == engine.check_names()
+    assert [check.name for check in first.checks] == runner.check_names()
     assert (first.checks, first.sha256) == (second.checks, second.sha256)
     same = ("accuracy", "novel", "answer_rate", "questions_sha256")
     assert [first.measured[key] for key in same] == [second.measured[key] for key in same]
@@ -70,7 +71,7 @@ def test_the_official_grading_tells_staff_the_gap_to_the_public_questions(files,
     (tmp_path / "key").write_bytes(b"a staff key of twenty-odd bytes")
     staff = Course(official_seed(b"a staff key of twenty-odd bytes"), 30, 10)
     adapter = read_weights(files[WEIGHTS], read_config(files[CONFIG]), staff.base_config)
-    public = Course(rubric.PUBLIC_SEED, 30, 10).measure(adapter)
+    public = Course(PUBLIC, 30, 10).measure(adapter)
     assert staff.measure(adapter).public == public.accuracy and public.public is None
     assert "public" not in staff.measure(adapter).describe()
 
@@ -82,8 +83,8 @@ def test_the_result_says_where_it_comes_from(graded):
 
 
 def test_another_seed_asks_other_questions_and_the_same_seed_the_same(staff):
-    texts = {seed: tuple(q for q, _ in Course(seed).draw("hidden", 50)) for seed in (1, 2)}
-    assert texts[1] == tuple(q for q, _ in Course(1).draw("hidden", 50)) != texts[2]
+    texts = {seed: tuple(q for q, _ in Course(Seed(seed)).draw("hidden", 50)) for seed in (1, 2)}
+    assert texts[1] == tuple(q for q, _ in Course(Seed(1)).draw("hidden", 50)) != texts[2]
 
 
 # --- what is not the reference ---
@@ -103,7 +104,7 @@ def test_a_bad_adapter_is_named_and_gets_nothing_for_accuracy(files, name, monke
 
 @pytest.mark.parametrize("name", FINE)
 def test_what_is_only_written_otherwise_is_accepted(files, staff, name):
-    results = check(FINE[name](dict(files)), staff, only=("sound",))
+    results = check(FINE[name](dict(files)), staff, checks=("weights_valid",))
     assert [result.state for result in results.values()] == [State.PASSED] * 3
 
 
@@ -161,7 +162,7 @@ def test_a_fault_of_ours_is_no_zero_and_no_pass(files, tmp_path, monkeypatch, fa
 def test_a_changed_base_model_is_our_fault_before_any_weight_is_read(files, tmp_path, monkeypatch):
     zips.good(tmp_path / "x.zip", files)
     monkeypatch.setitem(rubric.BASE_SHA256, "config.json", "0" * 64)
-    result = grade(tmp_path / "x.zip", Course(), None, ("sound",))
+    result = grade(tmp_path / "x.zip", Course(), None, ("weights_valid",))
     assert result.is_fault and "base model is not whole" in str(result.checks[-1].traceback)
 
 
@@ -172,7 +173,7 @@ def test_ctrl_c_is_no_fault_of_the_grader(files, tmp_path, monkeypatch, capsys):
     zips.good(tmp_path / "x.zip", files)
     monkeypatch.setattr(Course, "measure", interrupt)
     monkeypatch.setattr(sys, "argv", ["grader", str(tmp_path / "x.zip")])
-    assert __main__.run() == 130 and "stopped by Ctrl-C" in capsys.readouterr().err
+    assert interrupts.run(__main__.main, "nothing was graded") == 130 and "stopped by Ctrl-C" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", ["-m grader homework", "bundle.py homework 123456"])
@@ -198,7 +199,7 @@ def test_a_check_that_hangs_is_our_fault(files, staff, monkeypatch):
 
 
 def test_without_a_sandbox_no_code_runs(reference_files, staff):
-    result = check(reference_files, staff, only=("spans",))["supervised"]
+    result = check(reference_files, staff, checks=("spans",))["supervised"]
     assert result.state is State.FAULT and "no sandbox was given" in result.traceback
 
 
@@ -212,11 +213,11 @@ def test_no_score_outside_its_points_can_be_written(score):
 
 def test_nothing_graded_is_no_result():
     assert Result("x", "0", ()).is_fault
-    with pytest.raises(GraderFault, match="there is no check nothing"):
-        run_checks({}, only=("nothing",))
+    with pytest.raises(GraderFault, match="there is no check 'nothing'"):
+        run_checks(Submission("x.zip", {}, [], "0"), Course(), checks=("nothing",))
 
 
-# --- the engine is alone ---
+# --- the runner is alone ---
 
 
 def test_the_working_folder_has_no_say(files, tmp_path):
@@ -244,8 +245,8 @@ def test_the_grader_shares_nothing_with_the_student():
             r"torch\.load|from_pretrained\((?!rubric\.BASE|job\.folder)|trust_remote_code=|(?<![.\w])(eval|exec)\(",
             text,
         ), path
-        if path.parent.name == "inside":
-            assert not {name for name in names if name.startswith("grader")}, "nothing of the grader beyond the border"
+        if path.parent.name == "guest":
+            assert not {name for name in names if name.startswith("grader")}, "nothing of the grader in the guest"
 
 
 # --- seeds and keys ---
@@ -253,12 +254,13 @@ def test_the_grader_shares_nothing_with_the_student():
 
 def test_the_official_seed_comes_from_the_key_alone(tmp_path, monkeypatch):
     (tmp_path / "key").write_bytes(b"a staff key of twenty-odd bytes\n")
-    seed, label = __main__.choose_seed(None, str(tmp_path / "key"))
-    assert label == "official" and seed == official_seed(b"a staff key of twenty-odd bytes")
-    assert __main__.choose_seed(None, None) == (rubric.PUBLIC_SEED, f"public {rubric.PUBLIC_SEED}")
-    assert __main__.choose_seed(7, str(tmp_path / "key")) == (7, "public 7")
-    assert draw_questions("hidden", 3, seed) != draw_questions(
-        "hidden", 3, official_seed(b"another key of enough bytes")
+    seed = choose_seed(None, str(tmp_path / "key"))
+    assert seed.label == "official" and seed.is_official and seed == official_seed(b"a staff key of twenty-odd bytes")
+    assert choose_seed(None, None) == Seed(rubric.PUBLIC_SEED) == PUBLIC
+    assert PUBLIC.label == f"public {rubric.PUBLIC_SEED}"
+    assert choose_seed(7, str(tmp_path / "key")) == Seed(7) and Seed(7).label == "public 7"
+    assert draw_questions("hidden", 3, seed.value) != draw_questions(
+        "hidden", 3, official_seed(b"another key of enough bytes").value
     )
 
 
@@ -276,8 +278,8 @@ def test_a_missing_or_short_key_never_falls_back_to_the_public_questions(tmp_pat
 
 
 def test_only_runs_a_check_and_what_it_needs(files, staff):
-    assert list(check(files, staff, only=("configured",))) == ["there", "configured"]
-    assert engine.check_names("weights") == ["there", "configured", "sound", "accuracy"]
+    assert list(check(files, staff, checks=("configured",))) == ["adapter_present", "configured"]
+    assert runner.check_names("weights") == ["adapter_present", "configured", "weights_valid", "accuracy"]
 
 
 # --- the rubric ---

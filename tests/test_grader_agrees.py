@@ -1,4 +1,4 @@
-"""Across the border between homework/ and grader/ nothing is shared, so both are held against each other here.
+"""Across the trust boundary between homework/ and grader/ nothing is shared, so both are held against each other here.
 
 python -m pytest tests/test_grader_agrees.py
 """
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import grader.behaviour.label_diagnosis as graders
+import grader.harness.label_diagnosis as graders
 import homework
 import homework.guards.label_diagnosis as students
 from grader import reference, rubric

@@ -6,7 +6,7 @@ python -m pytest tests/test_grader_scripted.py
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from grader.behaviour.scripted import SILENT, answer_to, make_checkpoint
+from grader.harness.table_model import SILENT, answer_to, make_checkpoint
 from homework.base_llm import LONGEST_ANSWER, parse_answer
 
 NUMBER = "253786194"

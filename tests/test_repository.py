@@ -15,8 +15,8 @@ import pytest
 from benchmarks.span_cost import format_table
 from grader import rubric
 from grader.__main__ import parse_arguments as parse_grader_arguments
-from grader.classroom.cli import parse_arguments as parse_class_arguments
-from grader.engine import check_names
+from grader.classroom.__main__ import parse_arguments as parse_class_arguments
+from grader.runner import check_names
 from homework.common.base_model import ROOT
 from homework.common.cli import UsageError, parse_arguments
 from homework.common.files import read_json
@@ -71,10 +71,10 @@ def test_every_command_of_the_handout_parses():
 
 
 def test_every_line_of_grading_in_the_handout_parses():
-    lines = re.findall(r"python -m grader ([^`\n#]*)", README)
-    assert len(lines) >= 1
-    for line in lines:
-        parse = parse_class_arguments if "--out" in line else parse_grader_arguments
+    lines = re.findall(r"python -m grader(\.classroom)? ([^`\n#]*)", README)
+    assert {command for command, _ in lines} == {"", ".classroom"}
+    for command, line in lines:
+        parse = parse_class_arguments if command else parse_grader_arguments
         parse(shlex.split(line))
     assert "python bundle.py homework 123456" in README
 
@@ -114,7 +114,9 @@ def imported_packages() -> set[str]:
                 elif isinstance(node, ast.ImportFrom):
                     packages.add(node.module.split(".")[0])
     packages = {"pyyaml" if name == "yaml" else name for name in packages}
-    beside = {path.stem for path in (ROOT / "grader" / "inside").glob("*.py")}  # they find each other without a package
+    beside = {
+        path.stem for path in (ROOT / "grader" / "sandbox" / "guest").glob("*.py")
+    }  # they find each other without a package
     ours = {"homework", "grader", "tools", "tests", "benchmarks", "bundle"}
     return packages - set(sys.stdlib_module_names) - ours - beside
 

@@ -1,4 +1,4 @@
-"""The border holds: its canary sings, nothing outlives a job, and no answer from beyond it breaks the grader.
+"""The sandbox holds: its canary finds nothing open, nothing outlives a job, and no job output breaks the grader.
 
 python -m pytest tests/test_sandbox.py -k canary
 """
@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from grader import isolation
 from grader.errors import GraderFault
-from grader.inside.folders import measure, remove
-from grader.isolation import FIRST_UID, Tier
-from grader.sandbox import Sandbox
+from grader.sandbox import tiers
+from grader.sandbox.guest.folders import measure, remove
+from grader.sandbox.host import Sandbox
+from grader.sandbox.tiers import FIRST_UID, Tier
 from homework.common.base_model import ROOT
 
 TIERS = (Tier.BUBBLEWRAP, Tier.LANDLOCK)
@@ -28,7 +28,7 @@ TIERS = (Tier.BUBBLEWRAP, Tier.LANDLOCK)
 @pytest.fixture(autouse=True)
 def scratch(monkeypatch):
     """A temporary directory of the test alone, that every user may pass through; nothing may be left in it."""
-    folder = Path(tempfile.mkdtemp(prefix="border-"))
+    folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
     folder.chmod(0o755)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
@@ -39,24 +39,24 @@ def scratch(monkeypatch):
 @pytest.fixture(params=TIERS)
 def tier(request) -> Tier:
     """Each tier that this machine can try."""
-    if reason := isolation.why_not(request.param):
+    if reason := tiers.why_not(request.param):
         pytest.skip(reason)
     return request.param
 
 
 @pytest.fixture
-def inside(scratch, monkeypatch) -> Path:
-    """A copy of the far side that may be changed; its canary runs the lines that it is given, without torch."""
-    folder = scratch / "grader" / "inside"
-    shutil.copytree(isolation.INSIDE, folder)
-    shutil.copy(isolation.INSIDE.with_name("reference.py"), folder.parent)
-    monkeypatch.setattr(isolation, "INSIDE", folder)
+def guest(scratch, monkeypatch) -> Path:
+    """A copy of the guest that may be changed; its canary runs the lines that it is given, without torch."""
+    folder = scratch / "sandbox" / "guest"
+    shutil.copytree(tiers.GUEST, folder)
+    shutil.copy(tiers.GUEST.with_name("host.py"), folder.parent)
+    monkeypatch.setattr(tiers, "GUEST", folder)
     return folder
 
 
 def run_code(sandbox: Sandbox, code: str, seconds: float = 20):
     """What became of a job of these lines."""
-    (isolation.INSIDE / "canary.py").write_text("def attempt(targets): exec(targets['code'], {})")
+    (tiers.GUEST / "canary.py").write_text("def attempt(targets): exec(targets['code'], {})")
     return sandbox.run("canary", {}, {"inputs.json": json.dumps({"code": code}).encode()}, seconds)
 
 
@@ -75,7 +75,7 @@ def processes_in(folder: Path) -> list[str]:
 
 def test_the_canary_finds_nothing_open(tier):
     with Sandbox(tier) as sandbox:
-        assert sandbox.prove() == ""
+        assert sandbox.run_canary() == ""
 
 
 @pytest.mark.parametrize(
@@ -89,49 +89,49 @@ def test_the_canary_finds_nothing_open(tier):
         ("filter_calls()\n\n\ndef limit", "pass\n\n\ndef limit", "start a program"),
     ],
 )  # fmt: skip
-def test_the_canary_fires_when_a_tier_is_weakened(line, plant, leak, inside):
-    """Each line is taken out of a copy of the far side."""
-    if reason := isolation.why_not(Tier.LANDLOCK):
+def test_the_canary_fires_when_a_tier_is_weakened(line, plant, leak, guest):
+    """Each line is taken out of a copy of the guest."""
+    if reason := tiers.why_not(Tier.LANDLOCK):
         pytest.skip(reason)
-    source = (inside / "confine.py").read_text()
+    source = (guest / "confine.py").read_text()
     assert line in source
-    (inside / "confine.py").write_text(source.replace(line, plant, 1))
+    (guest / "confine.py").write_text(source.replace(line, plant, 1))
     with Sandbox(Tier.LANDLOCK) as sandbox:
         if leak == "change a file's rights" and sandbox.uid is not None:
             pytest.skip("the files of another user are closed by their rights already")
-        found = sandbox.prove()
+        found = sandbox.run_canary()
     assert f"{leak}: was possible" in found if leak else "the answers" not in found, found
 
 
-def test_bubblewrap_alone_keeps_its_files_closed(inside):
+def test_bubblewrap_alone_keeps_its_files_closed(guest):
     """On a kernel without Landlock: what may be written is emptied after each job."""
-    if reason := isolation.why_not(Tier.BUBBLEWRAP):
+    if reason := tiers.why_not(Tier.BUBBLEWRAP):
         pytest.skip(reason)
-    source = (inside / "confine.py").read_text()
-    (inside / "confine.py").write_text(source.replace("if landlock_abi():", "if False:"))
+    source = (guest / "confine.py").read_text()
+    (guest / "confine.py").write_text(source.replace("if landlock_abi():", "if False:"))
     with Sandbox(Tier.BUBBLEWRAP) as sandbox:
-        assert sandbox.prove() == ""
+        assert sandbox.run_canary() == ""
         run_code(sandbox, "open('../beside', 'w').write('for the next')")
         assert not list(sandbox.jobs.iterdir())
 
 
 def test_tier_two_is_taken_where_namespaces_are_forbidden(monkeypatch, scratch):
-    if reason := isolation.why_not(Tier.LANDLOCK):
+    if reason := tiers.why_not(Tier.LANDLOCK):
         pytest.skip(reason)
     refusing = scratch / "bwrap"
     refusing.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     refusing.chmod(0o755)
     monkeypatch.setenv("PATH", f"{scratch}:{os.environ['PATH']}")
-    monkeypatch.setattr(isolation, "why_not", lambda tier: "")
-    former = isolation.command
-    monkeypatch.setattr(isolation, "command", lambda *a: [str(refusing) if w == "bwrap" else w for w in former(*a)])
+    monkeypatch.setattr(tiers, "why_not", lambda tier: "")
+    former = tiers.command
+    monkeypatch.setattr(tiers, "command", lambda *a: [str(refusing) if w == "bwrap" else w for w in former(*a)])
     with Sandbox.open("auto", required=True) as sandbox:
         assert sandbox.tier is Tier.LANDLOCK
         assert "No permissions" in sandbox.describe()["not used"]["bubblewrap"]
 
 
 def test_nothing_runs_where_nothing_holds(monkeypatch):
-    monkeypatch.setattr(isolation, "why_not", lambda tier: "" if tier is Tier.NONE else "not here")
+    monkeypatch.setattr(tiers, "why_not", lambda tier: "" if tier is Tier.NONE else "not here")
     with pytest.raises(GraderFault, match="no sandbox holds here"):
         Sandbox.open("auto", required=True)
     with Sandbox.open("auto") as sandbox:
@@ -150,15 +150,15 @@ def test_nothing_runs_where_nothing_holds(monkeypatch):
         ("import os\nwhile True:\n f = open('tmp/f', 'wb'); os.unlink('tmp/f'); f.write(bytes(1 << 24))", "written"),
     ],
 )  # fmt: skip
-def test_no_file_outlives_a_job_and_the_next_one_runs(code, ended, tier, inside, scratch):
+def test_no_file_outlives_a_job_and_the_next_one_runs(code, ended, tier, guest, scratch):
     with Sandbox(tier) as sandbox:
         assert run_code(sandbox, code, seconds=30 if ended != "time" else 1).ended == ended
         assert not list(sandbox.jobs.iterdir())
         assert run_code(sandbox, "print('next', flush=True)").output == "next\n"
-    assert list(scratch.iterdir()) == [inside.parent]
+    assert list(scratch.iterdir()) == [guest.parent]
 
 
-def test_nothing_reaches_out_of_a_job(tier, inside, scratch):
+def test_nothing_reaches_out_of_a_job(tier, guest, scratch):
     victim = scratch / "victim"
     victim.write_text("kept")
     code = f"""
@@ -179,14 +179,15 @@ def test_nothing_reaches_out_of_a_job(tier, inside, scratch):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_outlives_a_grader_that_is_killed(sent, tier, inside, scratch):
-    (inside / "canary.py").write_text("def attempt(targets):\n open('tmp/started', 'w').close()\n while True: pass")
+def test_nothing_outlives_a_grader_that_is_killed(sent, tier, guest, scratch):
+    (guest / "canary.py").write_text("def attempt(targets):\n open('tmp/started', 'w').close()\n while True: pass")
     program = (
-        "import signal\nfrom pathlib import Path\nfrom grader import isolation\nfrom grader.sandbox import Sandbox\n"
+        "import signal\nfrom pathlib import Path\n"
+        "from grader.sandbox import tiers\nfrom grader.sandbox.host import Sandbox\n"
         # A shell starts what runs in the background with SIGINT ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"isolation.INSIDE = Path({str(inside)!r})\n"
-        f"with Sandbox(isolation.Tier({str(tier)!r})) as sandbox: sandbox.run('canary', {{}}, {{}}, 60)"
+        f"tiers.GUEST = Path({str(guest)!r})\n"
+        f"with Sandbox(tiers.Tier({str(tier)!r})) as sandbox: sandbox.run('canary', {{}}, {{}}, 60)"
     )
     environment = {**os.environ, "TMPDIR": str(scratch)}
     grader = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
@@ -206,10 +207,10 @@ def wait_until(condition, seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-def test_a_user_of_its_own(inside):
-    if reason := isolation.why_not(Tier.LANDLOCK):
+def test_a_user_of_its_own(guest):
+    if reason := tiers.why_not(Tier.LANDLOCK):
         pytest.skip(reason)
-    if os.geteuid() != 0 or not all(map(isolation.is_public, isolation.readable_paths())):
+    if os.geteuid() != 0 or not all(map(tiers.is_public, tiers.readable_paths())):
         pytest.skip("this is not root, or other users may not read this Python")
     with Sandbox(Tier.LANDLOCK) as sandbox:
         outcome = run_code(sandbox, "import os; print(os.getuid(), os.getgroups(), flush=True)")

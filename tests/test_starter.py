@@ -13,7 +13,7 @@ import pytest
 from grader import __main__, rubric
 from grader.course import Course
 from grader.grade import grade
-from grader.sandbox import Sandbox
+from grader.sandbox.host import Sandbox
 from homework.common.base_model import ROOT
 from tests import zips
 from tools import make_starter
@@ -71,13 +71,22 @@ def test_the_public_checks_name_every_task(starter):
 
 
 def test_the_starter_is_graded_0(starter, capsys):
-    assert __main__.main([str(starter / "homework"), "--only", "there,configured,sound"]) == 0
+    assert __main__.main([str(starter / "homework"), "--only", "adapter_present,configured,weights_valid"]) == 0
     with Sandbox.open() as sandbox:
         result = grade(starter / "homework", Course(), sandbox)
     assert result.score == 0 and not result.is_fault and not result.is_refused
     said = {check.cause for check in result.checks}
     assert len([cause for cause in said if "not implemented yet" in cause]) >= 5, said
     assert "train with python -m homework.sft train" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_grader_of_the_starter_refuses_a_folder_of_zips_and_names_the_staff_repository(starter, tmp_path):
+    (tmp_path / "1.zip").touch()
+    line = [sys.executable, "-m", "grader", str(tmp_path), "--out", "results"]
+    done = subprocess.run(line, cwd=starter, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.splitlines() == [
+        f"error: {tmp_path} is a folder of zips: this copy grades one homework, the staff repository grades a class"
+    ]
 
 
 def test_with_the_solution_back_it_is_the_original_and_gets_full_points(starter, files, tmp_path):

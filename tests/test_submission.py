@@ -33,7 +33,7 @@ def test_a_hostile_zip_is_refused(files, tmp_path, name):
         open_submission(tmp_path / "x.zip")
     assert time.perf_counter() - started < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "kB"
-    assert caught.value.said["do"], "every refusal says what to do"
+    assert caught.value.details["do"], "every refusal says what to do"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.zip"], "nothing was written, nothing ran"
 
 

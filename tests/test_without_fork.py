@@ -1,19 +1,19 @@
-"""Where a process can't be forked, on macOS and Windows, a job takes its parent along: that is the student's, not ours.
+"""Where no process can be forked, on macOS and Windows, a job takes its server along: that is the student's, not ours.
 
 python -m pytest tests/test_without_fork.py
 """
 
 import pytest
 
-from grader import sandbox
-from grader.answers import read_lines
-from grader.isolation import Tier
-from grader.sandbox import Sandbox
+from grader.sandbox import host
+from grader.sandbox.host import Sandbox
+from grader.sandbox.job_output import read_lines
+from grader.sandbox.tiers import Tier
 
 
 @pytest.fixture
 def alone(monkeypatch):
-    monkeypatch.setattr(sandbox, "CAN_FORK", False)
+    monkeypatch.setattr(host, "CAN_FORK", False)
     with Sandbox(Tier.NONE) as made:
         yield made
 

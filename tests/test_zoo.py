@@ -1,4 +1,4 @@
-"""Every submission of the zoo gets its verdict, and its first line names the true cause.
+"""Every test submission gets its verdict, and its first line names the true cause.
 
 python -m pytest tests/test_zoo.py -k "A3"
 """
@@ -10,15 +10,15 @@ from multiprocessing import get_context
 
 import pytest
 
-from grader.behaviour import behaviour
 from grader.course import Course
-from grader.engine import FILES
 from grader.grade import grade
+from grader.harness import job_report
 from grader.report import console
 from grader.result import Result, State
-from grader.sandbox import Sandbox
+from grader.runner import FILES
+from grader.sandbox.host import Sandbox
 from tests import zips
-from tests.submissions import ZOO
+from tests.submissions import SUBMISSIONS
 
 QUESTIONS = {"hidden_questions": 40, "novel_questions": 10}
 KEPT: dict[str, object] = {}  # of a worker process: what all its submissions share, as in a class
@@ -31,33 +31,33 @@ def start_worker() -> None:
 
 
 def grade_one(path, seconds: int) -> Result:
-    """The result of one zip of the zoo; what never ends is stopped after `seconds`, if there are any."""
-    former = dict(behaviour.SECONDS)
-    behaviour.SECONDS.update(dict.fromkeys(former, seconds) if seconds else {})
+    """The result of one test submission; what never ends is stopped after `seconds`, if there are any."""
+    former = dict(job_report.SECONDS)
+    job_report.SECONDS.update(dict.fromkeys(former, seconds) if seconds else {})
     try:
         return grade(path, KEPT["course"], KEPT["sandbox"])
     finally:
-        behaviour.SECONDS.update(former)
+        job_report.SECONDS.update(former)
 
 
 @pytest.fixture(scope="session")
-def zoo(request, reference_files, tmp_path_factory) -> dict[str, Future]:
+def results(request, reference_files, tmp_path_factory) -> dict[str, Future]:
     """The results of all wanted submissions, on their way."""
-    folder = tmp_path_factory.mktemp("zoo")
-    wanted = {item.callspec.params["name"] for item in request.session.items if "zoo" in item.fixturenames}
+    folder = tmp_path_factory.mktemp("submissions")
+    wanted = {item.callspec.params["name"] for item in request.session.items if "results" in item.fixturenames}
     with ProcessPoolExecutor(2, get_context("spawn"), start_worker) as pool:
-        results = {}
-        for number, (name, recipe) in enumerate(ZOO.items()):
+        found = {}
+        for number, (name, recipe) in enumerate(SUBMISSIONS.items()):
             if name in wanted | {"the reference"}:
                 path = folder / f"{number}.zip"
                 zips.good(path, recipe.make(reference_files))
-                results[name] = pool.submit(grade_one, path, recipe.seconds)
-        yield results
+                found[name] = pool.submit(grade_one, path, recipe.seconds)
+        yield found
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_the_verdict_is_right(zoo, name):
-    recipe, result, reference = ZOO[name], zoo[name].result(), zoo["the reference"].result()
+@pytest.mark.parametrize("name", SUBMISSIONS)
+def test_the_verdict_is_right(results, name):
+    recipe, result, reference = SUBMISSIONS[name], results[name].result(), results["the reference"].result()
     assert not result.is_fault, console.render(result, show_traceback=True)
     failing = [check for check in result.checks if check.state not in (State.PASSED, State.PARTIAL, State.SKIPPED)]
     shown = console.render(result, show_traceback=True)
@@ -75,5 +75,5 @@ def test_the_verdict_is_right(zoo, name):
 
 def test_every_check_has_a_submission_that_fails_it():
     names = {name for path in FILES for name in re.findall(r"^def test_(\w+)", path.read_text(), re.MULTILINE)}
-    failing = {name for recipe in ZOO.values() for name in recipe.failing.split()}
+    failing = {name for recipe in SUBMISSIONS.values() for name in recipe.failing.split()}
     assert failing - {"submission"} == names  # what can't be opened has that one check

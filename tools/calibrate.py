@@ -19,6 +19,7 @@ from typing import Any
 from grader import reference, rubric
 from grader.adapter import CONFIG, WEIGHTS, Adapter, read_config, read_weights
 from grader.course import Course, share_right
+from grader.seed import Seed
 from homework.common.cli import run
 from homework.common.files import write_json
 from homework.sft import train_model
@@ -29,7 +30,7 @@ RESULT = Path(rubric.__file__).with_name("calibration.json")
 def train(seed: int, folder: Path) -> Adapter:
     """The adapter of the reference homework with one seed."""
     with contextlib.redirect_stdout(io.StringIO()):
-        train_model(seed=seed, output_dir=str(folder / "sft_model"), run_dir=str(folder / "run"), questions=1)
+        train_model(seed=seed, output_dir=str(folder / rubric.ADAPTER_DIR), run_dir=str(folder / "run"), questions=1)
     config = read_config((folder / CONFIG).read_bytes())
     return read_weights((folder / WEIGHTS).read_bytes(), config, Course().base_config)
 
@@ -40,7 +41,7 @@ def measure(adapter: Adapter, draws: int) -> list[float]:
     model = reference.merge(course.base.model, adapter)
     accuracies = []
     for draw in range(draws):
-        course.seed = f"calibration {draw}"
+        course.seed = Seed(f"calibration {draw}")
         accuracies.append(
             share_right(reference.ask(course.base, model, course.draw("hidden", rubric.HIDDEN_QUESTIONS)))
         )

@@ -13,8 +13,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from grader.course import official_seed, read_key
 from grader.errors import GraderFault
+from grader.seed import official_seed, read_key
 
 ROOT = Path(__file__).resolve().parent.parent
 TAKEN = ("grader", "data", "requirements.txt", "LICENSE")
@@ -46,7 +46,7 @@ cd /autograder/source
 "$python" -m venv /autograder/venv
 /autograder/venv/bin/pip install --no-cache-dir {index}-r requirements.txt
 [ ! -f staff.key ] || chmod 600 staff.key
-/autograder/venv/bin/python -c "import grader.reference, grader.sandbox; grader.reference.load_base()"
+/autograder/venv/bin/python -c "import grader.reference, grader.sandbox.host; grader.reference.load_base()"
 """
 RUN = """\
 #!/usr/bin/env bash

@@ -14,13 +14,15 @@ import shutil
 import sys
 from pathlib import Path
 
+from grader import rubric
+
 ROOT = Path(__file__).resolve().parent.parent
 # What students get: files, and folders with all that is in them but LEFT_OUT.
 GIVEN = (
     "README.md", "CHANGELOG.md", "POLICY.md", "LICENSE", "SECURITY.md", ".gitignore", "pyproject.toml",
     "requirements.txt", "bundle.py", "colab.ipynb", "homework", "grader", "data", "tests/__init__.py", "tests/public",
 )  # fmt: skip
-LEFT_OUT = {"sft_model", "__pycache__", "classroom", "autograder.py", ".DS_Store"}
+LEFT_OUT = {rubric.ADAPTER_DIR, "__pycache__", "classroom", "autograder.py", ".DS_Store"}
 BEGIN, END, HINT = "# BEGIN SOLUTION", "# END SOLUTION", "# Hint:"
 LABEL = re.compile(r"task \d+: \w+")
 LONG = 40  # characters: a shorter line of a solution may well stand elsewhere

@@ -1,16 +1,13 @@
-"""homework/base_llm.py: what the student's code reads and generates, beside what the grader reads and generates.
-
-python -m grader ID.zip --only parser,generate,padding,nesting,answer
-"""
+"""homework/base_llm.py: what the student's code reads and generates, beside what the grader reads and generates."""
 
 from typing import Any
 
 from grader import reference, rubric
-from grader.behaviour.behaviour import Behaviour
-from grader.behaviour.scripted import answer_to
 from grader.course import Course
-from grader.engine import points
 from grader.errors import Refusal
+from grader.harness.harness import Harness
+from grader.harness.table_model import answer_to
+from grader.runner import points
 
 SHORTEST = 12  # characters that a text has to share with the grader's; the caps of tokens may differ
 QUESTIONS = 3  # that `answer` is asked, one of them without an answer
@@ -18,7 +15,7 @@ LEFT = "pad on the left for generation, with an attention_mask (padding_side='le
 
 
 @points(rubric.PARSER)
-def test_parser(code: Behaviour) -> None:
+def test_parser(code: Harness) -> None:
     """parse_answer reads the number between the tags, and gives NaN where there is none."""
     found = code.answering.value("parse_answer")
     texts = code.texts
@@ -33,7 +30,7 @@ def test_parser(code: Behaviour) -> None:
 
 
 @points(rubric.GENERATE)
-def test_generate(code: Behaviour, course: Course) -> None:
+def test_generate(code: Harness, course: Course) -> None:
     """generate gives what the model writes after the prompt, without the prompt, word for word."""
     found = code.answering.value("generate")
     refuse_unless_texts(found, len(code.prompts), "generate")
@@ -47,7 +44,7 @@ def test_generate(code: Behaviour, course: Course) -> None:
 
 
 @points(rubric.PADDING, needs="generate")
-def test_padding(code: Behaviour) -> None:
+def test_padding(code: Harness) -> None:
     """batched_generate gives each prompt the same text as generate, however long the others are."""
     found = code.answering.value("batched_generate")
     refuse_unless_texts(found, len(code.prompts), "batched_generate")
@@ -55,8 +52,8 @@ def test_padding(code: Behaviour) -> None:
         refuse_other_text("batched_generate", prompt, text, wanted, LEFT)
 
 
-@points(rubric.NESTING, needs="generate")
-def test_nesting(code: Behaviour) -> None:
+@points(rubric.NUM_RETURN_SEQUENCES, needs="generate")
+def test_num_return_sequences(code: Harness) -> None:
     """With num_return_sequences=n, batched_generate gives a list of n texts for each prompt, drawn at random."""
     for count in (1, 3):
         name = f"batched_generate n={count}"
@@ -70,7 +67,7 @@ def test_nesting(code: Behaviour) -> None:
 
 
 @points(rubric.ANSWER, needs="parser generate")
-def test_answer(code: Behaviour) -> None:
+def test_answer(code: Harness) -> None:
     """answer gives one number for each question, NaN where the model gave none."""
     found = code.answering.value("answer")
     prompts = code.answering.value("format_prompt of questions")
@@ -93,18 +90,18 @@ def refuse_other_text(name: str, prompt: str, text: str, wanted: str, do: str) -
     """Refuse a text that is not the model's; the one may be cut earlier than the other."""
     text, wanted = text.strip(), wanted.strip()
     shared = min(len(text), len(wanted))
-    said = {"expected": f"{wanted!r}"[:120], "actual": f"{text!r}"[:120]}
+    details = {"expected": f"{wanted!r}"[:120], "actual": f"{text!r}"[:120]}
     if text[:shared] == wanted[:shared] and (shared >= SHORTEST or shared == len(wanted)):
         return
     if text.startswith(prompt.strip()):
-        raise Refusal(f"{name} gives the prompt back before the model's text", **said,
+        raise Refusal(f"{name} gives the prompt back before the model's text", **details,
                       do="cut the first input_ids.shape[1] tokens off before decoding")  # fmt: skip
     if text and wanted.startswith(text):
-        raise Refusal(f"{name} stops after {text!r:.40}, before the model does: max_new_tokens is too small", **said,
+        raise Refusal(f"{name} stops after {text!r:.40}, before the model does: max_new_tokens is too small", **details,
                       do="the longest answer needs about 30 tokens; EOS ends the others sooner")  # fmt: skip
     if not text:
-        raise Refusal(f"{name} gives nothing after {prompt!r:.60}", **said, do=do)
-    raise Refusal(f"{name} gives another text than the model writes after {prompt!r:.60}", **said, do=do)
+        raise Refusal(f"{name} gives nothing after {prompt!r:.60}", **details, do=do)
+    raise Refusal(f"{name} gives another text than the model writes after {prompt!r:.60}", **details, do=do)
 
 
 def refuse_unless_list(found: Any, count: int, name: str) -> None:

@@ -1,22 +1,19 @@
-"""homework/sft.py: the text of the answers, and which tokens are supervised, on rows that were never seen.
-
-python -m grader ID.zip --only format,supervised,spans,steady,dataset
-"""
+"""homework/sft.py: the text of the answers, and which tokens are supervised, on rows that were never seen."""
 
 from typing import Any
 
 from grader import reference, rubric
-from grader.behaviour.behaviour import Behaviour
-from grader.behaviour.families import FAMILIES, make_families
-from grader.behaviour.spans import IGNORE_INDEX, diagnose_row, diagnose_shape, read_row, side_by_side
-from grader.engine import points
 from grader.errors import Refusal
+from grader.harness.harness import Harness
+from grader.harness.spans import IGNORE_INDEX, diagnose_row, diagnose_shape, read_row, side_by_side
+from grader.harness.tokenizers import FAMILIES, make_families
+from grader.runner import points
 
 LOOK = "python -m homework.sft show prints the labels of your rows token by token"
 
 
 @points(rubric.FORMAT)
-def test_format(code: Behaviour) -> None:
+def test_format(code: Harness) -> None:
     """format_example writes each answer as <answer>NUMBER</answer>, within 5 % of the right one."""
     found = code.labels.value("format_example")
     refuse_unless_all(found, len(code.train_rows), "format_example")
@@ -30,7 +27,7 @@ def test_format(code: Behaviour) -> None:
 
 
 @points(rubric.SUPERVISED)
-def test_supervised(code: Behaviour) -> None:
+def test_supervised(code: Harness) -> None:
     """tokenize leaves something to learn in every row: the span of labels is not empty."""
     for family in FAMILIES:
         for at, row in enumerate(read_rows(code, f"tokenize {family}", family)):
@@ -39,15 +36,15 @@ def test_supervised(code: Behaviour) -> None:
 
 
 @points(rubric.SPANS, needs="supervised")
-def test_spans(code: Behaviour) -> None:
+def test_spans(code: Harness) -> None:
     """Exactly the answer, with the space before it, and one EOS are supervised, for tokenizers of three families."""
     for family in FAMILIES:
         for at, row in enumerate(read_rows(code, f"tokenize {family}", family)):
             refuse_span(code, family, at, row)
 
 
-@points(rubric.STEADY, needs="spans")
-def test_steady(code: Behaviour) -> None:
+@points(rubric.TOKENIZE_STABLE, needs="spans")
+def test_tokenize_stable(code: Harness) -> None:
     """A generation before it changes nothing in what tokenize gives."""
     code.labels.value("generate")
     for at, row in enumerate(read_rows(code, "tokenize later", "bundled")):
@@ -55,7 +52,7 @@ def test_steady(code: Behaviour) -> None:
 
 
 @points(rubric.DATASET)
-def test_dataset(code: Behaviour) -> None:
+def test_dataset(code: Harness) -> None:
     """TokenizedDataset holds every row of the data, formatted and tokenized."""
     tokenizer = make_families()["bundled"][0]
     found = code.labels.value("TokenizedDataset")
@@ -74,7 +71,7 @@ def test_dataset(code: Behaviour) -> None:
             raise Refusal(f"row {at}: {complaint}", do=LOOK, shown=shown)
 
 
-def read_rows(code: Behaviour, step: str, family: str) -> list[dict[str, list[int]]]:
+def read_rows(code: Harness, step: str, family: str) -> list[dict[str, list[int]]]:
     """The rows that a step of the labels' job gave."""
     found = code.labels.value(step)
     refuse_unless_all(found, len(code.rows), "tokenize")
@@ -82,7 +79,7 @@ def read_rows(code: Behaviour, step: str, family: str) -> list[dict[str, list[in
     return [read_row(one, tokenizer) for one in found]
 
 
-def refuse_span(code: Behaviour, family: str, at: int, row: dict[str, list[int]], when: str = "") -> None:
+def refuse_span(code: Harness, family: str, at: int, row: dict[str, list[int]], when: str = "") -> None:
     """Refuse a row whose labels are wrong, and show it token by token."""
     tokenizer, (question, answer) = make_families()[family][0], code.rows[at]
     if complaint := diagnose_row(tokenizer, question, answer, row):

@@ -1,25 +1,21 @@
-"""homework/sft.py: load gives the base model with the saved adapter, or says that there is none.
-
-python -m grader ID.zip --only loads,refuses,agrees
-"""
+"""homework/sft.py: load gives the base model with the saved adapter, or says that there is none."""
 
 import torch
 
 from grader import reference, rubric
-from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
-from grader.behaviour.behaviour import Behaviour
-from grader.behaviour.gradients import read_tensors
+from grader.adapter import Adapter
 from grader.checks.answering import is_number, same
 from grader.course import Course
-from grader.engine import points
 from grader.errors import Refusal
-from grader.submission import Submission
+from grader.harness.gradients import read_tensors
+from grader.harness.harness import Harness
+from grader.runner import points
 
 MISSES = 1  # answers that may differ: two greedy decodings part where two tokens are as likely
 
 
 @points(rubric.LOADS)
-def test_loads(code: Behaviour, course: Course) -> None:
+def test_loads(code: Harness, course: Course) -> None:
     """load gives the base model with the adapter that lies in homework/sft_model."""
     code.loading.value("load")
     found = read_tensors(code.loading.files.get("logits.safetensors")).get("logits")
@@ -32,7 +28,7 @@ def test_loads(code: Behaviour, course: Course) -> None:
     if found is None or found.shape != wanted.shape:
         raise Refusal("load gives no model with logits", expected=f"a shape of {tuple(wanted.shape)}")
     if torch.allclose(found, alone, atol=1e-3):
-        raise Refusal("load gives the base model alone: the adapter in homework/sft_model has no effect",
+        raise Refusal(f"load gives the base model alone: the adapter in homework/{rubric.ADAPTER_DIR} has no effect",
                       do="keep what PeftModel.from_pretrained returns, and catch none of its errors")  # fmt: skip
     if not torch.allclose(found, wanted, atol=0.05, rtol=0.01):
         off = float((found - wanted).abs().max())
@@ -41,7 +37,7 @@ def test_loads(code: Behaviour, course: Course) -> None:
 
 
 @points(rubric.REFUSES, needs="loads")
-def test_refuses(code: Behaviour) -> None:
+def test_refuses(code: Harness) -> None:
     """load raises where there is no adapter: an untrained model must never pass for a trained one."""
     if not code.loading.error("load without an adapter"):
         found = code.loading.value("load without an adapter")
@@ -49,11 +45,10 @@ def test_refuses(code: Behaviour) -> None:
                       do="make no adapter in load, and catch none of its errors")  # fmt: skip
 
 
-@points(rubric.AGREES, needs="sound loads")
-def test_agrees(code: Behaviour, course: Course, submission: Submission) -> None:
+@points(rubric.MATCHES_WEIGHTS, needs="weights_valid loads")
+def test_matches_weights(code: Harness, course: Course, adapter: Adapter) -> None:
     """load().answer gives what the weights say (no points: a difference is told to the staff)."""
-    adapter = read_weights(submission.files[WEIGHTS], read_config(submission.files[CONFIG]), course.base_config)
-    questions = [(question.text, question.fact.answer) for question in code.draw("valid", rubric.AGREE_QUESTIONS)]
+    questions = [(question.text, question.fact.answer) for question in code.draw("valid", rubric.MATCH_QUESTIONS)]
     model = reference.merge(course.base.model, adapter)
     wanted = [one.number for one in reference.ask(course.base, model, questions)]
     found = code.agreeing.value("answer")

@@ -1,7 +1,4 @@
-"""homework/sft.py: a short training, watched: what reaches the model, its gradients, and what is saved.
-
-python -m grader ID.zip --only batch,gradients,trains
-"""
+"""homework/sft.py: a short training, watched: what reaches the model, its gradients, and what is saved."""
 
 import math
 from typing import Any
@@ -10,13 +7,13 @@ import torch
 
 from grader import rubric
 from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, expected_shapes, read_config, read_weights
-from grader.behaviour.behaviour import Behaviour
-from grader.behaviour.families import make_families
-from grader.behaviour.gradients import Example, compute_loss, compute_step, cosine, norm, read_tensors, rows_of
-from grader.behaviour.spans import IGNORE_INDEX, are_labels, diagnose_row, side_by_side
 from grader.course import Course
-from grader.engine import points
 from grader.errors import Refusal
+from grader.harness.gradients import Example, compute_loss, compute_step, cosine, norm, read_tensors, rows_of
+from grader.harness.harness import Harness
+from grader.harness.spans import IGNORE_INDEX, are_labels, diagnose_row, side_by_side
+from grader.harness.tokenizers import make_families
+from grader.runner import points
 
 LOSS_TOLERANCE = 0.02  # relative: a loss in bfloat16 is right, a loss over other tokens is not
 LEAST_COSINE = 0.95  # a mean of micro-batches' means has 0.98 and above; the question supervised too, 0.93
@@ -26,7 +23,7 @@ LOOK = "the collator and the Trainer have to keep tokenize's labels"
 
 
 @points(rubric.BATCH)
-def test_batch(code: Behaviour, course: Course) -> None:
+def test_batch(code: Harness, course: Course) -> None:
     """The batch that reaches the model still has exactly tokenize's labels, and its loss is the reference's."""
     examples = read_step(code)
     tokenizer = course.base.tokenizer
@@ -36,13 +33,13 @@ def test_batch(code: Behaviour, course: Course) -> None:
         if labels is not None and (complaint := diagnose_row(tokenizer, question, answer, row)):
             shown = side_by_side(tokenizer, question, answer, row)
             raise Refusal(f"in a batch that reaches the model, {complaint}", do=LOOK, shown=shown)
-    losses = [batch.get("loss") for batch in batches_of(code)]
+    losses: list[Any] = [batch.get("loss") for batch in batches_of(code)]
     if all(isinstance(loss, float) for loss in losses):
         refuse_other_loss(losses, compute_loss(course.base.model, first_adapter(code), examples))
 
 
 @points(rubric.GRADIENTS, needs="batch")
-def test_gradients(code: Behaviour, course: Course) -> None:
+def test_gradients(code: Harness, course: Course) -> None:
     """The gradients of the first step are finite, not zero, only on LoRA weights, and those of the right labels."""
     gradients = read_tensors(code.training.files.get("gradients.safetensors"))
     examples = read_step(code)
@@ -62,7 +59,7 @@ def test_gradients(code: Behaviour, course: Course) -> None:
 
 
 @points(rubric.TRAINS)
-def test_trains(code: Behaviour, course: Course) -> None:
+def test_trains(code: Harness, course: Course) -> None:
     """train_model saves an adapter in homework/sft_model whose every lora_B has moved and whose loss is lower."""
     code.training.value("train_model")
     batches_of(code)  # an adapter that no step has made is none of this training
@@ -84,7 +81,7 @@ def test_trains(code: Behaviour, course: Course) -> None:
     refuse_changed_base(read_tensors(files.get("after.safetensors")), course)
 
 
-def batches_of(code: Behaviour) -> list[dict[str, Any]]:
+def batches_of(code: Harness) -> list[dict[str, Any]]:
     """The batches that reached the model before the first optimizer step."""
     failed = code.training.error("train_model")  # a training that failed later had batches too
     found = code.training.lines.get("batches", {}).get("value") if failed else code.training.value("batches")
@@ -95,7 +92,7 @@ def batches_of(code: Behaviour) -> list[dict[str, Any]]:
     return batches
 
 
-def seen_rows(code: Behaviour) -> list[tuple[list[int], list[int] | None]]:
+def seen_rows(code: Harness) -> list[tuple[list[int], list[int] | None]]:
     """Ids and labels of the rows of the first step, no more of them than the grader can compute with.
 
     Raises:
@@ -111,7 +108,7 @@ def seen_rows(code: Behaviour) -> list[tuple[list[int], list[int] | None]]:
     return rows
 
 
-def read_step(code: Behaviour) -> list[Example]:
+def read_step(code: Harness) -> list[Example]:
     """The rows of the first step, with the labels that they should have had."""
     tokenizer, examples = make_families()["bundled"][0], []
     for ids, _ in seen_rows(code):
@@ -121,7 +118,7 @@ def read_step(code: Behaviour) -> list[Example]:
     return examples
 
 
-def match(code: Behaviour, ids: list[int]) -> tuple[str, str]:
+def match(code: Harness, ids: list[int]) -> tuple[str, str]:
     """The question with whose ids a row begins, and the text behind it.
 
     A row about another question, which somebody made from the data, is split where its answer begins.
@@ -144,7 +141,7 @@ def match(code: Behaviour, ids: list[int]) -> tuple[str, str]:
     return question, text[len(question) :].strip()
 
 
-def first_adapter(code: Behaviour) -> Adapter:
+def first_adapter(code: Harness) -> Adapter:
     """The LoRA weights of the first step, under the names of a saved adapter."""
     seen = read_tensors(code.training.files.get("before.safetensors"))
     weights = {f"base_model.model.{name.replace('.default', '')}": tensor for name, tensor in seen.items()}
@@ -165,7 +162,7 @@ def first_adapter(code: Behaviour) -> Adapter:
     return Adapter(rank, config.alpha, targets, config.use_rslora, weights)
 
 
-def expected_texts(code: Behaviour) -> list[tuple[str, str]]:
+def expected_texts(code: Harness) -> list[tuple[str, str]]:
     """Question and right answer of every training row, as a text."""
     return [(question, f"<answer>{correct:.3g}</answer>") for question, correct in code.train_rows]
 

@@ -1,18 +1,17 @@
-"""The weights: graded from bytes, without running a line of the student's code.
+"""The weights: graded from bytes, without running a line of the student's code."""
 
-python -m grader ID.zip --only accuracy
-"""
+from dataclasses import asdict
 
 from grader import rubric
-from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
+from grader.adapter import CONFIG, WEIGHTS, Adapter, Config
 from grader.course import Course
-from grader.engine import credit_for, points
 from grader.errors import Refusal
+from grader.runner import credit_for, points
 from grader.submission import Submission
 
 
-@points(rubric.THERE)
-def test_there(submission: Submission) -> None:
+@points(rubric.ADAPTER_PRESENT)
+def test_adapter_present(submission: Submission) -> None:
     """The trained adapter is handed in: two files in sft_model/."""
     for name in (CONFIG, WEIGHTS):
         if name not in submission.files:
@@ -25,23 +24,21 @@ def test_there(submission: Submission) -> None:
             )
 
 
-@points(rubric.CONFIGURED, needs="there")
-def test_configured(submission: Submission) -> None:
+@points(rubric.CONFIGURED, needs="adapter_present")
+def test_configured(config: Config) -> None:
     """It is a LoRA adapter of the course's base model, with rank and alpha in range, and nothing else."""
-    read_config(submission.files[CONFIG])
+    # The fixture refuses every other configuration.
 
 
-@points(rubric.SOUND, needs="there configured")
-def test_sound(submission: Submission, course: Course) -> None:
+@points(rubric.WEIGHTS_VALID, needs="adapter_present configured")
+def test_weights_valid(submission: Submission, course: Course, adapter: Adapter) -> None:
     """Its weights are whole, finite and trained, and fit the base model by name and shape."""
-    adapter = read_weights(submission.files[WEIGHTS], read_config(submission.files[CONFIG]), course.base_config)
     course.check_fingerprint(submission.files[WEIGHTS])
     assert len(adapter.weights) > 0
 
 
-@points(rubric.ACCURACY, needs="there configured sound")
-def test_accuracy(submission: Submission, course: Course, give) -> None:
+@points(rubric.ACCURACY, needs="adapter_present configured weights_valid")
+def test_accuracy(course: Course, adapter: Adapter, give) -> None:
     """It answers held-out questions: none for 50 % or less, full points from 90 %."""
-    adapter = read_weights(submission.files[WEIGHTS], read_config(submission.files[CONFIG]), course.base_config)
     measured = course.measure(adapter)
-    give(credit_for(measured.accuracy), measured.describe())
+    give(credit_for(measured.accuracy), measured.describe(), asdict(measured))

@@ -1,8 +1,5 @@
 """A class run on a cluster, through submitit: one array job, each task a grading process over its share of the class.
 
-    pip install submitit
-    python -m grader FOLDER --out /shared/results --cluster slurm --jobs 20
-
 Tasks write results into the shared results folder, as processes of one machine do, and return only its path: no result
 travels through a pickle. A task whose machine died is told apart from one in which our code failed; both leave their
 submissions without a result, never with a zero, and the same line grades what is left.
@@ -10,10 +7,12 @@ submissions without a result, never with a zero, and the same line grades what i
 
 import re
 import sys
-from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
-from grader.classroom.supervise import Job, Supervisor
+from grader.classroom.jobs import Job, WorkerConfig
+from grader.classroom.session import Session
+from grader.classroom.supervisor import Supervisor
+from grader.classroom.worker import serve
 from grader.errors import GraderFault
 
 MINUTES_EACH = 10  # of a task's time, for each of its submissions: a bound, not an estimate
@@ -43,16 +42,16 @@ def run_cluster(name: str, supervisor: Supervisor, jobs: list[Job], count: int) 
     executor.update_parameters(timeout_min=minutes, mem_gb=MEMORY_GB, cpus_per_task=1, name="grader")
     if name == "slurm":
         executor.update_parameters(slurm_array_parallelism=count)
-    orders = [dict(supervisor.order) for _ in shares]
-    lists = [[job.as_order() for job in share] for share in shares]
-    tasks = executor.map_array(grade_share, orders, lists)
+    configs = [supervisor.config.to_json()] * len(shares)  # as JSON: no class of ours travels through a pickle
+    lists = [[job.to_json() for job in share] for share in shares]
+    tasks = executor.map_array(grade_share, configs, lists)
     print(f"{len(jobs)} submissions in {len(tasks)} tasks of one array job, {name}; logs in {folder}")
     problems = [text for task in tasks if (text := wait(task))]
     if problems:
         raise GraderFault(f"{len(problems)} of {len(tasks)} tasks: {problems[0]}; the same line grades what is left")
 
 
-def wait(task: object) -> str:
+def wait(task: Any) -> str:
     """Wait for a task; why it did not end well, or nothing."""
     from submitit.core.utils import FailedJobError, UncompletedJobError
 
@@ -61,33 +60,26 @@ def wait(task: object) -> str:
         return ""
     except FailedJobError as error:
         lines = str(error).splitlines()  # a traceback, and where the logs are
-        said = [line for line in lines if re.match(r"[\w.]*(Fault|Error|Exception|Exit)\b", line)]
-        return f"the grader failed ({(said or lines)[-1]})"
+        causes = [line for line in lines if re.match(r"[\w.]*(Fault|Error|Exception|Exit)\b", line)]
+        return f"the grader failed ({(causes or lines)[-1]})"
     except UncompletedJobError as error:
         return f"the machine died or the time was up, not the submission's fault ({str(error).splitlines()[0]})"
     except Exception as error:  # the debug executor raises what the task raised
         return f"the grader failed ({type(error).__name__}: {error})"
 
 
-def grade_share(order: dict, jobs: list[dict]) -> str:
+def grade_share(config: dict[str, Any], jobs: list[dict[str, Any]]) -> str:
     """Grade a share of the class, in a task; returns the results folder.
 
     Raises:
         GraderFault: if a result can't be kept.
     """
-    from grader.classroom.bench import Bench
-    from grader.classroom.store import RunKey, Store, run_key
-    from grader.classroom.worker import serve
-    from grader.course import Course
-
-    course = Course(order["seed"], order["hidden_questions"], order["novel_questions"])
-    store, only = Store(Path(order["out"]), RunKey(**order["key"])), tuple(order["only"])
-    if asdict(store.key) != asdict(run_key(course, only)):
-        raise GraderFault("the grader's code has changed since the run began: start it again")
-    with Bench(course, order["label"], only) as bench:
-        for job in jobs:
-            said = serve(bench, store, job)
-            if said["state"] == "disk":
-                raise GraderFault(f"can't keep a result in {store.root} ({said['error']})")
-            print(job["name"], said["state"], file=sys.stderr)
+    settings = WorkerConfig.from_json(config)
+    course, store = settings.open()
+    with Session(course, settings.checks) as session:
+        for job in map(Job.from_json, jobs):
+            answer = serve(session, store, job)
+            if answer["state"] == "disk":
+                raise GraderFault(f"can't keep a result in {store.root} ({answer['error']})")
+            print(job.name, answer["state"], file=sys.stderr)
     return str(store.root)

@@ -1,7 +1,4 @@
-"""Tables for a spreadsheet and for Canvas: class.csv, and the scores filled into Canvas's own export.
-
-python -m grader FOLDER --out results/ --canvas export.csv
-"""
+"""Tables for a spreadsheet and for Canvas: class.csv, and the scores filled into Canvas's own export."""
 
 import csv
 import io
@@ -75,7 +72,7 @@ def class_row(student: Student, names: list[str], late_penalty: float) -> list[o
         result.points if result else None, *(scores.get(name) for name in names), measured.get("accuracy"),
         measured.get("public"), f"{cause.name}: {cause.cause or cause.detail}" if cause else "",
         student.hand_in.path.name, "; ".join(student.hand_in.older), round(result.seconds, 1) if result else None,
-        f"{version} (another version)" if student.is_from_other_grader else version, student.sha,
+        f"{version} (another version)" if student.is_from_other_grader else version, student.sha256,
     ]  # fmt: skip
 
 

@@ -1,15 +1,12 @@
-"""A page for each student and one for the class: self-contained HTML, no script, nothing loaded, every word escaped.
-
-python -m grader FOLDER --out results/            # results/class.html, results/students/ID.html
-"""
+"""A page for each student and one for the class: self-contained HTML, no script, nothing loaded, every word escaped."""
 
 import hashlib
 import re
 from collections import Counter
 
 from grader import rubric
-from grader.classroom import pictures
-from grader.classroom.forensics import Likeness
+from grader.classroom import charts
+from grader.classroom.similarity import Likeness
 from grader.classroom.students import Student
 from grader.report import html
 from grader.report.html import clean, render_check
@@ -56,7 +53,7 @@ def student_page(student: Student, late_penalty: float) -> str:
     result = student.result
     if result is None:
         return page(student.id, "<p>not graded yet</p>")
-    rows = [["by the grader", "none" if student.raw is None else student.raw]]
+    rows: list[list[object]] = [["by the grader", "none" if student.raw is None else student.raw]]
     if penalty := student.penalty(late_penalty):
         rows.append([f"late, {late_penalty:g} %", -penalty])
     if student.override is not None:
@@ -68,16 +65,16 @@ def student_page(student: Student, late_penalty: float) -> str:
         for check in result.checks
     ]
     measured = result.measured
-    picture = "" if student.is_fault else pictures.bars(shares, "points by check")
+    chart = "" if student.is_fault else charts.bars(shares, "points by check")
     if {"accuracy", "low", "high"} <= set(measured):
         bounds = rubric.ZERO, rubric.FULL
-        picture += pictures.gauge(measured["accuracy"], measured["low"], measured["high"], *bounds)
+        chart += charts.gauge(measured["accuracy"], measured["low"], measured["high"], *bounds)
     older = "".join(f"<li>an older hand-in, which does not count: {clean(name)}</li>" for name in student.hand_in.older)
     notes = older + "".join(f"<li>{clean(note)}</li>" for note in result.notes)
-    facts = {"file": student.hand_in.path.name, "sha256": result.sha256, **result.provenance}
+    facts = {"file": student.hand_in.path.name, "sha256": student.sha256, **result.provenance}
     return page(
         student.id,
-        f'<p class="total">{clean(headline(result))}</p>{table(["points", ""], rows)}{picture}'
+        f'<p class="total">{clean(headline(result))}</p>{table(["points", ""], rows)}{chart}'
         f"{f'<ul>{notes}</ul>' if notes else ''}{''.join(map(render_check, result.checks))}"
         f"<p><small>{clean(str(facts))}</small></p>",
     )
@@ -109,18 +106,19 @@ def distribution(students: list[Student], late_penalty: float) -> str:
     points = [final for one in students if (final := one.final(late_penalty)) is not None]
     upper = max((one.result.points for one in students if one.result and not one.is_fault), default=1.0)
     mean = f", {sum(points) / len(points):.1f} on average" if points else ""
-    return f"<h2>Points{mean}</h2>{pictures.histogram(points, upper)}"
+    return f"<h2>Points{mean}</h2>{charts.histogram(points, upper)}"
 
 
 def pass_rates(students: list[Student]) -> str:
     """How many pass each check, of those that were not refused as a whole."""
-    passed, total = Counter(), Counter()
+    passed: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     judged = [one.result for one in students if one.result and not one.is_fault and not one.result.is_refused]
     for check in (check for result in judged for check in result.checks):
         total[check.name] += 1
         passed[check.name] += check.state is State.PASSED
     rows = [(name, passed[name] / count, f"{passed[name]} of {count}") for name, count in total.items()]
-    return f"<h2>Passed, by check</h2>{pictures.bars(rows, 'share of students who pass each check')}"
+    return f"<h2>Passed, by check</h2>{charts.bars(rows, 'share of students who pass each check')}"
 
 
 def causes(students: list[Student]) -> str:
@@ -139,8 +137,8 @@ def causes(students: list[Student]) -> str:
 
 def slowest(students: list[Student]) -> str:
     """What took longest to grade."""
-    timed = sorted((one for one in students if one.result), key=lambda one: -one.result.seconds)[:5]
-    return "<h2>Slowest</h2>" + table(["ID", "seconds"], [[one.id, f"{one.result.seconds:.1f}"] for one in timed])
+    timed = sorted(((one.result.seconds, one.id) for one in students if one.result), key=lambda pair: -pair[0])[:5]
+    return "<h2>Slowest</h2>" + table(["ID", "seconds"], [[name, f"{seconds:.1f}"] for seconds, name in timed])
 
 
 def gaps(students: list[Student]) -> str:

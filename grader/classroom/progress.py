@@ -1,7 +1,4 @@
-"""What a class run shows while it runs: a table in place on a terminal, one line a submission elsewhere.
-
-python -m grader FOLDER --out results/ --jobs 2
-"""
+"""What a class run shows while it runs: a table in place on a terminal, one line a submission elsewhere."""
 
 import statistics
 import time

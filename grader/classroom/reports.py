@@ -1,18 +1,14 @@
-"""Writes all that is derived from the results: class.csv, canvas.csv, class.html, and a page for each student.
-
-python -m grader FOLDER --out results/            # each file is rebuilt whole on every run
-"""
+"""Writes all that is derived from the results: class.csv, canvas.csv, class.html, and a page for each student."""
 
 from pathlib import Path
 
 from grader.classroom import gradebook as books
 from grader.classroom import pages
-from grader.classroom.forensics import Likeness, compare
-from grader.classroom.gradebook import Gradebook, open_gradebook
+from grader.classroom.gradebook import Gradebook
+from grader.classroom.similarity import Likeness, compare
 from grader.classroom.students import Student
 from grader.files import write_whole
 
-__all__ = ["describe", "open_gradebook", "write_all"]
 LIKENESS = "alike.csv"
 
 
@@ -20,7 +16,7 @@ def write_all(out: Path, students: list[Student], gradebook: Gradebook | None, l
     """Write every report.
 
     Raises:
-        OSError: if the disk takes one not; the results themselves are kept.
+        OSError: if writing fails; the results themselves are kept.
     """
     (out / "students").mkdir(parents=True, exist_ok=True)
     write_whole(out / "class.csv", books.class_table(students, late_penalty))
@@ -35,12 +31,13 @@ def write_all(out: Path, students: list[Student], gradebook: Gradebook | None, l
 
 def find_likeness(students: list[Student]) -> list[Likeness]:
     """Compare what was handed in and graded."""
-    return compare({one.id: one.hand_in.path for one in students if one.state == "graded"})
+    return compare({one.id: one.features for one in students if one.state == "graded" and one.features})
 
 
 def likeness_table(likeness: list[Likeness]) -> str:
     """alike.csv: who shares what."""
-    return books.to_csv([["what", "how", "IDs"], *([one.what, one.detail, " ".join(one.students)] for one in likeness)])
+    rows: list[list[object]] = [[one.what, one.detail, " ".join(one.students)] for one in likeness]
+    return books.to_csv([["what", "how", "IDs"], *rows])
 
 
 def describe(out: Path, students: list[Student], gradebook: Gradebook | None) -> str:

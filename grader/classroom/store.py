@@ -6,6 +6,7 @@ A result is written under another name, flushed to the disk, and renamed: it is 
 ever changed in place, so that Ctrl-C, SIGKILL and a full disk cost the submissions under way and nothing else.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -15,21 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grader import rubric
+from grader.errors import GraderFault
 from grader.files import write_whole
+from grader.provenance import hash_grader
 from grader.result import Result, read_check
 
 if TYPE_CHECKING:
     from grader.course import Course
 
-GRADER = Path(__file__).resolve().parent.parent
-SCHEMA = 1
-NO_SCORE_IN = (
-    "report",
-    "classroom",
-    "__main__.py",
-    "autograder.py",
-    "interrupts.py",
-)  # what decides no score: its changes regrade nobody
+SCHEMA = 2  # of a result.json: 1 named some checks otherwise, and its folder by the bytes of the zip
 
 
 @dataclass(frozen=True)
@@ -46,33 +41,10 @@ class RunKey:
         return hashlib.sha256(repr((self.grader, self.assignment, self.seed)).encode()).hexdigest()[:16]
 
 
-def run_key(course: "Course", only: tuple[str, ...] = ()) -> RunKey:
+def run_key(course: "Course", checks: tuple[str, ...] = ()) -> RunKey:
     """The key of a run with this course: its seed, its numbers of questions, its checks, and the code of the grader."""
-    asked = (course.seed, course.hidden_questions, course.novel_questions, only)
+    asked = (course.seed.value, course.hidden_questions, course.novel_questions, checks)
     return RunKey(hash_grader(), rubric.ASSIGNMENT, hashlib.sha256(repr(asked).encode()).hexdigest())
-
-
-def hash_grader() -> str:
-    """The hash of all code that decides a score."""
-    digest = hashlib.sha256()
-    for path in sorted(GRADER.rglob("*.py")):
-        if path.relative_to(GRADER).parts[0] not in NO_SCORE_IN:
-            digest.update(f"{path.relative_to(GRADER).as_posix()}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def hash_submission(path: Path) -> str:
-    """The hash of a zip's bytes, or of a folder's files by name. Links are named, not followed."""
-    digest = hashlib.sha256()
-    for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        name = one.relative_to(path).as_posix() if path.is_dir() else ""
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-        if one.is_symlink():
-            digest.update(b"link")
-        elif one.is_file():
-            with one.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 class Store:
@@ -81,46 +53,60 @@ class Store:
     def __init__(self, root: Path, key: RunKey) -> None:
         self.root, self.key = root, key
 
-    def path(self, sha: str) -> Path:
+    def path(self, sha256: str) -> Path:
         """Where the result of a submission lies, or will."""
-        return self.root / "submissions" / sha / self.key.short / "result.json"
+        return self.root / "submissions" / sha256 / self.key.short / "result.json"
 
-    def write(self, sha: str, result: Result) -> Path:
+    def write(self, sha256: str, result: Result) -> Path:
         """Keep a result; a former one stays beside it.
 
         Raises:
-            OSError: if the disk takes it not.
+            OSError: if writing fails.
         """
-        content = {"schema": SCHEMA, "key": {"submission": sha, **asdict(self.key)}, "result": asdict(result)}
-        self.path(sha).parent.mkdir(parents=True, exist_ok=True)
-        self.keep_former(sha)
-        write_whole(self.path(sha), json.dumps(content, indent=1, allow_nan=False) + "\n")
-        return self.path(sha)
+        content = {"schema": SCHEMA, "key": {"submission": sha256, **asdict(self.key)}, "result": asdict(result)}
+        self.path(sha256).parent.mkdir(parents=True, exist_ok=True)
+        self.keep_former(sha256)
+        write_whole(self.path(sha256), json.dumps(content, indent=1, allow_nan=False) + "\n")
+        return self.path(sha256)
 
-    def read(self, sha: str) -> Result | None:
+    def read(self, sha256: str) -> Result | None:
         """The result of a submission; None if there is none, or none that is whole."""
-        return read_result(self.path(sha), {"submission": sha, **asdict(self.key)})
+        return read_result(self.path(sha256), {"submission": sha256, **asdict(self.key)})
 
-    def read_other(self, sha: str) -> Result | None:
+    def read_other(self, sha256: str) -> Result | None:
         """The newest result of another version of the grader on the same submission, assignment and seed."""
-        others = sorted(self.path(sha).parent.parent.glob("*/result.json"), key=lambda path: -path.stat().st_mtime)
-        wanted = {"submission": sha, "assignment": self.key.assignment, "seed": self.key.seed}
-        found = (read_result(path, wanted) for path in others if path != self.path(sha))
+        others = sorted(self.path(sha256).parent.parent.glob("*/result.json"), key=lambda path: -path.stat().st_mtime)
+        wanted = {"submission": sha256, "assignment": self.key.assignment, "seed": self.key.seed}
+        found = (read_result(path, wanted) for path in others if path != self.path(sha256))
         return next((result for result in found if result is not None), None)
 
-    def age(self, sha: str) -> int:
+    def age(self, sha256: str) -> int:
         """When a result was written, in ns of the file system's own clock; 0 if there is none."""
         try:
-            return self.path(sha).stat().st_mtime_ns
+            return self.path(sha256).stat().st_mtime_ns
         except FileNotFoundError:
             return 0
 
-    def keep_former(self, sha: str) -> None:
+    def keep_former(self, sha256: str) -> None:
         """Copy a result that is about to be replaced, so that each one that ever counted stays beside the new one."""
-        path = self.path(sha)
+        path = self.path(sha256)
         if path.exists():
             names = (path.with_name(f"former{f'-{number}' if number else ''}.json") for number in count())
             shutil.copy2(path, next(name for name in names if not name.exists()))
+
+
+def refuse_other_schema(root: Path) -> None:
+    """Raise GraderFault for a results folder in another format: its results would be read in part, or not at all."""
+    former = [1] if (root / "terms.json").exists() else []  # format 1 kept its settings there, before any result
+    for path in root.glob("submissions/*/*/result.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # what is no whole result is graded again
+            former.append(json.loads(path.read_text(encoding="utf-8"))["schema"])
+    for schema in former:
+        if schema != SCHEMA:
+            raise GraderFault(
+                f"{root} holds results in format {schema}, of another version of the grader, and this one reads format "
+                f"{SCHEMA}: take another --out, or that version"
+            )
 
 
 def read_result(path: Path, wanted: dict[str, Any]) -> Result | None:
@@ -129,8 +115,8 @@ def read_result(path: Path, wanted: dict[str, Any]) -> Result | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA or any(content["key"][name] != value for name, value in wanted.items()):
             return None
-        said = content["result"]
-        checks = tuple(map(read_check, said["checks"]))
-        return Result(**{**said, "checks": checks, "notes": tuple(said["notes"])})
+        saved = content["result"]
+        checks = tuple(map(read_check, saved["checks"]))
+        return Result(**{**saved, "checks": checks, "notes": tuple(saved["notes"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -3,10 +3,15 @@
 raw is what the grader gave, late what lateness costs, override what staff put in its place, final what counts.
 """
 
+import contextlib
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
-from grader.classroom.names import HandIn
+from grader.classroom.hand_ins import HandIn
+from grader.classroom.similarity import Features, extract_features
 from grader.result import CheckResult, Result, State
+from grader.submission import open_submission
 
 
 @dataclass
@@ -14,7 +19,8 @@ class Student:
     """One line of the class table."""
 
     hand_in: HandIn
-    sha: str
+    sha256: str
+    features: Features | None = None  # for comparisons; None if it can't be opened
     result: Result | None = None
     is_from_other_grader: bool = False
     override: float | None = None
@@ -54,6 +60,32 @@ class Student:
 
     @property
     def root_cause(self) -> CheckResult | None:
-        """The check to mend first: the first one that is neither passed nor skipped because of another."""
+        """The check to fix first: the first one that is neither passed nor skipped because of another."""
         checks = self.result.checks if self.result else ()
         return next((check for check in checks if check.state not in (State.PASSED, State.SKIPPED)), None)
+
+
+def read_hand_in(path: Path) -> tuple[str, Features | None]:
+    """The hash of a hand-in, and what is compared of it.
+
+    The hash is the submission's own, over the files that are graded. One that can't be opened has the hash of its
+    bytes: it is refused, or the grader fails on it, in the process that grades it.
+    """
+    with contextlib.suppress(Exception):
+        submission = open_submission(path)
+        return submission.sha256, extract_features(submission)
+    return hash_bytes(path), None
+
+
+def hash_bytes(path: Path) -> str:
+    """The hash of a zip's bytes, or of a folder's files by name. Links are named, not followed."""
+    digest = hashlib.sha256()
+    for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        name = one.relative_to(path).as_posix() if path.is_dir() else ""
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        if one.is_symlink():
+            digest.update(b"link")
+        elif one.is_file():
+            with one.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

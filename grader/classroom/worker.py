@@ -1,9 +1,10 @@
 """One grading process of a class: reads jobs from its input, grades, keeps each result, answers in one line.
 
-python -m grader.classroom.worker         # started by grader/classroom/supervise.py, which speaks JSON lines with it
+python -m grader.classroom.worker         # started by grader/classroom/supervisor.py, which speaks JSON lines with it
 
-First comes a line with the seed, then one for each job. An answer holds no result, only what became of the job: the
-result is in the results folder. When the supervisor is gone, its end of the pipe closes and this process ends at once.
+First comes a line with the configuration, then one for each job. An answer holds no result, only what became of the
+job: the result is in the results folder. When the supervisor is gone, its end of the pipe closes and this process ends
+at once.
 """
 
 import json
@@ -12,53 +13,53 @@ import queue
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from grader.classroom.store import RunKey, Store, run_key
+from filelock import FileLock, Timeout
+
+from grader.classroom.jobs import Job, WorkerConfig
+from grader.classroom.store import Store
+from grader.errors import GraderFault
 
 if TYPE_CHECKING:
-    from grader.classroom.bench import Bench
+    from grader.classroom.session import Session
 
 
 def main() -> int:
     """Serve until the input ends; returns the exit code."""
-    from grader.classroom.bench import Bench
-    from grader.course import Course
-
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a library prints goes to the log, never between the answers
     lines = read_lines(sys.stdin)
-    order = next(lines)
-    course = Course(order["seed"], order["hidden_questions"], order["novel_questions"])
-    store = Store(Path(order["out"]), RunKey(**order["key"]))
-    if store.key != run_key(course, tuple(order["only"])):
-        print("the grader's code has changed since the run began: start it again", file=sys.stderr)
+    config = WorkerConfig.from_json(next(lines))
+    try:
+        course, store = config.open()
+    except GraderFault as fault:
+        print(fault, file=sys.stderr)
         return 3
-    with Bench(course, order["label"], tuple(order["only"])) as bench:
+    from grader.classroom.session import Session  # it imports torch, whose words belong into the log
+
+    with Session(course, config.checks) as session:
         tell(answers, state="ready")
-        for job in lines:
-            tell(answers, **serve(bench, store, job))
+        for line in lines:
+            tell(answers, **serve(session, store, Job.from_json(line)))
     return 0
 
 
-def tell(answers: IO[str], **said: Any) -> None:
+def tell(answers: IO[str], **answer: Any) -> None:
     """One line of answer."""
-    answers.write(json.dumps(said) + "\n")
+    answers.write(json.dumps(answer) + "\n")
     answers.flush()
 
 
-def serve(bench: "Bench", store: Store, job: dict[str, str]) -> dict[str, str]:
+def serve(session: "Session", store: Store, job: Job) -> dict[str, str]:
     """Grade one job unless it is graded or being graded; what became of it."""
-    from filelock import FileLock, Timeout
-
-    sha = job["sha"]
+    path = store.path(job.sha256)
     try:
-        store.path(sha).parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Held by this process, not by a file that says so: the system lets go of it, however the process ends.
-        with FileLock(store.path(sha).with_name(".lock"), timeout=0):
-            if store.read(sha) is None or store.age(sha) <= job.get("since", 0):
-                store.write(sha, bench.grade_one(Path(job["path"]), job["name"]))
+        with FileLock(path.with_name(".lock"), timeout=0):
+            if store.read(job.sha256) is None or store.age(job.sha256) <= job.since:
+                store.write(job.sha256, session.grade_one(job.path, job.name))
         return {"state": "done"}
     except Timeout:
         return {"state": "busy"}

@@ -1,0 +1,1 @@
+"""The reports: each is a pure function of one result."""

@@ -1,7 +1,4 @@
-"""The report for a terminal: 80 columns, readable without colour.
-
-python -m grader ID.zip
-"""
+"""The report for a terminal: 80 columns, readable without colour."""
 
 import textwrap
 

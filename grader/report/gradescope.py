@@ -1,7 +1,4 @@
-"""The report for Gradescope: results.json, as its autograder specification describes it.
-
-python -m grader ID.zip --json results.json
-"""
+"""The report for Gradescope: results.json, as its autograder specification describes it."""
 
 import json
 from typing import Any
@@ -36,7 +33,7 @@ def render_check(check: CheckResult) -> dict[str, Any]:
     """One check as a test of Gradescope."""
     pairs = (("", check.cause), ("expected: ", check.expected), ("actual: ", check.actual), ("do: ", check.do))
     said = [label + plain(text) for label, text in (*pairs, ("", check.shown), ("", check.detail)) if text]
-    entry = {
+    entry: dict[str, Any] = {
         "name": f"{check.name}: {check.title}",
         "output": "\n".join([f"[{check.state}]", *said]),
         "output_format": "text",

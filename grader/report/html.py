@@ -1,7 +1,4 @@
-"""The report as one self-contained HTML page: no script, no font, nothing loaded.
-
-python -m grader ID.zip --html report.html
-"""
+"""The report as one self-contained HTML page: no script, no font, nothing loaded."""
 
 from html import escape
 

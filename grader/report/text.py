@@ -1,7 +1,4 @@
-"""Words that every report shares, and the neutralising of what a submission says.
-
-python -m grader ID.zip
-"""
+"""Words that every report shares, and the neutralising of what a submission says."""
 
 import unicodedata
 
@@ -20,7 +17,7 @@ def plain(text: str, limit: int = 2000) -> str:
 
 
 def headline(result: Result) -> str:
-    """The score, or that there is none, and what to mend first."""
+    """The score, or that there is none, and what to fix first."""
     if result.is_fault:
         return "NO SCORE: the grader failed. This is no zero: the submission has to be graded again."
     if result.is_refused:

@@ -1,4 +1,4 @@
-"""The zoo: submissions good, broken and hostile, each with the verdict that the grader has to reach.
+"""The test submissions: good, broken and hostile ones, each with the verdict that the grader has to reach.
 
 python -m pytest tests/test_zoo.py
 """
@@ -6,7 +6,7 @@ python -m pytest tests/test_zoo.py
 from tests.submissions import hostile, labels, numerics, saving, starter, texts, unusual
 from tests.submissions.recipe import Recipe
 
-ZOO: dict[str, Recipe] = {
+SUBMISSIONS: dict[str, Recipe] = {
     recipe.name: recipe
     for module in (starter, labels, texts, numerics, saving, hostile, unusual)
     for recipe in module.ALL

@@ -1,4 +1,4 @@
-"""H of autograders.md: what attacks the grader, its limits or its verdict."""
+"""What attacks the grader, its limits or its verdict."""
 
 from grader.result import State
 from tests.submissions.labels import tokenized
@@ -60,7 +60,7 @@ import sys
 frame, seen = sys._getframe(), []
 while frame:
     names = {*frame.f_globals, *frame.f_locals}
-    seen += names & {"secret", "expected", "correct", "Behaviour", "Course"}
+    seen += names & {"secret", "expected", "correct", "Harness", "Inputs", "Course"}
     frame = frame.f_back
 if seen:
     raise SystemError(f"frames hold {seen}")
@@ -150,7 +150,7 @@ ALL = [
     Recipe(
         "H7 flood of escapes",
         at_import(FLOOD),
-        "parser generate steady dataset batch trains loads",
+        "parser generate tokenize_stable dataset batch trains loads",
         "printed, or wrote to one file, more than 64 MiB",
     ),
     Recipe("H8 64 GiB", at_import("x = bytearray(64 << 30)"), EVERYTHING, "MemoryError"),
@@ -168,9 +168,11 @@ ALL = [
     ),
     Recipe("H10 opens sockets", leaking("(socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)", "socket.socket(target)")),
     Recipe("H11 patches the libraries", harmless(MONKEY)),
-    Recipe("H12 equal to everything", parsing("Yes()"), "parser agrees", "is {'__type__': 'Yes'}, not a number"),
-    Recipe("H12 a float of its own", parsing("Number(7)"), "parser agrees", "is 7$"),
-    Recipe("H12 a number of 400 digits", parsing("10 ** 400"), "parser agrees", "not a number|too large"),
+    Recipe(
+        "H12 equal to everything", parsing("Yes()"), "parser matches_weights", "is {'__type__': 'Yes'}, not a number"
+    ),
+    Recipe("H12 a float of its own", parsing("Number(7)"), "parser matches_weights", "is 7$"),
+    Recipe("H12 a number of 400 digits", parsing("10 ** 400"), "parser matches_weights", "not a number|too large"),
     Recipe("H15 prints and writes scores", harmless(SCORES)),
     Recipe(
         "forged lines of results", at_import(f"open('out/results.jsonl', 'a').write(chr(10).join({FORGED}) + chr(10))")

@@ -1,4 +1,4 @@
-"""A of failures.md: wrong label spans, as their authors wrote them, most in the plain solution, which has no guards.
+"""Wrong label spans, as their authors wrote them, most in the plain solution, which has no guards.
 
 What a student's own training would not show is named by the grader alone.
 """
@@ -121,7 +121,7 @@ ALL = [
     Recipe(
         "A9 padding side left by generate",
         padded('    tokenizer.padding_side = "right"\n', ""),
-        "steady",
+        "tokenize_stable",
         "after a generation, padding stands before the question",
     ),
     Recipe(

@@ -1,4 +1,4 @@
-"""B of failures.md: precision, gradients that are none, and losses that hide it."""
+"""Precision, gradients that are none, and losses that hide it."""
 
 from tests.submissions.plain import plain, sft
 from tests.submissions.recipe import Maker, Recipe, both, edit

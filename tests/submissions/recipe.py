@@ -1,4 +1,4 @@
-"""What a submission of the zoo is: the reference with some functions written otherwise, and its verdict.
+"""What a test submission is: the reference with some functions written otherwise, and its verdict.
 
 Recipe("A3 tag as one token", swap("sft.py", tokenize=WRONG), "supervised dataset batch", "every label is -100")
 """

@@ -1,4 +1,4 @@
-"""C of failures.md: adapters that are saved elsewhere, made up, overwritten or never trained."""
+"""Adapters that are saved elsewhere, made up, overwritten or never trained."""
 
 import json
 
@@ -109,8 +109,8 @@ ALL = [
     ),
     Recipe("C8 rank 128", configured(r=128), "configured", "the rank is out of range"),
     Recipe("hardly trained", plain(faint), "accuracy", "too little for any of its points"),
-    Recipe("untrained adapter", plain(untrained), "sound", "untrained: every lora_B is zero"),
-    Recipe("B1 adapter with NaN", plain(poisoned), "sound", "holds NaN or infinity"),
+    Recipe("untrained adapter", plain(untrained), "weights_valid", "untrained: every lora_B is zero"),
+    Recipe("B1 adapter with NaN", plain(poisoned), "weights_valid", "holds NaN or infinity"),
     Recipe(
         "E5 prints success only",
         training('print("loss 2.21 -> 0.31, adapter saved")'),

@@ -41,14 +41,14 @@ def find(source: str, path: list[str]) -> ast.FunctionDef:
     return node
 
 
-NOTHING_YET = "there parser generate format supervised dataset batch trains loads"
+NOTHING_YET = "adapter_present parser generate format supervised dataset batch trains loads"
 ALL = [
     Recipe("the reference", dict),
     Recipe("untouched starter", both(empty, drop(*ADAPTER)), NOTHING_YET, "the submission lacks sft_model"),
     Recipe(
         "starter with trained weights of somebody",
         empty,
-        NOTHING_YET.removeprefix("there "),
+        NOTHING_YET.removeprefix("adapter_present "),
         "not implemented yet: task",
     ),
 ]

@@ -1,4 +1,4 @@
-"""D of failures.md: prompts, generation and parsing."""
+"""Prompts, generation and parsing."""
 
 from tests.submissions.plain import llm, plain
 from tests.submissions.recipe import Maker, Recipe, swap
@@ -42,13 +42,13 @@ ALL = [
     Recipe(
         "D1 another prompt than in training",
         llm("        return question", '        return f"{question} Answer:"'),
-        "answer agrees",
+        "answer matches_weights",
         "the rows of the training begin with the question alone",
     ),
     Recipe(
         "D2 tag in the prompt",
         llm("        return question", '        return f"{question} <answer>"'),
-        "answer agrees",
+        "answer matches_weights",
         "the rows of the training begin with the question alone",
     ),
     Recipe("D4 prompt echoed", llm("ids[:, " + NEW + "]", "ids"), "generate", "generate gives the prompt back"),
@@ -58,7 +58,7 @@ ALL = [
     Recipe(
         "D6 tag prepended",
         llm("return texts\n", 'return ["<answer>" + text for text in texts]\n'),
-        "generate agrees",
+        "generate matches_weights",
         "generate gives another text",
     ),
     Recipe(
@@ -70,21 +70,23 @@ ALL = [
     Recipe(
         "D7 temperature ignored",
         llm("if temperature > 0 else", "if temperature > 9 else"),
-        "nesting",
+        "num_return_sequences",
         "num_return_sequences|the same text again and again",
     ),
     Recipe(
         "D8 three new tokens",
         llm("max_new_tokens=50", "max_new_tokens=3"),
-        "generate agrees",
+        "generate matches_weights",
         "generate stops after .* max_new_tokens",
     ),
     Recipe(
         "right padding",
         llm(LEFT, 'self.tokenizer.padding_side = "right"'),
-        "padding answer agrees",
+        "padding answer matches_weights",
         "batched_generate gives another text",
     ),
-    Recipe("another order", method("answer", OWN_BATCHES), "answer agrees", "answer gives"),
-    Recipe("E1 lookup table", method("answer", LOOKUP), "answer agrees", "answer gives .* where the model wrote"),
+    Recipe("another order", method("answer", OWN_BATCHES), "answer matches_weights", "answer gives"),
+    Recipe(
+        "E1 lookup table", method("answer", LOOKUP), "answer matches_weights", "answer gives .* where the model wrote"
+    ),
 ]

@@ -1,7 +1,5 @@
 """Who handed in what somebody else has: the same code, the same weights, or the same update in disguise.
 
-    python -m grader FOLDER --out results/            # the section "Alike" of results/class.html
-
 What a LoRA adapter does to a layer is ΔW = B A. Rotating or rescaling its rank basis changes every number in both files
 and nothing in ΔW, so adapters are compared by the cosine of their ΔW, layer by layer, with r x r work only:
 
@@ -15,7 +13,6 @@ import io
 import json
 import tokenize
 from itertools import combinations
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -23,7 +20,7 @@ import torch
 from grader import rubric
 from grader.adapter import CONFIG, WEIGHTS, Adapter, read_config, read_weights
 from grader.errors import Refusal
-from grader.submission import Submission, open_submission
+from grader.submission import Submission
 
 ALIKE = 0.90  # cosine of ΔW in a layer; benchmarks/README.md has what honest adapters reach
 OVERALL = 0.60  # mean over the layers, from which two are alike whatever the single layers say
@@ -42,34 +39,24 @@ class Likeness(NamedTuple):
     detail: str
 
 
-class Handed(NamedTuple):
-    """What is compared of one student."""
+class Features(NamedTuple):
+    """What is compared of one submission."""
 
-    student: str
     code: dict[str, str]  # hash of the tokens by file
-    weights: str  # hash of the file
+    weights: str  # hash of the file; empty without one
     adapter: Adapter | None
 
 
-def compare(paths: dict[str, Path]) -> list[Likeness]:
-    """All groups that share something, the strongest first.
-
-    Args:
-        paths: the submission of each student, by ID.
-    """
-    handed = [one for student, path in paths.items() if (one := read(student, path)) is not None]
-    return [*same_weights(handed), *same_update(handed), *same_code(handed)]
+def compare(features: dict[str, Features]) -> list[Likeness]:
+    """All groups of students, by ID, that share something, the strongest first."""
+    return [*same_weights(features), *same_update(features), *same_code(features)]
 
 
-def read(student: str, path: Path) -> Handed | None:
-    """What is compared of a submission; None if it is refused."""
-    try:
-        submission = open_submission(path)
-    except (Refusal, OSError):
-        return None
+def extract_features(submission: Submission) -> Features:
+    """What is compared of a submission, so that the rest of it need not be kept."""
     weights = submission.files.get(WEIGHTS)
     code = {name: hash_code(submission.files[name]) for name in CODE if is_own(submission.files.get(name))}
-    return Handed(student, code, hashlib.sha256(weights).hexdigest() if weights else "", read_adapter(submission))
+    return Features(code, hashlib.sha256(weights).hexdigest() if weights else "", read_adapter(submission))
 
 
 def is_own(content: bytes | None) -> bool:
@@ -98,16 +85,17 @@ def hash_code(content: bytes) -> str:
     return hashlib.sha256("\0".join(tokens).encode("utf-8", "replace")).hexdigest()
 
 
-def same_weights(handed: list[Handed]) -> list[Likeness]:
+def same_weights(features: dict[str, Features]) -> list[Likeness]:
     """Who handed in the same file of weights, byte for byte."""
-    return [Likeness(who, "weights", "the same file") for who in group({one.student: one.weights for one in handed})]
+    weights = {student: one.weights for student, one in features.items()}
+    return [Likeness(who, "weights", "the same file") for who in group(weights)]
 
 
-def same_code(handed: list[Handed]) -> list[Likeness]:
+def same_code(features: dict[str, Features]) -> list[Likeness]:
     """Who handed in a finished file of the same tokens."""
     shared: dict[tuple[str, ...], list[str]] = {}
     for name in CODE:
-        for who in group({one.student: one.code.get(name, "") for one in handed}):
+        for who in group({student: one.code.get(name, "") for student, one in features.items()}):
             shared.setdefault(who, []).append(name)
     return [
         Likeness(who, "code", f"the same but for comments and layout: {', '.join(names)}")
@@ -123,12 +111,13 @@ def group(values: dict[str, str]) -> list[tuple[str, ...]]:
     return [tuple(who) for value, who in found.items() if value and len(who) > 1]
 
 
-def same_update(handed: list[Handed]) -> list[Likeness]:
+def same_update(features: dict[str, Features]) -> list[Likeness]:
     """Who handed in different files that do the same to the base model, in at least a share of the layers."""
-    known = list({one.weights: one for one in handed if one.adapter is not None}.values())  # same files are named above
+    known = {one.weights: (student, one.adapter) for student, one in features.items() if one.adapter is not None}
+    students = [student for student, _ in known.values()]  # one of each file: the same files are named above
     if len(known) < 2:
         return []
-    layers = cosines([one.adapter for one in known])
+    layers = cosines([adapter for _, adapter in known.values()])
     counted = (layers > MISSING).sum(0)
     alike = (layers >= ALIKE).sum(0)
     overall = torch.where(layers > MISSING, layers, 0.0).sum(0) / counted.clamp(min=1)
@@ -139,7 +128,7 @@ def same_update(handed: list[Handed]) -> list[Likeness]:
         lowest = min(int(alike[i, j] * 100 // counted[i, j]) for i, j in pairs)
         highest = max(float(overall[i, j]) for i, j in pairs)
         detail = f"cosine of ΔW up to {highest:.3f}, at least {ALIKE} in {lowest} % of the layers"
-        found.append((highest, Likeness(tuple(known[i].student for i in members), "update", detail)))
+        found.append((highest, Likeness(tuple(students[i] for i in members), "update", detail)))
     return [one for _, one in sorted(found, key=lambda pair: -pair[0])]
 
 
@@ -171,13 +160,13 @@ def cosines(adapters: list[Adapter]) -> torch.Tensor:
 
 def stack(adapters: list[Adapter], name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """A [N, r, in] and B [N, out, r] of one layer; a smaller rank, or a missing layer, is filled with zeros."""
-    found = [(one.weights.get(f"{name}.lora_A.weight"), one.weights.get(f"{name}.lora_B.weight")) for one in adapters]
-    rank = max(a.shape[0] for a, _ in found if a is not None)
-    inputs, outputs = next((a.shape[1], b.shape[0]) for a, b in found if a is not None)
-    down, up = torch.zeros(len(found), rank, inputs), torch.zeros(len(found), outputs, rank)
-    for index, (a, b) in enumerate(found):
-        if a is not None:
-            down[index, : a.shape[0]], up[index, :, : b.shape[1]] = unit(a), unit(b)
+    key_a, key_b = f"{name}.lora_A.weight", f"{name}.lora_B.weight"
+    found = {i: (one.weights[key_a], one.weights[key_b]) for i, one in enumerate(adapters) if key_a in one.weights}
+    rank = max(a.shape[0] for a, _ in found.values())
+    inputs, outputs = next((a.shape[1], b.shape[0]) for a, b in found.values())
+    down, up = torch.zeros(len(adapters), rank, inputs), torch.zeros(len(adapters), outputs, rank)
+    for index, (a, b) in found.items():
+        down[index, : a.shape[0]], up[index, :, : b.shape[1]] = unit(a), unit(b)
     return down, up
 
 

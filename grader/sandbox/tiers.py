@@ -1,10 +1,8 @@
-"""How strangers' code is kept in: the tiers, the command that starts each, and the canary that proves one.
-
-    python -m grader ID.zip --sandbox bubblewrap
+"""The tiers of isolation for untrusted code, the command that starts each, and the verdict on its canary.
 
 bubblewrap: own namespaces for files, processes and network; landlock: Landlock, seccomp and limits in the process,
 with a user of its own where we are root, which works inside an unprivileged container too; none: only limits of time.
-Both tiers confine the job itself by grader/inside/confine.py. SECURITY.md says what bounds what.
+In both tiers the job is confined by grader/sandbox/guest/confine.py. SECURITY.md says what bounds what.
 """
 
 import importlib.util
@@ -20,7 +18,7 @@ from typing import Any
 
 from grader.errors import GraderFault
 
-INSIDE = Path(__file__).resolve().parent / "inside"
+GUEST = Path(__file__).resolve().parent / "guest"
 MUST_WORK = ("write inside", "start a thread")
 FIRST_UID = 60_000  # above every account of a person or a service, within what a container maps
 
@@ -46,20 +44,20 @@ def why_not(tier: Tier) -> str:
     if tier is Tier.BUBBLEWRAP and not shutil.which("bwrap"):
         return "bwrap is not installed: install bubblewrap"
     if tier is Tier.LANDLOCK:
-        from grader.inside.confine import landlock_abi
+        from grader.sandbox.guest.confine import landlock_abi  # not on Windows, which lacks `resource`
 
         return "" if landlock_abi() else "this kernel has no Landlock"
     return ""
 
 
 def readable_paths() -> list[str]:
-    """What a job has to read: Python with its packages, the system's libraries, and the far side's own files."""
+    """What a job has to read: Python with its packages, the system's libraries, and the guest's own files."""
     torch = importlib.util.find_spec("torch")
     if torch is None or torch.origin is None:
         raise GraderFault("torch is not installed: pip install -r requirements.txt")
     packages = Path(torch.origin).parents[1]
     wanted = [sys.prefix, sys.base_prefix, str(packages), os.path.dirname(os.path.realpath(sys.executable))]
-    wanted += ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", str(INSIDE)]
+    wanted += ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", str(GUEST)]
     found = [path for path in dict.fromkeys(wanted) if os.path.exists(path)]
     return [path for path in found if not any(path.startswith(f"{other}/") for other in found)]
 
@@ -73,23 +71,23 @@ def own_user(tier: Tier, work: Path) -> int | None:
 
 def is_public(path: str) -> bool:
     """Whether any user may read a file or a folder, by its mode and those of all folders above it."""
-    whole = Path(path).resolve()
-    return all(parent.stat().st_mode & 0o001 for parent in whole.parents) and bool(whole.stat().st_mode & 0o004)
+    found = Path(path).resolve()
+    return all(parent.stat().st_mode & 0o001 for parent in found.parents) and bool(found.stat().st_mode & 0o004)
 
 
 def command(tier: Tier, jobs: Path) -> list[str]:
-    """The command line of the parent process of the jobs, whose folders are below `jobs`."""
-    python = [sys.executable, "-I", "-B", str(INSIDE / "parent.py")]
+    """The command line of the fork server, whose jobs have their folders below `jobs`."""
+    python = [sys.executable, "-I", "-B", str(GUEST / "fork_server.py")]
     if tier is not Tier.BUBBLEWRAP:
         return python
     binds = [part for path in readable_paths() for part in ("--ro-bind", path, path)]
-    alone = ["--unshare-user", "--unshare-all", "--new-session", "--cap-drop", "ALL", "--hostname", "grader"]
+    namespaces = ["--unshare-user", "--unshare-all", "--new-session", "--cap-drop", "ALL", "--hostname", "grader"]
     base = ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"]
     # Without Landlock, these would hold the memory of the host, and what one submission leaves for the next.
     closed = [part for path in ("/tmp", "/dev", "/") for part in ("--remount-ro", path)]
     return [
         "bwrap",
-        *alone,
+        *namespaces,
         *base,
         *binds,
         "--bind",
@@ -104,7 +102,7 @@ def command(tier: Tier, jobs: Path) -> list[str]:
 
 
 @contextmanager
-def targets(work: Path) -> Iterator[dict[str, Any]]:
+def canary_targets(work: Path) -> Iterator[dict[str, Any]]:
     """Things of the grader that a canary has to fail to reach: files beside its folder, ports, and this process."""
     secret, outside = work.with_name(f"{work.name}.secret"), work.with_name(f"{work.name}.outside")
     with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
@@ -118,7 +116,7 @@ def targets(work: Path) -> Iterator[dict[str, Any]]:
             yield {
                 "secret": str(secret),
                 "outside": str(outside),
-                "grader": str(INSIDE.with_name("reference.py")),
+                "grader": str(GUEST.with_name("host.py")),
                 "tcp": tcp.getsockname()[1],
                 "udp": udp.getsockname()[1],
                 "pid": os.getpid(),
@@ -132,7 +130,7 @@ def leaks(found: dict[str, str]) -> list[str]:
     """What a canary could do and must not, or could not and must.
 
     Raises:
-        GraderFault: if it tried nothing: a canary that does not sing proves nothing.
+        GraderFault: if it tried nothing: a canary that did not run shows nothing.
     """
     if len(found) <= len(MUST_WORK):
         raise GraderFault("the canary of the sandbox gave no answer")
@@ -149,7 +147,7 @@ def choose(wanted: str, required: bool, try_tier: Callable[[Tier], str]) -> tupl
     Args:
         wanted: a tier by name, or "auto".
         required: whether `none` is no choice.
-        try_tier: proves a tier; gives what is wrong with it, or nothing.
+        try_tier: tests a tier; gives what is wrong with it, or nothing.
 
     Raises:
         GraderFault: if no tier that may be used holds.

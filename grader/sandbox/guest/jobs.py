@@ -1,6 +1,6 @@
 """The jobs: what a submission's code is asked to do, one function a job. See worker.py for how it answers.
 
-The names and signatures used here are the contract of the homework (README, Your task); nothing else is assumed.
+The names and signatures used here are the contract of the homework (README, Tasks); nothing else is assumed.
 """
 
 import inspect
@@ -30,12 +30,12 @@ def answering(job: Job) -> None:
     few = [inputs["prompts"][0], inputs["prompts"][-1]]
     for count in (1, 3):
         job.record(f"batched_generate n={count}", lambda count=count: sample(llm, few, count))
-    scripted = job.record("BaseLLM(checkpoint)", lambda: base_llm.BaseLLM(str(job.folder / "in" / "scripted")))
-    if scripted is None:
+    table_model = job.record("BaseLLM(checkpoint)", lambda: base_llm.BaseLLM(str(job.folder / "in" / "table_model")))
+    if table_model is None:
         return
     questions = inputs["questions"]
-    job.record("format_prompt of questions", lambda: [scripted.format_prompt(question) for question in questions])
-    job.record("answer", lambda: scripted.answer(*questions))
+    job.record("format_prompt of questions", lambda: [table_model.format_prompt(question) for question in questions])
+    job.record("answer", lambda: table_model.answer(*questions))
 
 
 def sample(llm: Any, prompts: list[str], count: int) -> Any:
@@ -69,16 +69,16 @@ def rows_of(dataset: Any) -> list:
 
 
 def training(job: Job) -> None:
-    """train_model of homework.sft on a few rows, watched from outside of it."""
-    import spy
+    """train_model of homework.sft on a few rows, recorded from outside of it."""
+    from training_recorder import TrainingRecorder
 
-    watched = spy.Spy()
+    recorder = TrainingRecorder()
     sft = job.use("sft")
     job.record("train_model", lambda: call(sft.train_model, job))
-    job.record("batches", lambda: watched.batches)
-    save(job, "gradients", watched.gradients)
-    save(job, "before", watched.before)
-    save(job, "after", watched.after)
+    job.record("batches", lambda: recorder.batches)
+    save(job, "gradients", recorder.gradients)
+    save(job, "before", recorder.before)
+    save(job, "after", recorder.after)
 
 
 def call(train_model: Callable, job: Job) -> Any:
@@ -88,7 +88,7 @@ def call(train_model: Callable, job: Job) -> Any:
         for name, parameter in inspect.signature(train_model).parameters.items()
         if parameter.default is parameter.empty and parameter.kind not in VARIABLE
     ]
-    return train_model(**{name: str(job.folder / "homework" / "sft_model") for name in needed if "dir" in name})
+    return train_model(**{name: str(job.adapter_dir) for name in needed if "dir" in name})
 
 
 def loading(job: Job) -> None:
@@ -97,7 +97,7 @@ def loading(job: Job) -> None:
     logits = job.record("load", lambda: logits_of(sft.load(), job.inputs["ids"]))
     if isinstance(logits, torch.Tensor):
         save(job, "logits", {"logits": logits})
-    shutil.rmtree(job.folder / "homework" / "sft_model")
+    shutil.rmtree(job.adapter_dir)
     job.record("load without an adapter", lambda: type(sft.load()).__name__)
 
 

@@ -1,7 +1,5 @@
 """Who handed in what: a student's ID from the file name of the learning platform, and the newest of several hand-ins.
 
-python -m grader FOLDER --out results/
-
 Canvas:      `doejane_LATE_4711_98765_homework-1.zip`  -> ID 4711, late
 Gradescope:  the folder `submission_98765`, with `submission_metadata.yml` beside it -> the sid in there, else 98765
 Moodle:      `Jane Doe_4711_assignsubmission_file_homework.zip` -> ID 4711

@@ -1,9 +1,9 @@
-"""The process in the sandbox that has imported the libraries once, and forks a confined child for each job.
+"""The fork server: it has imported the libraries once, and forks a confined child for each job.
 
-    python -I -B grader/inside/parent.py        # started by grader/sandbox.py; a request a line, an answer a line
+    python -I -B grader/sandbox/guest/fork_server.py    # started by grader/sandbox/host.py; JSON lines in and out
 
 No line of a submission runs in this process: the fork gives up everything first (confine.py), then runs one job
-(worker.py). When the grader is gone, the pipe ends, and this process kills its child, empties its folder and goes too.
+(jobs.py). When the grader is gone, the pipe ends, and this process kills its child, empties its folder and goes too.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def serve() -> None:
     """Answer requests until the grader closes the pipe."""
     requests, answers = os.dup(0), os.dup(1)
     os.dup2(2, 1)  # whatever a library prints while it is imported must not be taken for an answer
-    own_the_orphans()
+    adopt_orphans()
     sys.path.insert(0, HERE)
     folder, rest = "", b""
     while True:
@@ -57,7 +57,7 @@ def read_line(pipe: int, rest: bytes) -> tuple[bytes, bytes]:
     return line, rest
 
 
-def own_the_orphans() -> None:
+def adopt_orphans() -> None:
     """Become the parent of every process that a child leaves behind, and unreadable for them."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
@@ -156,8 +156,8 @@ def become_worker(request: dict[str, Any], pipes: tuple[int, ...]) -> None:
     """Let go of the pipes, take the job's folder and environment, give up everything else, and run the job."""
     folder = Path(request["folder"])
     output = os.open(folder / "out" / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+    empty_input = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((empty_input, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
     if request["fork"]:
         os.closerange(3, 1024)
@@ -173,7 +173,20 @@ def become_worker(request: dict[str, Any], pipes: tuple[int, ...]) -> None:
         if uid is not None:
             os.fchown(1, uid, uid)
         confine.confine(request["limits"], request["readable"], [str(folder)], uid)
-    worker.run(request["job"], folder)
+    run_worker(request["job"], worker.Job(folder))
+
+
+def run_worker(name: str, job: Any) -> None:
+    """Run the job of that name; the canary needs none of the libraries."""
+    if name == "canary":
+        import canary
+
+        job.record("canary", lambda: canary.attempt(job.inputs))
+        return
+    import jobs
+
+    sys.path.insert(0, str(job.folder))
+    jobs.JOBS[name](job)
 
 
 def sweep() -> None:

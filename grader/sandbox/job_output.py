@@ -1,7 +1,4 @@
-"""What a job left behind, read as bytes and as JSON. A submission may have written all of it, in any form.
-
-python -m grader ID.zip --only parser
-"""
+"""Job output, read as bytes and as JSON. A submission may have written all of it, in any form."""
 
 import json
 import os
@@ -29,7 +26,7 @@ def read_lines(files: dict[str, bytes]) -> list[dict[str, Any]]:
 
 
 def prune(value: Any, depth: int = 0) -> Any:
-    """A value without what no honest worker writes, and a check would fail on: depth, lengths, halves of characters."""
+    """A value without what no honest worker writes, and a check would fail on: depth, lengths, unpaired surrogates."""
     if isinstance(value, str):
         return value[:LONGEST_TEXT].encode(errors="replace").decode()
     if isinstance(value, int) and abs(value) > LARGEST_INT:
@@ -49,7 +46,9 @@ def read_files(folder: Path) -> dict[str, bytes]:
     found = {name: read_file(folder / "out", name, rubric.ZIP_BYTES) for name in names}
     found |= {name: read_file(folder / "out", name, RESULTS_BYTES) for name in ("results.jsonl", "stage")}
     for name in ("adapter_config.json", "adapter_model.safetensors"):
-        found[f"sft_model/{name}"] = read_file(folder / "homework" / "sft_model", name, rubric.ZIP_BYTES)
+        found[f"{rubric.ADAPTER_DIR}/{name}"] = read_file(
+            folder / "homework" / rubric.ADAPTER_DIR, name, rubric.ZIP_BYTES
+        )
     return {name: content for name, (content, exists) in found.items() if exists}
 
 

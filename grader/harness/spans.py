@@ -1,13 +1,10 @@
-"""The rows of a submission's tokenize: read from what the worker wrote, their labels checked, and shown side by side.
-
-python -m grader ID.zip --only spans
-"""
+"""The rows of a submission's tokenize: read from what the worker wrote, their labels checked, and shown side by side."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from grader.behaviour.label_diagnosis import FIELDS, IGNORE_INDEX, Row, View, diagnose_labels, diagnose_shape, view_of
 from grader.errors import Refusal
+from grader.harness.label_diagnosis import FIELDS, IGNORE_INDEX, Row, View, diagnose_labels, diagnose_shape, view_of
 
 LONGEST_ROW = 4096
 

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from transformers import PreTrainedModel
 
 from grader import rubric
 from grader.adapter import Adapter
-from grader.behaviour.spans import IGNORE_INDEX
 from grader.errors import Refusal
+from grader.harness.spans import IGNORE_INDEX
 from grader.reference import attach
 
 
@@ -49,9 +50,9 @@ def read_tensors(content: bytes | None) -> dict[str, torch.Tensor]:
     return found
 
 
-def compute_step(base: torch.nn.Module, adapter: Adapter, examples: Sequence[Example]) -> Step:
+def compute_step(base: PreTrainedModel, adapter: Adapter, examples: Sequence[Example]) -> Step:
     """One step of the grader's own: the mean loss over all supervised tokens, and the LoRA gradients."""
-    model = attach(base, adapter)
+    model: Any = attach(base, adapter)
     try:
         loss = mean_loss(model, examples)
         loss.backward()
@@ -61,9 +62,9 @@ def compute_step(base: torch.nn.Module, adapter: Adapter, examples: Sequence[Exa
         model.unload()
 
 
-def compute_loss(base: torch.nn.Module, adapter: Adapter | None, examples: Sequence[Example]) -> float:
+def compute_loss(base: PreTrainedModel, adapter: Adapter | None, examples: Sequence[Example]) -> float:
     """The mean loss over all supervised tokens, with an adapter or of the base alone."""
-    model = base if adapter is None else attach(base, adapter)
+    model: Any = base if adapter is None else attach(base, adapter)
     try:
         with torch.no_grad():
             return float(mean_loss(model, examples))
@@ -72,7 +73,7 @@ def compute_loss(base: torch.nn.Module, adapter: Adapter | None, examples: Seque
             model.unload()
 
 
-def mean_loss(model: torch.nn.Module, examples: Sequence[Example]) -> torch.Tensor:
+def mean_loss(model: Any, examples: Sequence[Example]) -> torch.Tensor:
     """Cross-entropy over the supervised tokens of all rows, padded on the right and masked."""
     width = max(len(example.ids) for example in examples)
     ids = torch.tensor([example.ids + [0] * (width - len(example.ids)) for example in examples])
@@ -100,7 +101,8 @@ def rows_of(batch: dict[str, Any]) -> list[tuple[list[int], list[int] | None]]:
     Raises:
         Refusal: if the batch has no ids or no rectangular shape.
     """
-    ids, mask = batch.get("input_ids"), batch.get("attention_mask")
+    ids: Any = batch.get("input_ids")
+    mask: Any = batch.get("attention_mask")
     if not is_table(ids) or (mask is not None and not is_table(mask, like=ids)):
         raise Refusal("a batch without input_ids reached the model", actual=f"{sorted(batch)}"[:200])
     labels, rows = labels_of(batch), []
@@ -114,7 +116,8 @@ def rows_of(batch: dict[str, Any]) -> list[tuple[list[int], list[int] | None]]:
 
 def labels_of(batch: dict[str, Any]) -> list[list[int]] | None:
     """The labels of a batch in the places of their tokens, however they were given; None if there were none."""
-    ids, shifted, kept = batch["input_ids"], batch.get("shift_labels"), batch.get("logits_to_keep")
+    ids, shifted = batch["input_ids"], batch.get("shift_labels")
+    kept: Any = batch.get("logits_to_keep")
     if shifted is None:
         labels = batch.get("labels")
         return labels if is_table(labels, like=ids) else None

@@ -1,4 +1,4 @@
-"""Runs one job beside a submission's code: it gets inputs, calls the code, and writes bytes. It gives no verdict.
+"""What a job works with beside a submission's code: inputs in, bytes out. It gives no verdict.
 
 What it writes are lines of JSON in out/results.jsonl and tensors in out/*.safetensors. It holds no secret and no right
 answer: whatever the code beside it does to it, the grader judges the bytes by its own computation.
@@ -6,7 +6,6 @@ answer: whatever the code beside it does to it, the grader judges the bytes by i
 
 import json
 import os
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -25,6 +24,11 @@ class Job:
         self.folder = folder
         inputs = folder / "in" / "inputs.json"
         self.inputs: dict[str, Any] = json.loads(inputs.read_text(encoding="utf-8")) if inputs.exists() else {}
+
+    @property
+    def adapter_dir(self) -> Path:
+        """The folder in which the submission keeps its adapter."""
+        return self.folder / "homework" / self.inputs["adapter_dir"]
 
     def use(self, module: str) -> ModuleType:
         """Import a module of the submission; without it, the job has nothing left to do."""
@@ -73,8 +77,8 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def explain(error: BaseException) -> dict[str, str]:
     """An exception as its type, its message, and the last line of the submission that it went through."""
-    said = error.msg if isinstance(error, SyntaxError) else error  # its own text repeats the place
-    message = f"{said}".encode(errors="replace").decode()[:500]
+    details = error.msg if isinstance(error, SyntaxError) else error  # its own text repeats the place
+    message = f"{details}".encode(errors="replace").decode()[:500]
     where = function = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if f"{os.sep}homework{os.sep}" in frame.filename:
@@ -82,16 +86,3 @@ def explain(error: BaseException) -> dict[str, str]:
     if isinstance(error, SyntaxError) and error.filename:
         where = f"{Path(error.filename).name}, line {error.lineno}"
     return {"type": type(error).__name__, "message": message, "where": where, "function": function}
-
-
-def run(name: str, folder: Path) -> None:
-    """Run the job of that name in its folder."""
-    if name == "canary":
-        import canary
-
-        Job(folder).record("canary", lambda: canary.attempt(Job(folder).inputs))
-        return
-    import jobs
-
-    sys.path.insert(0, str(folder))
-    jobs.JOBS[name](Job(folder))

@@ -1,10 +1,11 @@
-"""Runs jobs of a submission's code beyond the border, one at a time, and gives back what they wrote, as bytes.
+"""The host side of the sandbox: runs jobs of a submission, one at a time, and gives back what they wrote, as bytes.
 
     with Sandbox.open("auto", required=True) as sandbox:
         outcome = sandbox.run("labels", files, inputs)
 
-One process in the sandbox imports the libraries once and forks a confined child for each job, in a folder that is new
-each time and gone after. Nothing that the child says decides: the grader reads bytes and computes for itself.
+The fork server in the sandbox imports the libraries once and forks a confined child for each job, in a folder that is
+new each time and deleted afterwards. Nothing that the child says decides: the grader reads bytes and computes for
+itself.
 """
 
 import contextlib
@@ -19,12 +20,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
 
-from grader import isolation
-from grader.answers import read_file, read_files, read_lines
 from grader.errors import GraderFault
-from grader.inside.folders import remove
-from grader.isolation import Tier
-from grader.workplace import environment, lay_out, make_work
+from grader.sandbox import tiers
+from grader.sandbox.guest.folders import remove
+from grader.sandbox.job_dir import environment, fill_job_dir, make_work_dir
+from grader.sandbox.job_output import read_file, read_files, read_lines
+from grader.sandbox.tiers import Tier
 
 PRELOADED = (
     "torch", "numpy", "safetensors.torch", "transformers", "peft", "tokenizers", "tqdm", "accelerate",
@@ -44,7 +45,7 @@ LIMITS = {
     "written": 1024 * MIB,  # over the whole job: a file that is open and deleted is on no list
 }
 CAN_FORK = sys.platform == "linux"  # a forked process can't use what macOS has loaded, and Windows has no fork
-GRACE = 20  # seconds after a job's limit, at which its parent is taken for dead
+GRACE = 20  # seconds after a job's limit, at which the fork server is taken for dead
 
 
 class Outcome(NamedTuple):
@@ -57,7 +58,7 @@ class Outcome(NamedTuple):
 
 
 class Sandbox:
-    """A tier of isolation with its process; made by `open`, used as a context manager.
+    """A tier of isolation with its fork server; made by `open`, used as a context manager.
 
     Args:
         tier: how the jobs are isolated.
@@ -69,13 +70,13 @@ class Sandbox:
         self.process: subprocess.Popen | None = None
         self.lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self.loading = self.loaded = False
-        self.work = make_work()
+        self.work = make_work_dir()
         self.jobs = self.work / "jobs"  # all that the sandbox sees of it
-        self.uid = isolation.own_user(tier, self.work)
+        self.uid = tiers.own_user(tier, self.work)
 
     @classmethod
     def open(cls, wanted: str = "auto", required: bool = False) -> "Sandbox":
-        """The best sandbox that this machine has, proved by its canary.
+        """The best sandbox that this machine has, as its canary shows.
 
         Raises:
             GraderFault: if none holds, and `required` or `wanted` leave no other.
@@ -84,11 +85,11 @@ class Sandbox:
 
         def try_tier(tier: Tier) -> str:
             made[tier] = cls(tier)
-            if reason := made[tier].prove():
+            if reason := made[tier].run_canary():
                 made[tier].close()
             return reason
 
-        tier, refused = isolation.choose(wanted, required, try_tier)
+        tier, refused = tiers.choose(wanted, required, try_tier)
         made[tier].refused = refused
         return made[tier]
 
@@ -102,15 +103,15 @@ class Sandbox:
         """What every result says of the isolation that it was made in."""
         return {"tier": str(self.tier), "own user": self.uid is not None, "not used": self.refused}
 
-    def prove(self) -> str:
-        """Run the canary; what it could do and must not, or why the tier did not start."""
+    def run_canary(self) -> str:
+        """What the canary could do and must not, or why the tier did not start."""
         if self.tier is Tier.NONE:
             return ""
-        with isolation.targets(self.work) as targets:
+        with tiers.canary_targets(self.work) as targets:
             try:
                 outcome = self.run("canary", {}, {"inputs.json": json.dumps(targets).encode()}, seconds=20)
                 found = [line["value"] for line in read_lines(outcome.files) if "value" in line]
-                return "; ".join(isolation.leaks(found[0] if found else {}))
+                return "; ".join(tiers.leaks(found[0] if found else {}))
             except GraderFault as fault:
                 return str(fault)
 
@@ -124,7 +125,7 @@ class Sandbox:
         """Run one job on a submission's files.
 
         Args:
-            job: its name in grader/inside/jobs.py.
+            job: its name in grader/sandbox/guest/jobs.py.
             code: files by their path in the job's folder.
             inputs: files for its folder `in`.
             seconds: of wall clock, after which it is killed.
@@ -134,7 +135,7 @@ class Sandbox:
         """
         folder = self.jobs / secrets.token_hex(8)  # a job can't lay out anything for a later one
         try:
-            lay_out(folder, code, inputs, self.uid)
+            fill_job_dir(folder, code, inputs, self.uid)
             self.wait_for_libraries()
             answer = self.ask(self.request(job, folder, seconds), seconds)
             output = read_file(folder / "out", "output.txt", 100_000)[0].decode(errors="replace")
@@ -149,7 +150,7 @@ class Sandbox:
                 remove(str(left))
 
     def request(self, job: str, folder: Path, seconds: float) -> dict[str, Any]:
-        """What the parent needs to know of a job."""
+        """What the fork server needs to know of a job."""
         return {
             "job": job,
             "folder": str(folder),
@@ -157,7 +158,7 @@ class Sandbox:
             "confined": self.tier is not Tier.NONE,
             "fork": CAN_FORK,
             "uid": self.uid,
-            "readable": isolation.readable_paths(),
+            "readable": tiers.readable_paths(),
             "environment": environment(folder),
         }
 
@@ -169,7 +170,7 @@ class Sandbox:
             self.loaded = True
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """One request and its answer; where a parent can't fork, it runs the job itself and may not come back."""
+        """One request and its answer; a server that can't fork runs the job itself and may not come back."""
         self.send(request)
         if request["fork"]:
             return self.receive(seconds + GRACE)
@@ -179,7 +180,7 @@ class Sandbox:
         return json.loads(line) if line else {"ended": "time" if code is None else f"exit {code}", "seconds": seconds}
 
     def send(self, request: dict[str, Any]) -> None:
-        """Write one request, to a parent that is started if there is none."""
+        """Write one request, to a fork server that is started if there is none."""
         if self.process is None or self.process.poll() is not None:
             self.start()
         assert self.process is not None and self.process.stdin is not None
@@ -187,51 +188,50 @@ class Sandbox:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            raise GraderFault(f"the sandbox {self.tier} did not start: {self.complaint()}") from None
+            raise GraderFault(f"the sandbox {self.tier} did not start: {self.read_stderr()}") from None
 
     def receive(self, seconds: float) -> dict[str, Any]:
-        """The answer of the parent.
+        """The answer of the fork server.
 
         Raises:
             GraderFault: if there is none in time; its processes are gone then.
         """
         if not (line := self.listen(seconds)):
-            complaint = self.complaint()
-            raise GraderFault(f"the sandbox {self.tier} gave no answer: {complaint}")
+            raise GraderFault(f"the sandbox {self.tier} gave no answer: {self.read_stderr()}")
         return json.loads(line)
 
     def listen(self, seconds: float) -> bytes:
-        """The next line of the parent; nothing if it ended or took longer."""
+        """The next line of the fork server; nothing if it ended or took longer."""
         try:
             return self.lines.get(timeout=seconds)
         except queue.Empty:
             return b""
 
-    def complaint(self) -> str:
-        """The last line that a failed parent printed; it is stopped."""
+    def read_stderr(self) -> str:
+        """The last line that a failed fork server printed; it is stopped."""
         self.stop()
-        said = (self.work / "parent.txt").read_text(errors="replace").strip().splitlines()
-        return said[-1][:300] if said else "it said nothing"
+        lines = (self.work / "fork_server.txt").read_text(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
 
     def start(self) -> None:
-        """Start the parent; it inherits nothing of our environment."""
+        """Start the fork server; it inherits nothing of our environment."""
         threads = os.environ.get("OMP_NUM_THREADS") or str(
             min(2, os.cpu_count() or 1)
         )  # one where others grade beside us
         clean = {"PATH": os.defpath, "OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads, "GOMP_SPINCOUNT": "2000"}
         clean |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "HOME": str(self.jobs), "TMPDIR": str(self.jobs)}
         clean |= {name: os.environ[name] for name in ("SYSTEMROOT", "PATHEXT") if name in os.environ}  # Windows
-        with (self.work / "parent.txt").open("wb") as said:
+        with (self.work / "fork_server.txt").open("wb") as errors:
             self.process = subprocess.Popen(
-                isolation.command(self.tier, self.jobs),
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=clean, cwd=self.jobs,
+                tiers.command(self.tier, self.jobs),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=clean, cwd=self.jobs,
                 start_new_session=True,
             )  # fmt: skip
         self.lines = queue.SimpleQueue()
-        threading.Thread(target=pump, args=(self.process.stdout, self.lines), daemon=True).start()
+        threading.Thread(target=forward_lines, args=(self.process.stdout, self.lines), daemon=True).start()
 
     def stop(self, at_once: bool = False) -> None:
-        """Let the parent end by closing its pipe, and kill it if it does not, or at once."""
+        """Let the fork server end by closing its pipe, and kill it if it does not, or at once."""
         process, self.process = self.process, None
         self.loading = self.loaded = False
         if process is None or process.stdin is None:
@@ -252,7 +252,7 @@ class Sandbox:
         remove(str(self.work))
 
 
-def pump(pipe: IO[bytes], lines: "queue.SimpleQueue[bytes]") -> None:
+def forward_lines(pipe: IO[bytes], lines: "queue.SimpleQueue[bytes]") -> None:
     """Hand over a pipe line by line, and an empty one at its end; Windows can't wait for a pipe in another way."""
     for line in pipe:
         lines.put(line)

@@ -1,4 +1,4 @@
-"""Tries everything that the sandbox must prevent, before any submission runs in it; grader/isolation.py judges.
+"""Tries everything that the sandbox must prevent, before any submission runs in it; grader/sandbox/tiers.py judges.
 
 Each attempt is an ordinary line of Python, as a submission would write it.
 """
@@ -30,13 +30,13 @@ def attempt(targets: dict[str, Any]) -> dict[str, str]:
         "shorten a file": lambda: os.truncate(targets["secret"], 1),
         "make a link": lambda: os.symlink("/etc/passwd", "out/link"),
         "send to a socket by a pair": pair,
-        "slow the parent down": lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19),
+        "slow the fork server down": lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19),
         "connect by TCP": lambda: socket.create_connection(("127.0.0.1", targets["tcp"]), timeout=1).close(),
         "send by UDP": lambda: send(targets["udp"]),
-        "signal the parent": lambda: os.kill(os.getppid(), signal.SIGCONT),
+        "signal the fork server": lambda: os.kill(os.getppid(), signal.SIGCONT),
         "signal the grader": lambda: os.kill(targets["pid"], signal.SIGCONT),
-        "read the parent's memory": lambda: Path(f"/proc/{os.getppid()}/mem").open("rb").close(),
-        "read the parent's environment": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
+        "read the fork server's memory": lambda: Path(f"/proc/{os.getppid()}/mem").open("rb").close(),
+        "read the fork server's environment": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
         "start a program": lambda: subprocess.run([sys.executable, "-c", ""], check=True, timeout=10),
         "fork": fork,
         "take 64 GiB": lambda: bytearray(64 << 30),

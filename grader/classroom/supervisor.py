@@ -12,11 +12,11 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from grader import rubric
+from grader.classroom.jobs import Job, WorkerConfig
 from grader.classroom.store import Store
 from grader.course import Course
 from grader.errors import GraderFault
@@ -30,39 +30,28 @@ WORKER = "grader.classroom.worker"
 WAIT_SECONDS = 1.0  # before a job is asked for again that another machine is grading
 
 
-class Job(NamedTuple):
-    """One submission to grade."""
-
-    sha: str
-    path: Path
-    name: str
-    since: int = 0  # a result of this age or older is graded again
-
-    def as_order(self) -> dict[str, Any]:
-        """The same as JSON, for another process, wherever it runs."""
-        return {**self._asdict(), "path": str(self.path.resolve())}
-
-
 class Event(NamedTuple):
-    """What became of a job: started, done, fault, disk (no more can be kept) or stopped."""
+    """What became of a job (started, done, stopping), or that a thread has stopped, and then why if it is a fault."""
 
     kind: str
-    job: Job | None
+    job: Job | None = None
     text: str = ""
 
 
 class Worker:
     """One grading process; used by one thread."""
 
-    def __init__(self, order: dict, log: Path) -> None:
+    def __init__(self, config: WorkerConfig, log: Path) -> None:
         with log.open("ab") as errors:
             # Its own group, so that Ctrl-C reaches the supervisor only, and a kill reaches all that it started.
             self.process = subprocess.Popen(
                 [sys.executable, "-m", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=errors, start_new_session=True, cwd=rubric.ROOT, env=environment(), text=True,
             )  # fmt: skip
+        assert self.process.stdin and self.process.stdout  # pipes, as asked for
+        self.input, self.output = self.process.stdin, self.process.stdout
         self.overtime = False
-        if self.ask(order, START_SECONDS).get("state") != "ready":
+        if self.ask(config.to_json(), START_SECONDS).get("state") != "ready":
             raise GraderFault(f"a grading process did not start ({self.describe_end()}): see {log}")
 
     def ask(self, content: dict, seconds: float) -> dict[str, str]:
@@ -70,9 +59,9 @@ class Worker:
         timer = threading.Timer(seconds, self.kill, kwargs={"overtime": True})
         timer.start()
         try:
-            self.process.stdin.write(json.dumps(content) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
+            self.input.write(json.dumps(content) + "\n")
+            self.input.flush()
+            line = self.output.readline()
             return json.loads(line) if line.endswith("\n") else {}
         except (OSError, ValueError):
             return {}
@@ -106,16 +95,12 @@ class Supervisor:
     Args:
         store: where the results go.
         course: whose seed the processes use.
-        label: what is written down of the seed.
-        only: names of checks; all if empty.
+        checks: names of checks; all if empty.
     """
 
-    def __init__(self, store: Store, course: Course, label: str, only: tuple[str, ...] = ()) -> None:
+    def __init__(self, store: Store, course: Course, checks: tuple[str, ...] = ()) -> None:
         self.store = store
-        self.order = {
-            "only": only, "seed": course.seed, "hidden_questions": course.hidden_questions, "label": label,
-            "novel_questions": course.novel_questions, "out": str(store.root.resolve()), "key": asdict(store.key),
-        }  # fmt: skip
+        self.config = WorkerConfig.of(store, course, checks)
         self.events: queue.Queue[Event] = queue.Queue()
         self.jobs: queue.Queue[Job] = queue.Queue()
         self.stop = threading.Event()
@@ -146,11 +131,11 @@ class Supervisor:
                 worker = self.grade(job, worker)
         except queue.Empty:
             pass
-        except Exception as error:  # the processes can't even start, or the disk is full: said once, by the main thread
+        except Exception as error:  # the processes can't even start, or the disk is full: told once, by the main thread
             text = f"{error}"
         if worker:
             self.drop(worker)
-        self.events.put(Event("stopped", None, text))
+        self.events.put(Event("stopped", text=text))
 
     def grade(self, job: Job, worker: Worker | None) -> Worker | None:
         """See one job through; returns the process for the next one."""
@@ -158,13 +143,13 @@ class Supervisor:
         ended = ""
         for _ in range(TRIES):
             if worker is None:
-                worker = Worker(self.order, self.log())
+                worker = Worker(self.config, self.log())
                 self.workers.add(worker)
-            said = self.ask_until_free(worker, job)
-            if said.get("state") == "disk":
-                raise OSError(f"can't keep a result in {self.store.root} ({said['error']})")
-            if said or self.stop.is_set():
-                self.events.put(Event("done" if said else "stopping", job))
+            answer = self.ask_until_free(worker, job)
+            if answer.get("state") == "disk":
+                raise OSError(f"can't keep a result in {self.store.root} ({answer['error']})")
+            if answer or self.stop.is_set():
+                self.events.put(Event("done" if answer else "stopping", job))
                 return worker
             ended = worker.describe_end()
             self.drop(worker)
@@ -172,22 +157,22 @@ class Supervisor:
             if overtime:
                 break
         fault = GraderFault(f"the process that graded it died ({ended})")
-        self.store.write(job.sha, Result(job.name, "", (explain_fault(fault),)))
+        self.store.write(job.sha256, Result(job.name, "", (explain_fault(fault),)))
         self.events.put(Event("done", job))
         return worker
 
     def ask_until_free(self, worker: Worker, job: Job) -> dict[str, str]:
         """The answer to a job; one that another run is grading is asked for again until that one is done or dead."""
         while True:
-            said = worker.ask(job.as_order(), SUBMISSION_SECONDS)
-            if said.get("state") != "busy" or self.stop.wait(WAIT_SECONDS):
-                return said
+            answer = worker.ask(job.to_json(), SUBMISSION_SECONDS)
+            if answer.get("state") != "busy" or self.stop.wait(WAIT_SECONDS):
+                return answer
 
     def drop(self, worker: Worker) -> None:
         """Forget a process, and make sure that it is gone."""
         worker.kill()
         worker.process.wait()
-        for stream in (worker.process.stdin, worker.process.stdout):
+        for stream in (worker.input, worker.output):
             with contextlib.suppress(OSError):
                 stream.close()
         self.workers.discard(worker)

@@ -1,8 +1,8 @@
 """A real Llama checkpoint whose greedy decoding is known beforehand: each token decides the next one.
 
 Attention and MLP add nothing, embeddings are unit vectors, so the output layer is a table from token to token. After a
-prompt it writes <answer>NUMBER</answer>; after one whose last word is `SILENT` it writes nothing. No code is needed to
-say so, and none can be tricked: generate and answer of a submission see an ordinary model.
+prompt it writes <answer>NUMBER</answer>; after one whose last word is `SILENT` it writes nothing. It holds no code that
+a submission could detect or change: its generate and answer see an ordinary model.
 """
 
 import tempfile

@@ -1,8 +1,6 @@
-"""The folder of a job on the disk: made, filled, and gone afterwards, also after a grader that was killed.
+"""The job directory: made, filled, and deleted afterwards, also after a grader that was killed.
 
-    python -m grader ID.zip
-
-All that a submission left in it is deleted by grader/inside/folders.py, which trusts no name and no right in it.
+What a submission left in it is deleted by grader/sandbox/guest/folders.py, which trusts no name and no mode in it.
 """
 
 import os
@@ -10,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from grader.errors import GraderFault
-from grader.inside.folders import remove
+from grader.sandbox.guest.folders import remove
 
 NAME = "grader-job-"  # of a sandbox's folder in the temporary directory, followed by our process id
 
@@ -24,8 +22,8 @@ def environment(folder: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def lay_out(folder: Path, code: dict[str, bytes], inputs: dict[str, bytes], uid: int | None) -> None:
-    """Make a job's folder. The names were proved when the submission was opened."""
+def fill_job_dir(folder: Path, code: dict[str, bytes], inputs: dict[str, bytes], uid: int | None) -> None:
+    """Make a job's folder with its files. Their names were checked when the submission was opened."""
     for name in ("homework", "data", "in", "out", "tmp", "runs"):
         (folder / name).mkdir(parents=True)
     for name, content in {**code, **{f"in/{name}": content for name, content in inputs.items()}}.items():
@@ -37,7 +35,7 @@ def lay_out(folder: Path, code: dict[str, bytes], inputs: dict[str, bytes], uid:
             os.chown(path, uid, uid, follow_symlinks=False)
 
 
-def make_work() -> Path:
+def make_work_dir() -> Path:
     """A folder for the jobs in the temporary directory.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures as inline SVG: a histogram, bars, and the accuracy between the bounds of the rubric. Nothing is loaded.
+"""Charts as inline SVG: a histogram, bars, and the accuracy between the bounds of the rubric. Nothing is loaded.
 
 histogram([70, 69.5, 12], 70)             # '<svg …>…</svg>', in the colours of the page
 """
@@ -11,7 +11,7 @@ WIDTH, BAR = 640, 22
 
 
 def svg(height: float, body: str, title: str) -> str:
-    """A picture with a title that a screen reader says."""
+    """A chart with a title that a screen reader says."""
     return (
         f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(plain(title), quote=True)}">'
         f"<title>{escape(plain(title))}</title>{body}</svg>"

@@ -1,7 +1,7 @@
 """What a process gives up before the first line of a submission runs in it: limits, privileges, files, network, others.
 
-It runs on the far side of the border, after the fork, and imports nothing of the grader. Each layer is a function that
-raises `OSError` where the kernel refuses it; grader/canary.py proves that they hold.
+It runs in the sandbox's guest, after the fork, and imports nothing of the grader. Each layer is a function that raises
+`OSError` where the kernel refuses it; grader/sandbox/guest/canary.py shows that they hold.
 """
 
 import ctypes
@@ -63,7 +63,7 @@ def confine(limits: dict[str, int], readable: Sequence[str], writable: Sequence[
         raise OSError("there is a thread already")
     limit(limits, uid)
     drop_privileges(uid)
-    must(LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))  # after the change of the user, which clears it
+    check_libc(LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))  # after the change of the user, which clears it
     allowed = [(path, READING) for path in readable] + [(path, WRITING) for path in writable]
     allowed += [("/dev/null", READ_FILE | WRITE_FILE), ("/dev/urandom", READ_FILE)]
     if landlock_abi():
@@ -97,14 +97,14 @@ def drop_privileges(uid: int | None) -> None:
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-    must(LIBC.capset(header, nothing))
-    must(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    check_libc(LIBC.capset(header, nothing))
+    check_libc(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     own_proc()
 
 
 def own_proc() -> None:
     """Open this process's own /proc/self to it, which a fork of the parent and a change of the user close."""
-    must(LIBC.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
+    check_libc(LIBC.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
 
 
 def landlock_abi() -> int:
@@ -119,11 +119,11 @@ def landlock(allowed: Sequence[tuple[str, int]]) -> None:
     rules = [handled, 0b11 if abi >= 4 else 0, 0b11 if abi >= 6 else 0]
     attributes = (ctypes.c_uint64 * 3)(*rules)
     size = 8 if abi < 4 else 16 if abi < 6 else 24
-    ruleset = must(LIBC.syscall(CREATE_RULESET, attributes, ctypes.c_size_t(size), 0))
+    ruleset = check_libc(LIBC.syscall(CREATE_RULESET, attributes, ctypes.c_size_t(size), 0))
     for path, access in allowed:
         if os.path.exists(path):
             allow(ruleset, path, access & handled)
-    must(LIBC.syscall(RESTRICT_SELF, ruleset, 0))
+    check_libc(LIBC.syscall(RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
 
 
@@ -137,7 +137,7 @@ def allow(ruleset: int, path: str, access: int) -> None:
     opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = Beneath(access if os.path.isdir(path) else access & OF_A_FILE, opened)
-        must(LIBC.syscall(ADD_RULE, ruleset, 1, ctypes.byref(rule), 0))
+        check_libc(LIBC.syscall(ADD_RULE, ruleset, 1, ctypes.byref(rule), 0))
     finally:
         os.close(opened)
 
@@ -179,7 +179,7 @@ def filter_calls() -> None:
     rules.load()
 
 
-def must(result: int) -> int:
+def check_libc(result: int) -> int:
     """The result of a call of libc.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The bench at which one process grades, one submission at a time: base model and sandbox are made once.
+"""The session of one grading process: base model and sandbox are made once, then one submission after the other.
 
-with Bench(Course(seed), "official") as bench:
-    result = bench.grade_one(Path("123456.zip"), "123456.zip")
+with Session(course) as session:
+    result = session.grade_one(Path("123456.zip"), "123456.zip")
 """
 
 import gc
@@ -10,51 +10,44 @@ from pathlib import Path
 from types import TracebackType
 
 from grader.course import Course
-from grader.engine import check_names
 from grader.errors import GraderFault
 from grader.grade import grade
+from grader.reference import fingerprint
 from grader.result import Result
-from grader.sandbox import Sandbox
+from grader.runner import needs_sandbox
+from grader.sandbox.host import Sandbox
 
 
-def needs_sandbox(only: tuple[str, ...]) -> bool:
-    """Whether some of the checks run code of a student."""
-    return not only or not set(only) <= set(check_names("weights"))
-
-
-def require_isolation(only: tuple[str, ...] = ()) -> str:
+def require_isolation(checks: tuple[str, ...] = ()) -> str:
     """Refuse to begin a class run where code of students could not be kept in; the tier that holds here.
 
     Raises:
         GraderFault: saying what this machine lacks.
     """
-    if not needs_sandbox(only):
+    if not needs_sandbox(checks):
         return "no code is run"
     with Sandbox.open("auto", required=True) as sandbox:
         return str(sandbox.tier)
 
 
-class Bench:
+class Session:
     """All that a process needs to grade one submission after the other.
 
     Args:
         course: the course's side.
-        label: what is written down of its seed.
-        only: names of checks; all if empty.
+        checks: names of checks; all if empty.
     """
 
-    def __init__(self, course: Course, label: str, only: tuple[str, ...] = ()) -> None:
-        self.course, self.label, self.only = course, label, only
+    def __init__(self, course: Course, checks: tuple[str, ...] = ()) -> None:
+        self.course, self.checks = course, checks
         self.fingerprint = ""
         self.sandbox: Sandbox | None = None
         self.stack = ExitStack()
 
-    def __enter__(self) -> "Bench":
-        from grader.reference import fingerprint
-
-        if needs_sandbox(self.only):
+    def __enter__(self) -> "Session":
+        if needs_sandbox(self.checks):
             self.sandbox = self.stack.enter_context(Sandbox.open("auto", required=True))
-        self.course.base_config  # noqa: B018 (proves the base model's files)
+        self.course.base_config  # noqa: B018 (checks the base model's files)
         self.fingerprint = fingerprint(self.course.base.model)
         gc.collect()
         gc.freeze()  # what lives as long as this process need not be looked at again for every student
@@ -71,9 +64,7 @@ class Bench:
         Raises:
             GraderFault: if grading it has changed the base model: the next student would be graded on another.
         """
-        from grader.reference import fingerprint
-
-        result = grade(path, self.course, self.sandbox, self.only, self.label, name)
+        result = grade(path, self.course, self.sandbox, self.checks, name)
         if fingerprint(self.course.base.model) != self.fingerprint:
             raise GraderFault("grading it changed the base model in memory: this process must not go on")
         return result

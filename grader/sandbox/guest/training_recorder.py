@@ -1,4 +1,4 @@
-"""Watches a training from below: the batches that reach the model, and the gradients at the first optimizer step.
+"""Records a training from below: the batches that reach the model, and the gradients at the first optimizer step.
 
 It hooks what every training must call, the model's forward and an optimizer's step, so it sees the Trainer and a loop
 written by hand alike. What it notes is data for the grader, which computes the same again and compares.
@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM
 NOTED = ("input_ids", "attention_mask", "labels", "shift_labels", "logits_to_keep")
 
 
-class Spy:
+class TrainingRecorder:
     """What one training showed: `batches` and `gradients` of its first step, its weights before and after."""
 
     def __init__(self) -> None:
@@ -25,22 +25,22 @@ class Spy:
         self.model: torch.nn.Module | None = None
         self.stepped = self.training = False
         self.forward = LlamaForCausalLM.forward
-        LlamaForCausalLM.forward = self.watch_forward()
-        register_optimizer_step_pre_hook(self.watch_step)
+        LlamaForCausalLM.forward = self.record_forward()
+        register_optimizer_step_pre_hook(self.record_step)
         register_optimizer_step_post_hook(self.keep_weights)
-        torch.utils.data.DataLoader.__init__ = here_alone(torch.utils.data.DataLoader.__init__)
+        torch.utils.data.DataLoader.__init__ = without_workers(torch.utils.data.DataLoader.__init__)
         # Without it, the gradients of an honest training would be random, and could not be compared.
         torch.nn.Dropout.forward = lambda module, values: values
 
-    def watch_forward(self) -> Any:
+    def record_forward(self) -> Any:
         """A forward that notes its batch, where gradients can flow, as long as no optimizer step was taken."""
-        original, spy = self.forward, self
+        original, recorder = self.forward, self
 
         @functools.wraps(original)  # the Trainer reads its signature
         def forward(model: LlamaForCausalLM, *arguments: Any, **options: Any) -> Any:
             output = original(model, *arguments, **options)
-            if not spy.stepped and torch.is_grad_enabled():
-                spy.note(model, arguments, options, output)
+            if not recorder.stepped and torch.is_grad_enabled():
+                recorder.note(model, arguments, options, output)
             return output
 
         return forward
@@ -58,7 +58,7 @@ class Spy:
         loss = getattr(output, "loss", None)
         self.batches.append({**noted, "loss": None if loss is None else float(loss.detach())})
 
-    def watch_step(self, optimizer: Any, *_: Any) -> None:
+    def record_step(self, optimizer: Any, *_: Any) -> None:
         """At the first step: every gradient that there is, and the LoRA weights that it belongs to."""
         if self.stepped or self.model is None:
             return
@@ -75,7 +75,7 @@ class Spy:
             self.after = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
 
 
-def here_alone(init: Any) -> Any:
+def without_workers(init: Any) -> Any:
     """A DataLoader that asks for no other processes: there are none here, and what it loads is the same."""
 
     @functools.wraps(init)

@@ -1,35 +1,53 @@
 """The command line for a class: a folder of hand-ins in, results, a gradebook and pages out.
 
-python -m grader FOLDER --out results/ --jobs 4
+python -m grader.classroom FOLDER --out results/ --jobs 4
 """
+
+import os
+
+from grader import interrupts
+
+if __name__ == "__main__":
+    interrupts.leave_at_once("what was graded is kept, the same line goes on")
+
+# Before torch is imported: see grader/__main__.py.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import argparse
 import contextlib
-import os
 import sys
 from pathlib import Path
 
-from grader.classroom import regrade, reports
-from grader.classroom.bench import require_isolation
-from grader.classroom.gradebook import Gradebook
-from grader.classroom.names import HandIn, collect
+from grader.classroom import reports
+from grader.classroom.gradebook import Gradebook, open_gradebook
+from grader.classroom.hand_ins import HandIn, collect
+from grader.classroom.jobs import Job
+from grader.classroom.overrides import apply_overrides, read_overrides
 from grader.classroom.progress import Progress
-from grader.classroom.roster import apply_overrides, read_overrides
-from grader.classroom.store import Store, hash_submission, run_key
-from grader.classroom.students import Student
-from grader.classroom.supervise import Job, Supervisor
-from grader.classroom.terms import Terms, keep_terms, refuse_dropped
-from grader.course import KEY_VARIABLE, Course
+from grader.classroom.run_settings import (
+    RunSettings,
+    end_regrade,
+    find_left_to_regrade,
+    keep_settings,
+    refuse_dropped,
+)
+from grader.classroom.session import require_isolation
+from grader.classroom.store import Store, refuse_other_schema, run_key
+from grader.classroom.students import Student, read_hand_in
+from grader.classroom.supervisor import Supervisor
+from grader.course import Course
 from grader.errors import GraderFault
+from grader.seed import KEY_VARIABLE, choose_seed
 
+KEPT = "what was graded is kept, the same line goes on"
 EXAMPLES = """
 examples:
-  python -m grader hand-ins/ --out results/ --jobs 4             grade a class; the same line goes on after any stop
-  python -m grader hand-ins/ --out results/ --canvas export.csv  and fill the scores into Canvas's own export
-  python -m grader hand-ins/ --out results/ --only 123456        one student
-  python -m grader hand-ins/ --out results/ --regrade failed     those that the grader failed to grade
-  python -m grader hand-ins/ --out results/ --regrade changed    those that another version of the grader graded
-  python -m grader hand-ins/ --out results/ --overrides mine.csv columns ID, points, reason: for a column of its own
+  python -m grader.classroom hand-ins/ --out results/ --jobs 4              grade a class; the same line goes on
+  python -m grader.classroom hand-ins/ --out results/ --canvas export.csv   and fill the scores into Canvas's own export
+  python -m grader.classroom hand-ins/ --out results/ --only 123456         one student
+  python -m grader.classroom hand-ins/ --out results/ --regrade failed      those that the grader failed to grade
+  python -m grader.classroom hand-ins/ --out results/ --regrade changed     those that another grader version graded
+  python -m grader.classroom hand-ins/ --out results/ --overrides mine.csv  ID, points, reason: for a column of its own
 
 results/ then holds class.csv, class.html, a page for each student, and one result.json for each submission.
 What is graded is not graded again, unless the zip, the seed or the key changed. The exit code is 0 when all that
@@ -41,8 +59,9 @@ run, 130 for Ctrl-C. A later line repeats --key-file, --overrides and --late-pen
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line; argparse refuses what it does not know before anything runs."""
     parser = argparse.ArgumentParser(
-        prog="python -m grader", description="Grade a class: a folder of zips, as the learning platform gives it.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        prog="python -m grader.classroom",
+        description="Grade a class: a folder of zips, as the learning platform gives it.", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("folder", type=Path, help="the folder of zips: Canvas, Gradescope, Moodle, or ID.zip")
     parser.add_argument(
@@ -68,72 +87,69 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def main(words: list[str] | None = None, course: Course | None = None, only: tuple[str, ...] = ()) -> int:
+def main(words: list[str] | None = None, course: Course | None = None, checks: tuple[str, ...] = ()) -> int:
     """Grade the class and write its reports; returns the exit code.
 
     Args:
         words: the command line.
         course: with other numbers of questions, for tests; the official ones if left out.
-        only: names of checks, for tests; all if empty.
+        checks: names of checks, for tests; all if empty.
     """
     arguments = parse_arguments(words)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        return grade_class(arguments, course, only)
+        return grade_class(arguments, course, checks)
     except GraderFault as fault:
         print(f"error: {fault}", file=sys.stderr)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        print(
-            f"error: {error.strerror or error}{where}; what was graded is kept, the same line goes on", file=sys.stderr
-        )
+        print(f"error: {error.strerror or error}{where}; {KEPT}", file=sys.stderr)
     return 2
 
 
-def grade_class(arguments: argparse.Namespace, course: Course | None = None, only: tuple[str, ...] = ()) -> int:
+def grade_class(arguments: argparse.Namespace, course: Course | None = None, checks: tuple[str, ...] = ()) -> int:
     """As `main`, after the command line.
 
     Raises:
         GraderFault: if the run can't begin, or can't go on.
     """
-    from grader.__main__ import choose_seed
-
-    tier = require_isolation(only)
-    seed, label = choose_seed(arguments.seed, arguments.key_file)
+    tier = require_isolation(checks)
+    seed = choose_seed(arguments.seed, arguments.key_file)
     course = course or Course(seed)
     overrides = read_overrides(arguments.overrides) if arguments.overrides else {}
-    store = Store(arguments.out, run_key(course, only))
-    terms = Terms(label == "official", arguments.overrides and str(arguments.overrides), arguments.late_penalty)
-    refuse_dropped(arguments.out, terms)
+    store = Store(arguments.out, run_key(course, checks))
+    refuse_other_schema(arguments.out)
+    settings = RunSettings(seed.is_official, arguments.overrides and str(arguments.overrides), arguments.late_penalty)
+    refuse_dropped(arguments.out, settings)
     students = [identify(store, hand_in) for hand_in in collect(arguments.folder, arguments.out)]
-    gradebook = reports.open_gradebook(arguments.canvas, arguments.canvas_column)
+    gradebook = open_gradebook(arguments.canvas, arguments.canvas_column)
     apply_overrides(students, overrides)
     jobs = choose_jobs(store, students, arguments.only, arguments.regrade)
-    keep_terms(arguments.out, terms)
-    asked = {job.sha for job in jobs}
-    kept = sum(student.result is not None and student.sha not in asked for student in students)
-    print(f"{len(students)} students, {len(jobs)} to grade; questions: {label}; sandbox: {tier}")
+    keep_settings(arguments.out, settings)
+    asked = {job.sha256 for job in jobs}
+    kept = sum(student.result is not None and student.sha256 not in asked for student in students)
+    print(f"{len(students)} students, {len(jobs)} to grade; questions: {seed.label}; sandbox: {tier}")
     try:
-        stopped = run(Supervisor(store, course, label, only), jobs, kept, arguments)
+        stopped = run(Supervisor(store, course, checks), jobs, kept, arguments)
     except GraderFault:
         with contextlib.suppress(OSError):  # where nothing can be written, the first reason is the one to say
             write_reports(store, students, gradebook, arguments)
         raise
     write_reports(store, students, gradebook, arguments)
     if arguments.regrade and not stopped:
-        regrade.end(store)
+        end_regrade(store)
     print(reports.describe(arguments.out, students, gradebook))
     return 130 if stopped else 1 if any(student.is_fault for student in students) else 0
 
 
 def identify(store: Store, hand_in: HandIn) -> Student:
     """A student with the hash of the hand-in, and the result that is known."""
-    sha = hash_submission(hand_in.path)
-    student = Student(hand_in, sha, store.read(sha))
+    sha256, features = read_hand_in(hand_in.path)
+    student = Student(hand_in, sha256, features, store.read(sha256))
     if student.result is None:
-        student.result = store.read_other(sha)
+        student.result = store.read_other(sha256)
         student.is_from_other_grader = student.result is not None
     return student
 
@@ -143,28 +159,29 @@ def write_reports(
 ) -> None:
     """Derive all tables and pages from what is kept now."""
     for student in students:
-        if (result := store.read(student.sha)) is not None:
+        if (result := store.read(student.sha256)) is not None:
             student.result, student.is_from_other_grader = result, False
     reports.write_all(arguments.out, students, gradebook, arguments.late_penalty or 0.0)
 
 
-def choose_jobs(store: Store, students: list[Student], only: str, again: str) -> list[Job]:
+def choose_jobs(store: Store, students: list[Student], ids: str, again: str) -> list[Job]:
     """What to grade now: what has no result, and what is asked for again.
 
     Raises:
         GraderFault: for an ID that nobody has.
     """
-    ids = {student.id for student in students}
-    wanted = split_ids(only, ids)
-    words = split_ids(again, ids)
-    if unknown := words - ids - {"failed", "changed", "all"} or wanted - ids:
+    known = {student.id for student in students}
+    wanted = split_ids(ids, known)
+    words = split_ids(again, known)
+    if unknown := words - known - {"failed", "changed", "all"} or wanted - known:
         raise GraderFault(f"nobody has the ID {min(unknown)!r}: the IDs are in class.csv, and come from the file names")
     chosen = [student for student in students if not wanted or student.id in wanted]
-    left = regrade.find_left(store, chosen, words)
-    found = [student for student in chosen if student.result is None or student.sha in left]
+    left = find_left_to_regrade(store, chosen, words)
+    found = [student for student in chosen if student.result is None or student.sha256 in left]
     jobs: dict[str, Job] = {}
     for one in found:
-        jobs.setdefault(one.sha, Job(one.sha, one.hand_in.path, one.hand_in.path.name, left.get(one.sha, 0)))
+        path = one.hand_in.path
+        jobs.setdefault(one.sha256, Job(one.sha256, path, path.name, left.get(one.sha256, 0)))
     return list(jobs.values())
 
 
@@ -196,19 +213,23 @@ def run_here(supervisor: Supervisor, jobs: list[Job], kept: int, count: int) -> 
     try:
         while running:
             event = supervisor.events.get()
-            if event.kind == "started":
-                progress.begin(event.job.name)
-            elif event.kind == "done" and (result := supervisor.store.read(event.job.sha)) is not None:
-                progress.finish(event.job.name, result)
-            elif event.kind == "stopped":
+            if event.job is None:
                 running -= 1
                 if event.text:
                     raise GraderFault(f"{event.text}; what was graded is kept: mend it, and the same line goes on")
+            elif event.kind == "started":
+                progress.begin(event.job.name)
+            elif event.kind == "done" and (result := supervisor.store.read(event.job.sha256)) is not None:
+                progress.finish(event.job.name, result)
     except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C: what was graded is kept, the same line goes on", file=sys.stderr)
+        print(f"\nstopped by Ctrl-C: {KEPT}", file=sys.stderr)
         return True
     finally:
         supervisor.end()
     if jobs:
         print(progress.summary())
     return False
+
+
+if __name__ == "__main__":
+    sys.exit(interrupts.run(main, KEPT))

@@ -1,0 +1,111 @@
+"""Runs the jobs of a submission in the sandbox: each once, when a check first asks for it."""
+
+import json
+from functools import cached_property
+from typing import Any
+
+from safetensors.torch import save
+
+from grader import rubric
+from grader.adapter import CONFIG, WEIGHTS
+from grader.course import Course
+from grader.errors import Stopped
+from grader.harness.inputs import Inputs
+from grader.harness.job_report import SECONDS, JobReport
+from grader.harness.table_model import make_checkpoint
+from grader.harness.tokenizers import FAMILIES, make_families
+from grader.sandbox.host import Sandbox
+from grader.submission import Submission
+
+VALID_ROWS = 100
+MODULES = {
+    "answering": ("base_llm",),
+    "labels": ("sft", "base_llm", "data"),
+    "training": ("sft",),
+    "loading": ("sft",),
+    "agreeing": ("sft",),
+}
+
+
+class Harness(Inputs):
+    """The inputs of one submission's jobs, and what came back from each.
+
+    Args:
+        submission: its files.
+        course: base model and seed.
+        sandbox: where its code runs.
+    """
+
+    def __init__(self, submission: Submission, course: Course, sandbox: Sandbox) -> None:
+        super().__init__(course, submission.sha256)
+        self.submission, self.sandbox = submission, sandbox
+        self.dead: dict[str, Stopped] = {}
+
+    @cached_property
+    def answering(self) -> JobReport:
+        """parse_answer, generate, batched_generate and answer."""
+        files = {f"table_model/{name}": content for name, content in make_checkpoint(self.number).items()}
+        inputs = {"prompts": self.prompts, "texts": [text for text, _ in self.texts], "questions": self.questions}
+        return self.run("answering", inputs, files)
+
+    @cached_property
+    def labels(self) -> JobReport:
+        """format_example, tokenize and TokenizedDataset."""
+        files = {
+            f"{family}/{name}": content
+            for family, (_, made) in make_families().items()
+            for name, content in made.items()
+        }
+        return self.run("labels", {"numbers": self.train_rows, "rows": self.rows, "families": FAMILIES}, files)
+
+    @cached_property
+    def training(self) -> JobReport:
+        """train_model on a few rows."""
+        return self.run("training", {})
+
+    @cached_property
+    def loading(self) -> JobReport:
+        """load with an adapter of the course's, and without one."""
+        config = {
+            "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": rubric.BASE_NAME, "bias": "none",
+            "r": self.adapter.rank, "lora_alpha": self.adapter.alpha, "target_modules": list(self.adapter.targets),
+            "lora_dropout": 0.0, "inference_mode": True,
+        }  # fmt: skip
+        saved = save(self.adapter.weights, metadata={"format": "pt"})
+        return self.run("loading", {"ids": self.ids}, code={CONFIG: json.dumps(config).encode(), WEIGHTS: saved})
+
+    @cached_property
+    def agreeing(self) -> JobReport:
+        """load().answer with the submission's own adapter."""
+        own = {name: self.submission.files[name] for name in (CONFIG, WEIGHTS)}
+        questions = [question.text for question in self.draw("valid", rubric.MATCH_QUESTIONS)]
+        return self.run("agreeing", {"questions": questions}, code=own)
+
+    def run(
+        self, job: str, inputs: dict[str, Any], files: dict[str, bytes] | None = None,
+        code: dict[str, bytes] | None = None,
+    ) -> JobReport:  # fmt: skip
+        """Run a job; a module whose import ended an earlier one is not imported again."""
+        for module in MODULES[job]:
+            if module in self.dead:
+                raise self.dead[module]
+        placed = {**self.code, **{f"homework/{name}": content for name, content in (code or {}).items()}}
+        content = json.dumps({**inputs, "adapter_dir": rubric.ADAPTER_DIR}).encode()
+        given = {"inputs.json": content, **(files or {})}
+        report = JobReport(job, self.sandbox.run(job, placed, given, SECONDS[job]))
+        if report.stage.startswith("import homework.") and not report.outcome.ended.startswith("exit 3"):
+            try:
+                report.refuse_end()
+            except Stopped as stopped:
+                self.dead[report.stage.rpartition(".")[2]] = stopped
+        return report
+
+    @cached_property
+    def code(self) -> dict[str, bytes]:
+        """The submission without its weights, the course's base model, and data drawn for this submission."""
+        files = self.submission.files.items()
+        own = {f"homework/{n}": found for n, found in files if not n.startswith(f"{rubric.ADAPTER_DIR}/")}
+        base = {f"data/base_model/{name}": (rubric.BASE / name).read_bytes() for name in rubric.BASE_SHA256}
+        valid = [(question.text, question.fact.answer) for question in self.draw("valid", VALID_ROWS)]
+        rows = {"data/train.json": self.train_rows, "data/valid.json": valid}
+        return {**own, **base, **{name: json.dumps(found).encode() for name, found in rows.items()}}

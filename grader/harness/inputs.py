@@ -1,0 +1,103 @@
+"""The inputs of the code checks, drawn anew for every submission, and the right outputs where they are known."""
+
+import hashlib
+import random
+from functools import cached_property
+
+import torch
+
+from grader import rubric
+from grader.adapter import Adapter, Config, expected_shapes
+from grader.course import Course
+from grader.harness.table_model import SILENT
+from grader.reference import complete
+from grader.world import Question, draw_questions
+
+ROWS, TRAIN_ROWS = 16, 64
+COURSE_ADAPTER = Config(rank=4, alpha=8.0, targets=tuple(sorted(rubric.TARGETS)), use_rslora=False)
+
+
+class Inputs:
+    """What the jobs of one submission get, drawn from the seed and the submission's hash.
+
+    Args:
+        course: base model and seed.
+        sha256: of the submission.
+    """
+
+    def __init__(self, course: Course, sha256: str) -> None:
+        self.course = course
+        self.seed = hashlib.sha256(f"{course.seed.value}\0{sha256}".encode()).hexdigest()
+
+    def rng(self, purpose: str) -> random.Random:
+        """Random numbers for one purpose: the same for the same submission and seed."""
+        return random.Random(f"{purpose}:{self.seed}")
+
+    def draw(self, slice_name: str, count: int) -> list[Question]:
+        """Questions of this submission alone; never those that the accuracy is measured on."""
+        return draw_questions(slice_name, count, f"code:{self.seed}")
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """Prompts of very different lengths."""
+        texts = [question.text for question in self.draw("train", 8)]
+        short = [text[:length] for text, length in zip(texts, (9, 10, 12, 14, 16), strict=False)]
+        return [texts[0], f"{texts[1]} {texts[2]} {texts[3]}", texts[4], f"{texts[5]} {texts[6]}", *short]
+
+    @cached_property
+    def questions(self) -> list[str]:
+        """Questions for the table model; sorted by length, the one without an answer stands in another place."""
+        return [self.prompts[0], f"Please keep {SILENT}", self.prompts[1]]
+
+    @cached_property
+    def number(self) -> str:
+        """Nine different digits: as long as a sensible answer."""
+        return "".join(self.rng("number").sample("123456789", 9))
+
+    @cached_property
+    def texts(self) -> list[tuple[str, float]]:
+        """What a model may write, and the number in it: NaN where there is no answer."""
+        rng, nan = self.rng("texts"), float("nan")
+        whole, part = rng.randrange(10, 10**6), round(rng.uniform(0.001, 99), 3)
+        small = f"{rng.randrange(1, 99) / 10:g}e-{rng.randrange(5, 12)}"
+        return [
+            (f"<answer>{whole}</answer>", float(whole)), (f" <answer>{part}</answer>", part),
+            (f"It is <answer>{whole}</answer> now", float(whole)), (f"<answer>{small}</answer>", float(small)),
+            (f"<answer>-{part}</answer>", -part), (f"{whole}", nan), (f"The answer is {part}.", nan), ("", nan),
+            ("<answer></answer>", nan), ("<answer>about five</answer>", nan), (f"answer>{whole}</answer", nan),
+        ]  # fmt: skip
+
+    @cached_property
+    def rows(self) -> list[tuple[str, str]]:
+        """Questions and answers as `tokenize` gets them."""
+        rng = self.rng("rows")
+        values = [f"{rng.uniform(0, 10 ** rng.randrange(1, 7)):.{rng.randrange(0, 4)}f}" for _ in range(ROWS)]
+        return [(q.text, f"<answer>{v}</answer>") for q, v in zip(self.draw("valid", ROWS), values, strict=True)]
+
+    @cached_property
+    def train_rows(self) -> list[tuple[str, float]]:
+        """What data/train.json holds in the sandbox."""
+        return [(question.text, question.fact.answer) for question in self.draw("train", TRAIN_ROWS)]
+
+    @cached_property
+    def train_prompts(self) -> dict[str, list[int]]:
+        """The ids of each question of the training data."""
+        return {question: list(self.course.base.tokenizer(question)["input_ids"]) for question, _ in self.train_rows}
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """An adapter of the course's, drawn at random: `load` has to give exactly it."""
+        generator = torch.Generator().manual_seed(self.rng("adapter").randrange(2**31))
+        shapes = expected_shapes(COURSE_ADAPTER, self.course.base_config)
+        weights = {name: 0.05 * torch.randn(shape, generator=generator) for name, shape in sorted(shapes.items())}
+        return Adapter(*COURSE_ADAPTER, weights)
+
+    @cached_property
+    def ids(self) -> list[list[int]]:
+        """The ids of the prompts."""
+        return [self.course.base.tokenizer(prompt)["input_ids"] for prompt in self.prompts]
+
+    @cached_property
+    def written(self) -> list[str]:
+        """What the base model writes after each prompt, by the grader's own greedy decoding."""
+        return [complete(self.course.base, self.course.base.model, [ids], 64)[0] for ids in self.ids]

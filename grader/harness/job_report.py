@@ -1,0 +1,86 @@
+"""What one job wrote, by step; asking for what failed raises the reason that the student reads."""
+
+from typing import Any, NoReturn
+
+from grader.errors import Refusal, Stopped
+from grader.result import State
+from grader.sandbox.host import LIMITS, Outcome
+from grader.sandbox.job_output import read_lines
+
+TAKEN = {"threads": "threads", "entries": "files", "disk": "disk space", "written": "disk space"}  # by how a job ended
+SECONDS = {"answering": 40, "labels": 40, "training": 120, "loading": 30, "agreeing": 40}  # that a job may take
+
+
+class JobReport:
+    """What one job wrote, by name; asking for what failed raises the reason."""
+
+    def __init__(self, job: str, outcome: Outcome) -> None:
+        self.job, self.outcome = job, outcome
+        self.lines = {line["name"]: line for line in read_lines(outcome.files)}
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The files that the job left behind."""
+        return self.outcome.files
+
+    @property
+    def stage(self) -> str:
+        """What the job was doing last."""
+        return self.files.get("stage", b"").decode(errors="replace")[:60] or "the start"
+
+    def value(self, name: str) -> Any:
+        """What the submission returned in a step.
+
+        Raises:
+            Refusal: naming what went wrong, in the submission's own terms.
+        """
+        if name not in self.lines:
+            self.refuse_missing()
+        line = self.lines[name]
+        if "error" in line:
+            refuse_error(name, line["error"])
+        return line.get("value")
+
+    def error(self, name: str) -> dict[str, str]:
+        """How a step failed; empty if it did not."""
+        if name not in self.lines:
+            self.refuse_missing()
+        found = self.lines[name].get("error")
+        return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+    def refuse_missing(self) -> NoReturn:
+        """Raise why a step was never come to: what it builds upon failed, or the process ended."""
+        imports = (name for name in self.lines if name.startswith("import "))
+        for name in ("BaseLLM()", "BaseLLM(checkpoint)", "Dataset", *imports):
+            if "error" in self.lines.get(name, {}):
+                refuse_error(name, self.lines[name]["error"])
+        self.refuse_end()
+
+    def refuse_end(self) -> NoReturn:
+        """Raise what ended the job before it came to a step."""
+        ended, stage = self.outcome.ended, self.stage
+        last = self.outcome.output.strip().splitlines()[-1:] or [""]
+        if ended == "time" or ended == "signal SIGXCPU":
+            raise Stopped(
+                State.TIMEOUT, f"{stage} took more than {SECONDS[self.job]} s and was stopped",
+                do="look for a loop without an end, or for work at import",
+            )  # fmt: skip
+        if taken := TAKEN.get(ended):
+            raise Stopped(State.CRASHED, f"{stage} took more {taken} than a homework may, and was stopped")
+        raise Stopped(
+            State.CRASHED, f"{stage} ended the whole process ({ended}): no sys.exit, os._exit or kill in a homework",
+            actual=last[0][:200],
+        )  # fmt: skip
+
+
+def refuse_error(name: str, error: Any) -> NoReturn:
+    """Raise a step's exception as what the student reads."""
+    details = error if isinstance(error, dict) else {}
+    kind, message = str(details.get("type"))[:60], str(details.get("message"))[:300]
+    where = f" ({details['where']!s:.80})" if details.get("where") else ""
+    if kind == "NotImplementedError":
+        raise Refusal(f"not implemented yet: {message or str(details.get('function') or name)[:80]}{where}")
+    if "[Errno 27]" in message:
+        raise Refusal(f"{name} printed, or wrote to one file, more than {LIMITS['file'] >> 20} MiB{where}",
+                      do="print a line now and then")  # fmt: skip
+    raise Refusal(f"{name} raised {kind}: {message}{where}", do="mend that line; python -m homework.check finds more")

@@ -1,0 +1,279 @@
+"""Runs the checks: pytest collects and runs them, the plugin here turns outcomes into scores.
+
+A check is a plain pytest test with its points beside it, and its docstring is the line that the student sees:
+
+    @points(rubric.TRAINS, needs="batch")
+    def test_trains(code, course):
+        \"\"\"train_model saves an adapter whose loss is lower.\"\"\"
+
+Fixtures carry what checks share. Nothing but grader/checks is collected: no conftest, no plugin and no setting of the
+working folder or of the machine is used.
+"""
+
+import contextlib
+import math
+import os
+import re
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from grader import rubric
+from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, read_config, read_weights
+from grader.course import Course
+from grader.errors import GraderFault, Refusal
+from grader.harness.harness import Harness
+from grader.result import CheckResult, State
+from grader.sandbox.host import Sandbox
+from grader.submission import Submission
+
+CHECKS = Path(__file__).parent / "checks"
+# In the order of the report: what counts most, then the student's tasks.
+FILES = tuple(CHECKS / f"{name}.py" for name in ("weights", "answering", "labels", "training", "loading"))
+# No report of pytest's own: what a check found is in its result, and our streams stay as they are.
+OPTIONS = (
+    "-c", str(CHECKS / "pytest.ini"), "--rootdir", str(CHECKS), "--noconftest", "-p", "no:cacheprovider",
+    "-p", "no:terminal",
+)  # fmt: skip
+
+
+class TimeLimit(BaseException):
+    """A check took longer than the rubric allows."""
+
+
+class CheckRun(NamedTuple):
+    """One result for each check that ran, in their order, and the figures that they measured."""
+
+    checks: tuple[CheckResult, ...]
+    measured: dict[str, Any]
+
+
+def points(number: float, needs: str = "") -> Callable:
+    """The points of a check, and the checks by name, separated by spaces, that have to pass before it can run."""
+    return pytest.mark.points(number, needs)
+
+
+def credit_for(accuracy: float) -> float:
+    """The share of the points: 0 at `rubric.ZERO`, 1 at `rubric.FULL`, a straight line between.
+
+    Raises:
+        GraderFault: if the accuracy is no share. Clamping would make a zero of NaN.
+    """
+    if not 0 <= accuracy <= 1:  # written so that NaN fails
+        raise GraderFault(f"an accuracy of {accuracy} was measured")
+    return min(1.0, max(0.0, (accuracy - rubric.ZERO) / (rubric.FULL - rubric.ZERO)))
+
+
+class ScoringPlugin:
+    """The pytest plugin: the fixtures of the checks, and one result for each check, in their order.
+
+    Args:
+        submission: what is graded.
+        course: base model and questions.
+        sandbox: where the submission's code runs; None if no check of the code is wanted.
+        checks: names of the checks to run; all if empty.
+        tell: called with each result as soon as it is known.
+    """
+
+    def __init__(
+        self, submission: Submission, course: Course, sandbox: Sandbox | None, checks: tuple[str, ...],
+        tell: Callable[[CheckResult], None] | None,
+    ) -> None:  # fmt: skip
+        self.given, self.sandbox, self.checks, self.tell = (submission, course), sandbox, checks, tell
+        self.results: dict[str, CheckResult] = {}
+        self.measured: dict[str, Any] = {}
+        self.errors: list[str] = []
+        self.credit: float | None = None
+        self.detail = ""
+
+    @pytest.fixture(scope="session")
+    def submission(self) -> Submission:
+        """The files that were handed in."""
+        return self.given[0]
+
+    @pytest.fixture(scope="session")
+    def course(self) -> Course:
+        """The course's side: base model and questions."""
+        return self.given[1]
+
+    @pytest.fixture(scope="session")
+    def config(self, submission: Submission) -> Config:
+        """The validated configuration of the submitted adapter."""
+        return read_config(submission.files[CONFIG])
+
+    @pytest.fixture(scope="session")
+    def adapter(self, submission: Submission, config: Config, course: Course) -> Adapter:
+        """The validated adapter, read once for all checks."""
+        return read_weights(submission.files[WEIGHTS], config, course.base_config)
+
+    @pytest.fixture(scope="session")
+    def code(self, submission: Submission, course: Course) -> Harness:
+        """What the submission's code does in the sandbox."""
+        if self.sandbox is None:
+            raise GraderFault("no sandbox was given: a submission's code runs nowhere else")
+        return Harness(submission, course, self.sandbox)
+
+    @pytest.fixture
+    def give(self) -> Callable[..., None]:
+        """Give a share of the points, 0 to 1, and say what was found, with the figures behind it."""
+
+        def give(share: float, detail: str, measured: dict[str, Any]) -> None:
+            if not 0 <= share <= 1:
+                raise GraderFault(f"a share of {share} was given")
+            self.credit, self.detail = share, detail
+            self.measured |= measured
+
+        return give
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.errors.append(report.longreprtext)
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        self.errors.append(str(excrepr))
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        wanted = set(self.checks) or {name_of(item) for item in items}
+        for item in reversed(items):  # what a wanted check needs runs too
+            if name_of(item) in wanted:
+                wanted |= set(marked(item)[1].split())
+        items[:] = [item for item in items if name_of(item) in wanted]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self.credit, self.detail = None, ""
+        with deadline(rubric.CHECK_SECONDS):
+            return (yield)
+
+    @pytest.hookimpl(tryfirst=True)  # before the fixtures are made: a failed check's adapter is not read again
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        for need in marked(item)[1].split():
+            if self.results[need].state is not State.PASSED:
+                pytest.skip(f"because the check {need!r} did not pass")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo) -> Iterator[Any]:
+        report = yield
+        name = name_of(item)
+        if name not in self.results and (call.when == "call" or call.excinfo):
+            self.results[name] = self.judge(item, call)
+            if self.tell:
+                self.tell(self.results[name])
+        return report
+
+    def judge(self, item: pytest.Item, call: pytest.CallInfo) -> CheckResult:
+        """The result of a check by how it ended."""
+        name, (number, _) = name_of(item), marked(item)
+        docstring = getattr(item, "function").__doc__ or name  # noqa: B009 (an Item in general has no function)
+        title = docstring.strip().splitlines()[0]
+        if call.excinfo is None:
+            share = 1.0 if self.credit is None else self.credit
+            state = State.PASSED if share == 1 else State.PARTIAL if share else State.FAILED
+            cause = "" if share else "too little for any of its points"
+            return CheckResult(name, title, number, round(share * number, 2), state, cause, detail=self.detail)
+        state, details = explain_failure(call.excinfo.value)
+        return CheckResult(name, title, number, 0.0, state, **details)
+
+
+def explain_failure(error: BaseException) -> tuple[State, dict[str, str]]:
+    """The state of a check that raised, and the fields of its result that say why."""
+    if isinstance(error, Refusal):
+        return error.state, error.details
+    if isinstance(error, pytest.skip.Exception):
+        return State.SKIPPED, {"cause": str(error.msg)}
+    if isinstance(error, TimeLimit):  # the sandbox has stopped the submission's code long before: this is ours
+        limit = f"the grader took more than {rubric.CHECK_SECONDS} s: this is no zero"
+        return State.FAULT, {"cause": limit, "do": "ask the staff to grade it again"}
+    cause = f"the grader failed ({type(error).__name__}): this is no zero, ask the staff to grade it again"
+    return State.FAULT, {"cause": cause, "traceback": "".join(traceback.format_exception(error))}
+
+
+def check_names(file: str = "") -> list[str]:
+    """The names of all checks, or of those in one file, in the order in which they run."""
+    return [
+        name
+        for path in FILES
+        if not file or path.stem == file
+        for name in re.findall(r"^def test_(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+
+
+def refuse_unknown(checks: tuple[str, ...]) -> None:
+    """Raise GraderFault for the name of a check that there is not."""
+    if unknown := set(checks) - set(check_names()):
+        raise GraderFault(f"there is no check {min(unknown)!r}: choose among {', '.join(check_names())}")
+
+
+def needs_sandbox(checks: tuple[str, ...]) -> bool:
+    """Whether some of the checks (all, if empty) run code of a student."""
+    return not checks or not set(checks) <= set(check_names("weights"))
+
+
+def name_of(item: pytest.Item) -> str:
+    """The name of a check.  Example: test_trains -> 'trains'"""
+    return item.name.removeprefix("test_")
+
+
+def marked(item: pytest.Item) -> tuple[float, str]:
+    """The points of a check and the names of those that it needs."""
+    mark = item.get_closest_marker("points")
+    if mark is None or not math.isfinite(mark.args[0]) or mark.args[0] < 0:
+        raise GraderFault(f"the check {item.name} has no points")
+    return mark.args
+
+
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raise TimeLimit after so many seconds, where signals can be had."""
+
+    def stop(*_: object) -> None:
+        raise TimeLimit
+
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
+def run_checks(
+    submission: Submission, course: Course, sandbox: Sandbox | None = None, checks: tuple[str, ...] = (),
+    tell: Callable[[CheckResult], None] | None = None,
+) -> CheckRun:  # fmt: skip
+    """Run the checks on a submission; the arguments are those of `ScoringPlugin`.
+
+    Raises:
+        GraderFault: for an unknown check, or if pytest ran none of them: an empty set never passes.
+    """
+    refuse_unknown(checks)
+    plugin = ScoringPlugin(submission, course, sandbox, checks, tell)
+    with clean_pytest_env():
+        code = pytest.main([*OPTIONS, *map(str, FILES)], plugins=[plugin])
+    if code == pytest.ExitCode.INTERRUPTED and not plugin.errors:
+        raise KeyboardInterrupt
+    if not plugin.results or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise GraderFault(f"the checks did not run: {' '.join(plugin.errors)[-2000:]}")
+    return CheckRun(tuple(plugin.results.values()), plugin.measured)
+
+
+@contextlib.contextmanager
+def clean_pytest_env() -> Iterator[None]:
+    """An environment from which pytest takes no option and no plugin."""
+    names = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
+    former = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
+        os.environ.update(former)
