@@ -8,11 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
-from homework.common.base_model import ROOT
 
 from grader import runner
 from grader.course import Course
 from grader.submission import Submission
+from homework.common.base_model import ROOT
 
 # From the top down: a module imports from its own line or from those below it.
 LAYERS = (
