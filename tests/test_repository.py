@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import PurePosixPath
 
 import pytest
+from packaging.requirements import Requirement
 
 from benchmarks.span_cost import format_table
 from grader import rubric
@@ -22,6 +23,7 @@ from homework.common.base_model import ROOT
 from homework.common.cli import UsageError, parse_arguments
 from homework.common.files import read_json
 from homework.training.recipe import DEFAULT_RECIPE, RECIPES
+from tools import make_autograder
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STARTER = (ROOT / "tools" / "starter" / "README.md").read_text(encoding="utf-8")
@@ -209,3 +211,16 @@ def test_the_points_of_the_tasks_are_those_of_their_checks():
 def test_pre_commit_runs_the_pinned_ruff():
     pinned = re.search(r"^ruff==([\d.]+)", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE)[1]
     assert f"rev: v{pinned}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
+
+
+def test_the_lock_file_satisfies_the_requirements():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = dict(line.split()[0].split("==") for line in lines if not line.startswith("#"))
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line.split("#")[0])
+            name = requirement.name.replace("_", "-")
+            assert requirement.specifier.contains(locked[name]), (
+                f"requirements.lock is older than requirements.txt: {name}"
+            )
+    assert "-r requirements.lock" in make_autograder.SETUP
