@@ -292,7 +292,7 @@ def main(
         f"{'bfloat16' if bfloat16 else 'float32'} products, steps {first} to {steps}, held-out {before:.4f} at first",
         flush=True,
     )
-    loss_of = partial(weighted_loss, torch.compile(model) if compile else model)
+    loss_of = torch.compile(partial(weighted_loss, model)) if compile else partial(weighted_loss, model)
     started = time.perf_counter()
     for step in range(first, steps):
         batch = on_device(make_batch(tokenizer, seed, step, rows), device)
