@@ -22,7 +22,7 @@ from homework.common.cli import run
 from homework.data import Dataset
 from homework.sft import TokenizedDataset, format_example, train_model
 from homework.training import run_dir
-from tests import zips
+from tests.support import zips
 
 # The folder of SmolLM2-360M-Instruct's tokenizer; .ci/run sets it where there is one.
 SMOLLM2_VARIABLE = "SMOLLM2_TOKENIZER"
