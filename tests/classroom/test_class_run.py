@@ -58,6 +58,7 @@ def graded_class(small, tmp_path) -> Path:
     return tmp_path / "copy" / "hand-ins"
 
 
+@pytest.mark.everything
 def test_killed_again_and_again_every_student_has_one_result(files, tmp_path):
     seen = kill_class.torture(files, tmp_path, good=6, kills=2, run=kill_class.Run(4), every=10)
     assert seen["results"] == seen["students"] + 1 and seen["of former zips"] == 1
@@ -85,6 +86,7 @@ def test_only_grades_one_and_names_who_is_left(graded_class, files, capsys):
     assert table(graded_class)["4"]["state"] == "graded" and table(graded_class)["5"]["final"] == ""
 
 
+@pytest.mark.everything
 def test_regrade_keeps_the_former_result_beside(graded_class):
     before = written(graded_class)
     assert run(graded_class, "--regrade", "1", "--jobs", "1") == 0
@@ -96,6 +98,7 @@ def test_regrade_keeps_the_former_result_beside(graded_class):
     assert run(graded_class, "--regrade", "failed,changed") == 0, "none failed, nothing changed"
 
 
+@pytest.mark.everything
 def test_an_interrupted_regrade_keeps_every_grade_and_repeats_none(graded_class, monkeypatch):
     before, rows = written(graded_class), table(graded_class)
     finish = cli.Progress.finish
@@ -134,6 +137,7 @@ def test_a_line_that_would_lose_what_the_tables_rest_on_is_refused(graded_class)
         run(graded_class, *words)
 
 
+@pytest.mark.everything
 def test_public_questions_never_take_the_place_of_official_grades(graded_class, tmp_path, monkeypatch, capsys):
     (tmp_path / "staff.key").write_text("a key of the staff, long enough to be one, 0123456789abcdef")
     assert run(graded_class, "--key-file", str(tmp_path / "staff.key")) == 0
@@ -143,6 +147,7 @@ def test_public_questions_never_take_the_place_of_official_grades(graded_class, 
     assert table(graded_class) == before
 
 
+@pytest.mark.everything
 def test_graded_before_counts_those_that_were(graded_class, files, capsys):
     shutil.copy2(graded_class / "doe_1_100_homework.zip", graded_class / "twin_9_109_homework.zip")
     for index in (4, 5):
@@ -155,6 +160,7 @@ def test_an_id_with_a_comma_is_one(graded_class, monkeypatch):
     assert cli.split_ids(" a,b ", {"a,b"}) == {"a,b"} and cli.split_ids("1, 2,", {"1", "2"}) == {"1", "2"}
 
 
+@pytest.mark.everything
 def test_a_newer_zip_of_a_student_is_graded_and_the_older_named(graded_class, files, capsys):
     zips.good(graded_class / "poe_3_200_homework-1.zip", kill_class.variant(files, 3))
     assert run(graded_class) == 0

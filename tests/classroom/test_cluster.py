@@ -55,6 +55,7 @@ def fail(config: dict, jobs: list) -> str:
     raise GraderFault("can't keep a result (No space left on device)")
 
 
+@pytest.mark.everything
 @pytest.mark.parametrize(("task", "message"), [(die, "the machine died"), (fail, "the grader failed .*No space left")])
 def test_a_dead_machine_is_told_apart_from_our_fault_and_neither_is_a_zero(folder, monkeypatch, task, message):
     monkeypatch.setattr(cluster, "grade_share", task)

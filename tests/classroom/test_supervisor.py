@@ -50,6 +50,7 @@ def fake(monkeypatch):
     monkeypatch.setattr(supervisor, "WORKER", "tests.support.fake_worker")
 
 
+@pytest.mark.everything
 def test_death_costs_one_more_try_and_then_a_fault_of_ours(kept, fake):
     names = ("good", "flaky", "dies", "fine")
     assert supervise_jobs(kept, *names) == (sorted(names), [])

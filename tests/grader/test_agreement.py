@@ -18,18 +18,21 @@ from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
 from grader.course import Course
 from homework import base_llm, data
 from homework.common.base_model import BUNDLED, BUNDLED_NAME
+from homework.data import take_rows
 from homework.reporting.evaluation import wilson_interval
 from homework.training import adapter
+from tests.support.rows import rest
 
 
-def test_both_give_the_same_answers_to_the_last(trained):
-    """All 1,000 questions of valid."""
+@pytest.mark.parametrize("count", [100, rest(1000)])
+def test_both_give_the_same_answers_to_the_last(trained, count):
+    """Of the 1,000 questions of valid; all of them with --everything."""
     valid = homework.Dataset("valid")
-    theirs = homework.benchmark(homework.load_sft(trained.folder), valid, 1000)
+    theirs = homework.benchmark(homework.load_sft(trained.folder), valid, count)
     course, files = Course(), {f"sft_model/{path.name}": path.read_bytes() for path in trained.folder.iterdir()}
     ours = read_weights(files[WEIGHTS], read_config(files[CONFIG]), course.base_config)
-    answered = reference.ask(course.base, reference.merge(course.base.model, ours), valid.rows)
-    assert len(answered) == len(theirs.samples) == 1000
+    answered = reference.ask(course.base, reference.merge(course.base.model, ours), take_rows(valid, count))
+    assert len(answered) == len(theirs.samples) == count
     for one, sample in zip(answered, theirs.samples, strict=True):
         same = one.number == sample.answer or (math.isnan(one.number) and math.isnan(sample.answer))
         assert same and one.is_right == sample.is_correct, one.question

@@ -26,6 +26,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
+@pytest.mark.everything
 def test_both_halves_are_graded_where_namespaces_are_forbidden(reference_files, tmp_path):
     if reason := tiers.why_not(Tier.LANDLOCK):
         pytest.skip(reason)

@@ -18,6 +18,7 @@ from grader.sandbox.guest.folders import measure, remove
 from grader.sandbox.host import Sandbox
 from grader.sandbox.tiers import FIRST_UID, Tier
 from homework.common.base_model import ROOT
+from tests.support.rows import rest
 
 TIERS = (Tier.BUBBLEWRAP, Tier.LANDLOCK)
 
@@ -79,11 +80,11 @@ def test_the_canary_finds_nothing_open(tier):
     ("line", "plant", "leak"),
     [
         ('"socket", "socketpair", ', "", "send to a socket by a pair"),
-        ('"symlink", "symlinkat", "truncate",', "", ""),  # Landlock bounds these too: one layer less is no hole
-        ('"chmod", "fchmod", "fchmodat",', "", "change a file's rights"),
-        ("landlock([*allowed,", "landlock([('/', WRITING), *allowed,", "read the answers"),
-        ('"setpriority", ', "", ""),
-        ("filter_calls()\n\n\ndef limit", "pass\n\n\ndef limit", "start a program"),
+        rest('"symlink", "symlinkat", "truncate",', "", ""),  # Landlock bounds these too: one layer less is no hole
+        rest('"chmod", "fchmod", "fchmodat",', "", "change a file's rights"),
+        rest("landlock([*allowed,", "landlock([('/', WRITING), *allowed,", "read the answers"),
+        rest('"setpriority", ', "", ""),
+        rest("filter_calls()\n\n\ndef limit", "pass\n\n\ndef limit", "start a program"),
     ],
 )  # fmt: skip
 def test_the_canary_fires_when_a_tier_is_weakened(line, plant, leak, guest):
@@ -140,11 +141,12 @@ def test_nothing_runs_where_nothing_holds(monkeypatch):
     [
         ("import ctypes; ctypes.string_at(0)", "signal SIGSEGV"),
         ("while True: pass", "time"),
-        ("import os\nos.chdir('tmp')\nfor i in range(1500): os.mkdir('d'); os.chdir('d')\nos._exit(3)", "exit 3"),
-        ("import os\nos.chdir('tmp')\nfor i in range(20): os.mkdir('x' * 250); os.chdir('x' * 250)\n"
+        rest("import os\nos.chdir('tmp')\nfor i in range(1500): os.mkdir('d'); os.chdir('d')\nos._exit(3)", "exit 3"),
+        rest("import os\nos.chdir('tmp')\nfor i in range(20): os.mkdir('x' * 250); os.chdir('x' * 250)\n"
          "while True: pass", "entries"),
-        ("import os\nfor i in range(9999): open(f'tmp/{i}', 'w').close()\nwhile True: pass", "entries"),
-        ("import os\nwhile True:\n f = open('tmp/f', 'wb'); os.unlink('tmp/f'); f.write(bytes(1 << 24))", "written"),
+        rest("import os\nfor i in range(9999): open(f'tmp/{i}', 'w').close()\nwhile True: pass", "entries"),
+        rest("import os\nwhile True:\n f = open('tmp/f', 'wb'); os.unlink('tmp/f'); f.write(bytes(1 << 24))",
+             "written"),
     ],
 )  # fmt: skip
 def test_no_file_outlives_a_job_and_the_next_one_runs(code, ended, tier, guest, scratch):
@@ -175,7 +177,7 @@ def test_nothing_reaches_out_of_a_job(tier, guest, scratch):
     assert (victim.stat().st_mode, victim.stat().st_mtime, victim.read_text()) == (mode, changed, "kept")
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, rest(signal.SIGTERM), rest(signal.SIGINT)])
 def test_nothing_outlives_a_grader_that_is_killed(sent, tier, guest, scratch):
     (guest / "canary.py").write_text("def attempt(targets):\n open('tmp/started', 'w').close()\n while True: pass")
     program = (

@@ -6,6 +6,7 @@ from grader.sandbox import host
 from grader.sandbox.host import Sandbox
 from grader.sandbox.job_output import read_lines
 from grader.sandbox.tiers import Tier
+from tests.support.rows import rest
 
 
 @pytest.fixture
@@ -16,7 +17,8 @@ def alone(monkeypatch):
 
 
 @pytest.mark.parametrize(("line", "ended", "seconds"), [
-    ("import os; os._exit(7)", "exit 7", 60), ("while True: pass", "time", 4), ("x = 1", "exit 0", 60),
+    ("import os; os._exit(7)", "exit 7", 60), rest("while True: pass", "time", 4),
+    rest("x = 1", "exit 0", 60),
 ])  # fmt: skip
 def test_how_a_job_ended_is_told(alone, line, ended, seconds):
     code = {"homework/__init__.py": b"", "homework/sft.py": line.encode()}

@@ -53,6 +53,7 @@ def seconds_of(*words: str) -> float:
     return time.perf_counter() - started
 
 
+@pytest.mark.everything
 def test_it_takes_little_more_than_loading_the_model():
     """On two free cores loading takes 3 s and the check 4 s. The ratio is asserted: a busy machine slows both."""
     load = ("-c", "from homework.base_llm import BaseLLM; BaseLLM()")

@@ -8,6 +8,7 @@ import pytest
 
 from homework.common.base_model import ROOT
 from homework.common.errors import HomeworkError
+from tests.support.rows import rest
 
 
 def train(*, epochs: int = 1, rate: float | None = None, name: str = "x", quick: bool = False) -> None:
@@ -162,7 +163,7 @@ def test_no_command_lists_them(command):
     assert code == 2 and "bundle" in out and "Train something." in out
 
 
-@pytest.mark.parametrize("module", ["homework.sft train", "homework.base_llm test"])
+@pytest.mark.parametrize("module", ["homework.sft train", rest("homework.base_llm test")])
 def test_help_takes_less_than_a_second(module):
     def seconds() -> float:
         started = time.perf_counter()

@@ -13,6 +13,7 @@ import pytest
 from homework import check, sft
 from tests.support import plants, wrong_spans
 from tests.support.plants import TRAIN, Context, Plant, with_method, with_tokenize
+from tests.support.rows import rest
 
 
 class Failure(NamedTuple):
@@ -22,11 +23,12 @@ class Failure(NamedTuple):
     plant: Plant
     guard: str
     line: str
+    quick: bool = False  # one of each family
 
 
 FAILURES = (
     Failure("A1 space masked", with_tokenize(wrong_spans.a1_trailing_space), "guards.label_diagnosis.diagnose_start",
-            r"row 0: the first answer token 'Ġ<' is masked, so nothing teaches the model to begin an answer: its"),
+            r"row 0: the first answer token 'Ġ<' is masked, so nothing teaches the model to begin an answer: its", quick=True),
     Failure("A2 no space", with_tokenize(wrong_spans.a2_no_space_join), "guards.label_diagnosis.diagnose_start",
             r"row 0: question and answer are joined without a space"),
     Failure("A3 nothing supervised", with_tokenize(wrong_spans.a3_tag_as_one_token), "guards.label_diagnosis.diagnose_length",
@@ -42,7 +44,7 @@ FAILURES = (
     Failure("A6 padding too", with_tokenize(wrong_spans.pads_supervised), "guards.label_diagnosis.diagnose_padding",
             r"row 0: \d+ padding tokens are supervised"),
     Failure("A7 collator rebuilds", plants.rebuilding_collator, "guards.watchdog.diagnose_batch",
-            r"stopped before step 1: the labels that reach the model are not those of tokenize: the collator rebuilds"),
+            r"stopped before step 1: the labels that reach the model are not those of tokenize: the collator rebuilds", quick=True),
     Failure("A8 EOS masked", with_tokenize(wrong_spans.a8_no_eos), "guards.label_diagnosis.diagnose_eos",
             r"row 0: EOS is masked, so the model never learns to stop: mask padding by length"),
     Failure("A9 padding on the left", with_tokenize(plants.padded_left), "guards.label_diagnosis.diagnose_padding",
@@ -54,7 +56,7 @@ FAILURES = (
     Failure("A15 invented labels", with_tokenize(plants.truncated), "guards.label_diagnosis.diagnose_length",
             r"row 0: the row was cut after 12 of 23 tokens, so its answer is not whole: never truncate, and never invent"),
     Failure("B1 not finite", plants.nan_weight, "guards.watchdog.diagnose_loss",
-            r"stopped before step 1: the loss is nan with \d+ supervised tokens: the weight .*norm.weight is not finite"),
+            r"stopped before step 1: the loss is nan with \d+ supervised tokens: the weight .*norm.weight is not finite", quick=True),
     Failure("B2 scaler skips", plants.recorded_scaler_log, "guards.watchdog.diagnose_log",
             r"last run +sft-recorded: 32 of 60 steps were skipped by a float16 gradient scaler .*learning rate stays at 0.002"),
     Failure("B3 gradients zeroed", plants.zeroed_gradients, "guards.watchdog.diagnose_gradient",
@@ -64,7 +66,7 @@ FAILURES = (
     Failure("B7 no input gradients", plants.cut_off_inputs, "training.trainer.HomeworkTrainer",
             r"stopped before step 1: no gradient reaches the adapter: checkpointing needs enable_input_require_grads"),
     Failure("C1 load overwrites", plants.load_that_writes, "guards.reload_check.check_load",
-            r"load\(\) has changed the adapter in .*: it must only read"),
+            r"load\(\) has changed the adapter in .*: it must only read", quick=True),
     Failure("C2 made-up adapter", plants.untrained_adapter, "training.adapter.check_weights",
             r"the adapter in .* is untrained \(every lora_B is zero\)"),
     Failure("C3 base in its place", plants.load_that_falls_back, "guards.reload_check.check_load",
@@ -82,7 +84,7 @@ FAILURES = (
     Failure("C11 flag misspelt", lambda context: TRAIN + " --num-epochs 10", "common.cli.read_flag",
             r"unknown option --num-epochs \(did you mean --epochs\?\)"),
     Failure("D1 other prompt", with_method("format_prompt", plants.ask_otherwise), "guards.inference_check.diagnose_prompt",
-            r"inference asks '.*\? Answer:' \(ends in ':'\), but the training row begins with '.*\?' \(ends in '\?'\)"),
+            r"inference asks '.*\? Answer:' \(ends in ':'\), but the training row begins with '.*\?' \(ends in '\?'\)", quick=True),
     Failure("D2 tag in the prompt", with_method("format_prompt", plants.ask_with_the_tag), "guards.inference_check.diagnose_prompt",
             r"the prompt at inference holds '<answer>', which is in no training prompt and not in the text"),
     Failure("D3 formatted twice", with_method("complete", plants.format_twice), "guards.inference_check.diagnose_generate",
@@ -96,7 +98,7 @@ FAILURES = (
     Failure("D6 tag injected", with_method("complete", plants.prepend_tag), "guards.inference_check.diagnose_generate",
             r"the model wrote ' a dozen apples', but generate returns '<answer> a dozen apples'"),
     Failure("E2 zero for nothing", with_method("parse_answer", plants.zero_for_nothing), "guards.inference_check.diagnose_parser",
-            r"parse_answer\('42'\) is 0.0, not nan: no answer must be NaN, never a number"),
+            r"parse_answer\('42'\) is 0.0, not nan: no answer must be NaN, never a number", quick=True),
 )  # fmt: skip
 
 
@@ -110,7 +112,10 @@ def first_line(command, context: Context, words: str) -> str:
     return next(line for line in lines if line.startswith(("[FAIL] ", "error: "))).split(" ", 1)[1]
 
 
-@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.id)
+ROWS = [(pytest.param if failure.quick else rest)(failure, id=failure.id) for failure in FAILURES]
+
+
+@pytest.mark.parametrize("failure", ROWS)
 def test_the_first_line_names_the_true_cause(failure, monkeypatch, tmp_path, trained, tiny_checkpoint, command):
     context = Context(monkeypatch, tmp_path, trained.folder, tiny_checkpoint)
     line = first_line(command, context, failure.plant(context))
@@ -122,6 +127,10 @@ def test_the_first_line_names_the_true_cause(failure, monkeypatch, tmp_path, tra
 def test_the_guard_exists(failure):
     module, _, name = failure.guard.rpartition(".")
     assert hasattr(importlib.import_module(f"homework.{module}"), name)
+
+
+def test_the_quick_run_has_one_of_each_family():
+    assert {failure.id[0] for failure in FAILURES if failure.quick} == {failure.id[0] for failure in FAILURES}
 
 
 def test_without_the_plant_the_same_command_succeeds(command, tmp_path):

@@ -37,6 +37,7 @@ def train(folder, launcher: str = "", steps: int = STEPS) -> tuple[list[float], 
     return losses, torch.cat([weights[name].flatten() for name in sorted(weights)]), done.stdout
 
 
+@pytest.mark.everything
 def test_two_processes_train_the_adapter_of_one(tmp_path):
     (alone, one, _), (together, two, output) = train(tmp_path / "1"), train(tmp_path / "2", TORCHRUN)
     assert len(alone) == len(together) == STEPS

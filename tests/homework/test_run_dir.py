@@ -19,6 +19,7 @@ from homework.training.adapter import WEIGHTS
 from homework.training.callbacks import CheckpointCallback, is_probe_step
 from homework.training.run_dir import Run
 from homework.training.trainer import HomeworkTrainer
+from tests.support.rows import rest
 
 STEPS = 40
 
@@ -51,7 +52,7 @@ def interrupted(step: int, number: int = signal.SIGINT, times: int = 1):
         yield
 
 
-@pytest.mark.parametrize(("step", "number"), [(7, signal.SIGINT), (35, signal.SIGTERM)])
+@pytest.mark.parametrize(("step", "number"), [(7, signal.SIGINT), rest(35, signal.SIGTERM)])
 def test_an_interrupted_run_gives_the_same_bytes(command, tmp_path, uninterrupted, step, number):
     """Step 35 lies in the second epoch, whose order of rows must not depend on what happened before."""
     with interrupted(step, number):
@@ -73,6 +74,7 @@ def test_a_second_ctrl_c_stops_at_once(command, tmp_path):
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
+@pytest.mark.everything
 def test_a_half_written_checkpoint_is_skipped(command, tmp_path, uninterrupted):
     with interrupted(25):
         assert command(sft.COMMANDS, line(tmp_path))[0] == 130
@@ -110,6 +112,7 @@ def test_a_finished_run_whose_adapter_is_gone_trains_again(command, finished, tm
     assert code == 1 and "no longer holds its adapter: training again" in out and "training began" in err
 
 
+@pytest.mark.everything
 def test_a_run_that_learned_nothing_is_never_a_finished_one(command, tmp_path):
     """Twice the same command: the second may not call it a success."""
     flags = f"--max-steps 24 --questions 5 --output-dir {tmp_path / 'a'} --run-dir {tmp_path / 'run'}"

@@ -154,6 +154,7 @@ def accuracy(llm: BaseLLM, rows: list[tuple[str, float]]) -> float:
     return BenchmarkResult.from_answers(rows, llm.answer(*(question for question, _ in rows))).accuracy
 
 
+@pytest.mark.everything
 def test_accuracy_holds_where_nobody_tuned(trained):
     llm, seed = load(trained.folder), secrets.token_hex(8)
     drawn = {

@@ -10,6 +10,8 @@ import pytest
 import bundle
 from grader.adapter import CONFIG, WEIGHTS
 from grader.course import Course
+from grader.grade import grade
+from grader.runner import check_names
 from homework.common import zip_contents
 from homework.common.base_model import ROOT
 
@@ -38,7 +40,14 @@ def test_the_zip_holds_code_and_adapter_and_says_its_score(homework, capsys):
     assert "left out: sft_model/optimizer.json" in out and "sft_model/adapter_model.safetensors" in out
 
 
-def test_the_same_files_give_the_same_bytes(homework):
+@pytest.fixture
+def weights_alone(monkeypatch):
+    """The zip is graded without its code, where only the adapter decides."""
+    checks = tuple(check_names("weights"))
+    monkeypatch.setattr(bundle, "grade", lambda path, course, _, name: grade(path, course, None, checks, name))
+
+
+def test_the_same_files_give_the_same_bytes(homework, weights_alone):
     assert bundle.main(["homework", "a"]) == 0
     (homework / "sft.py").touch()
     assert bundle.main(["homework", "b"]) == 0
@@ -76,7 +85,7 @@ def shadow(homework):
         (shadow, "has the name of a library"),
     ],
 )
-def test_what_cannot_be_handed_in_is_refused_and_leaves_the_former_zip(homework, capsys, spoil, message):
+def test_what_cannot_be_handed_in_is_refused_and_leaves_the_former_zip(homework, weights_alone, capsys, spoil, message):
     (homework.parent / "1.zip").write_bytes(b"the former one")
     spoil(homework)
     assert bundle.main(["homework", "1"]) == 1

@@ -45,6 +45,7 @@ def test_the_notebook_is_short_and_holds_no_output():
     assert "SmolLM2-360M-Instruct" in "".join(cells())
 
 
+@pytest.mark.everything
 def test_every_cell_runs_with_the_bundled_model(course, monkeypatch):
     said, shown = [], []
 

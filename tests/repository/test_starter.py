@@ -86,14 +86,26 @@ def test_the_grader_of_the_starter_refuses_a_folder_of_zips_and_names_the_staff_
     ]
 
 
-def test_with_the_solution_back_it_is_the_original_and_gets_full_points(starter, files, tmp_path):
+@pytest.fixture
+def restored(starter) -> dict[str, bytes]:
+    """The starter's homework with the solution back."""
     restored = {}
     for name in FILES:
         given, solved = (starter / name).read_text(), (ROOT / name).read_text()
         restored[name.removeprefix("homework/")] = make_starter.restore(given, solved, name).encode()
-        assert restored[name.removeprefix("homework/")] == (ROOT / name).read_bytes()
     for path in (starter / "homework").rglob("*.py"):
         restored.setdefault(path.relative_to(starter / "homework").as_posix(), path.read_bytes())
+    return restored
+
+
+def test_with_the_solution_back_it_is_the_original(restored):
+    assert {name: restored[name.removeprefix("homework/")] for name in FILES} == {
+        name: (ROOT / name).read_bytes() for name in FILES
+    }
+
+
+@pytest.mark.everything
+def test_with_the_solution_back_it_gets_full_points(restored, files, tmp_path):
     zips.good(tmp_path / "x.zip", {**restored, **files})
     with Sandbox.open() as sandbox:
         result = grade(tmp_path / "x.zip", Course(), sandbox)
