@@ -17,7 +17,7 @@ from benchmarks.kill_class import variant
 from grader.adapter import CONFIG, WEIGHTS
 from homework.common.base_model import ROOT
 from homework.common.cli import run
-from tests import zips
+from tests.support import zips
 
 
 def seconds_of(words: list[str]) -> tuple[float, str]:

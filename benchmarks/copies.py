@@ -1,7 +1,4 @@
-"""Copies of an adapter in disguise: other numbers in the files, the same effect on the base model.
-
-python -m pytest tests/test_forensics.py
-"""
+"""Copies of an adapter in disguise: other numbers in the files, the same effect on the base model."""
 
 import torch
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.kill_class           # 200 good zips and every bad one; needs a trained homework/sft_model
 
-It prints what it saw as JSON; benchmarks/README.md has the figures. tests/test_class_run.py does the same in small.
+It prints what it saw as JSON; benchmarks/README.md has the figures. tests/classroom/ has a small one.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from safetensors.torch import load, save
 from grader.adapter import CONFIG, WEIGHTS
 from homework.common import cli
 from homework.common.base_model import ROOT
-from tests import adapters, zips
 from tests.submissions import SUBMISSIONS
+from tests.support import adapters, zips
 
 
 class Run(NamedTuple):

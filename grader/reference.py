@@ -1,7 +1,7 @@
 """The grader's own base model, prompt, decoding, parser and metric. No line of a submission runs here.
 
 It repeats what homework/ does, on purpose: across this trust boundary nothing is shared, so nothing can be changed from
-the other side. tests/test_grader_agrees.py holds the two against each other, to the last answer.
+the other side. tests/grader/test_agreement.py holds the two against each other, to the last answer.
 """
 
 import copy
@@ -93,7 +93,7 @@ def attach(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
 def merge(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     """A copy of the base model with the adapter added into its weights: it writes the same, in three quarters the time.
 
-    The answers are those of the model with the adapter beside it, but for rounding (tests/test_grader_agrees.py).
+    The answers are those of the model with the adapter beside it, but for rounding (tests/grader/test_agreement.py).
     """
     return attach(copy.deepcopy(model), adapter).merge_and_unload().eval()
 

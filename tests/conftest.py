@@ -1,145 +1,61 @@
-"""Fixtures: tokenizers, tiny models made on the spot, and one real training run that several tests look at."""
+"""What a test run leaves out, and how many processes share it; the fixtures stand in tests/support/fixtures.py.
 
-import contextlib
-import io
+python -m pytest                    # the quick run: every part once
+python -m pytest --everything       # every row of every table, every kill, the notebook, several processes
+python -m pytest --rest             # only what the quick run leaves out
+"""
+
 import os
-from pathlib import Path
-from typing import NamedTuple
-
-# Before torch is imported: see homework/common/runtime.py.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+from typing import Any
 
 import pytest
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from grader.course import Course
-from grader.grade import grade
-from grader.result import Result
-from grader.sandbox.host import Sandbox
-from homework.base_llm import BaseLLM
-from homework.common.base_model import BUNDLED, ROOT
-from homework.common.cli import run
-from homework.data import Dataset
-from homework.sft import TokenizedDataset, format_example, train_model
-from homework.training import run_dir
-from tests import zips
-
-# The folder of SmolLM2-360M-Instruct's tokenizer; .ci/run sets it where there is one.
-SMOLLM2_VARIABLE = "SMOLLM2_TOKENIZER"
+MARK = "everything"
+PROCESSES = 2
+LEFT_OUT = pytest.StashKey[int]()
 
 
-@pytest.fixture(scope="session")
-def bundled_tokenizer():
-    return AutoTokenizer.from_pretrained(BUNDLED)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("how much is tested")
+    group.addoption("--everything", action="store_true", help="the tests that take long as well")
+    group.addoption("--rest", action="store_true", help="only what a run without a flag leaves out")
 
 
-@pytest.fixture(scope="session", params=["bundled", "smollm2"])
-def real_tokenizer(request, bundled_tokenizer):
-    """The bundled tokenizer, and SmolLM2's where its folder is given."""
-    if request.param == "bundled":
-        return bundled_tokenizer
-    folder = os.environ.get(SMOLLM2_VARIABLE)
-    if not folder:
-        pytest.skip(f"{SMOLLM2_VARIABLE} does not name the folder of SmolLM2's tokenizer")
-    return AutoTokenizer.from_pretrained(folder)
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Share a run that names no file among processes of one thread each; `-n 0` keeps it in one."""
+    options = config.option
+    is_whole = config.args_source is config.ArgsSource.TESTPATHS
+    if is_whole and getattr(options, "numprocesses", 0) is None and not (options.usepdb or options.collectonly):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        options.numprocesses, options.dist = PROCESSES, "worksteal"
 
 
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory, bundled_tokenizer) -> Path:
-    """A one-layer Llama with random weights and the bundled tokenizer, complete on disk."""
-    folder = tmp_path_factory.mktemp("tiny") / "tiny-llama"
-    config = LlamaConfig(
-        vocab_size=len(bundled_tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=128,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    bundled_tokenizer.save_pretrained(folder)
-    return folder
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{MARK}: takes long, or is one more row of a table: left out without a flag")
+    if getattr(config.option, "dist", "no") == "no" or hasattr(config, "workerinput"):
+        # Not in the process that only hands tests out: it would import torch for nothing, for seconds.
+        config.pluginmanager.import_plugin("tests.support.fixtures")
 
 
-@pytest.fixture(autouse=True)
-def runs_folder(tmp_path, monkeypatch) -> Path:
-    """Runs of tests stay out of the project's runs/."""
-    monkeypatch.setattr(run_dir, "RUNS", tmp_path / "runs")
-    return tmp_path / "runs"
+@pytest.hookimpl(trylast=True)  # after -k and -m
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.everything:
+        return
+    left_out = [item for item in items if bool(item.get_closest_marker(MARK)) != config.option.rest]
+    items[:] = [item for item in items if item not in set(left_out)]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[LEFT_OUT] = len(left_out)
+    if hasattr(config, "workerinput"):
+        getattr(config, "workeroutput")[MARK] = len(left_out)  # noqa: B009 (of pytest-xdist alone)
 
 
-@pytest.fixture(scope="module")
-def llm() -> BaseLLM:
-    """The bundled base model."""
-    return BaseLLM()
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Each process of pytest-xdist collects all tests, so each leaves out as many."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get(MARK, 0)
 
 
-@pytest.fixture(scope="module")
-def data() -> list[tuple[str, float]]:
-    """Eight rows of train."""
-    return [Dataset("train")[index] for index in range(8)]
-
-
-@pytest.fixture(scope="module")
-def rows(llm, data) -> TokenizedDataset:
-    """The same, tokenized."""
-    return TokenizedDataset(llm.tokenizer, data, format_example)
-
-
-class TrainingRun(NamedTuple):
-    """What one run left behind: the adapter's folder, all that was printed, and the folder of the run."""
-
-    folder: Path
-    output: str
-    run: Path
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory) -> TrainingRun:
-    """The README's first command, run for real (about ten seconds)."""
-    parent, output = tmp_path_factory.mktemp("trained"), io.StringIO()
-    with contextlib.redirect_stdout(output):
-        train_model(output_dir=str(parent / "sft_model"), run_dir=str(parent / "run"))
-    return TrainingRun(parent / "sft_model", output.getvalue(), parent / "run")
-
-
-@pytest.fixture(scope="session")
-def files(trained) -> dict[str, bytes]:
-    """The one trained adapter of the session, as the grader sees it."""
-    return {f"sft_model/{path.name}": path.read_bytes() for path in trained.folder.iterdir()}
-
-
-@pytest.fixture(scope="session")
-def reference_files(files) -> dict[str, bytes]:
-    """The reference as it is handed in: the Python files of homework/, and the session's trained adapter."""
-    code = sorted((ROOT / "homework").rglob("*.py"))
-    return {**{path.relative_to(ROOT / "homework").as_posix(): path.read_bytes() for path in code}, **files}
-
-
-@pytest.fixture(scope="session")
-def graded(reference_files, tmp_path_factory) -> list[Result]:
-    """The reference zip, graded twice from the start."""
-    path = tmp_path_factory.mktemp("reference") / "123456.zip"
-    zips.good(path, reference_files)
-    with Sandbox.open() as sandbox:
-        return [grade(path, Course(), sandbox) for _ in range(2)]
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a command line in this process: `command({...}, "train --epohcs 10") -> (exit code, stdout, stderr)`."""
-
-    def call(commands, line: str):
-        try:
-            run(commands, "program", line.split())
-            code = 0
-        except SystemExit as exit:
-            code = exit.code
-        return code, *capsys.readouterr()
-
-    return call
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if (count := config.stash.get(LEFT_OUT, 0)) and not config.option.rest:
+        terminalreporter.write_line(f"{count} tests were left out: python -m pytest --everything runs them too")

@@ -15,7 +15,7 @@ def tune_process() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # torch and transformers make half a million objects that live to the end. The collector would walk through them
     # again and again, a fifth of the time of importing, and once more at the exit, 0.7 s. It has little else to do:
-    # generation and training leave no tensor in a reference cycle (tests/test_memory.py).
+    # generation and training leave no tensor in a reference cycle (tests/homework/test_memory.py).
     gc.set_threshold(1_000_000)
     atexit.register(gc.freeze)
 

@@ -1,7 +1,4 @@
-"""The test submissions: good, broken and hostile ones, each with the verdict that the grader has to reach.
-
-python -m pytest tests/test_zoo.py
-"""
+"""The test submissions: good, broken and hostile ones, each with the verdict that the grader has to reach."""
 
 from tests.submissions import hostile, labels, numerics, saving, starter, texts, unusual
 from tests.submissions.recipe import Recipe

@@ -121,7 +121,7 @@ ALL = [
         "format supervised dataset batch trains loads",
         r"import homework.sft raised SyntaxError: .*sft.py, line",
     ),
-    Recipe("H4 endless import", at_import(CALM), EVERYTHING, "took more than 6 s", STOPPED, 6),
+    Recipe("H4 endless import", at_import(CALM), EVERYTHING, "took more than 6 s", STOPPED, 6, quick=True),
     Recipe(
         "H4 endless tokenize",
         tokenized("while True:\n    pass"),
@@ -138,6 +138,7 @@ ALL = [
         EVERYTHING,
         "ended the whole process .signal SIGKILL",
         STOPPED,
+        quick=True,
     ),
     Recipe(
         "H5 segmentation fault",
@@ -171,9 +172,9 @@ ALL = [
     Recipe(
         "H12 equal to everything", parsing("Yes()"), "parser matches_weights", "is {'__type__': 'Yes'}, not a number"
     ),
-    Recipe("H12 a float of its own", parsing("Number(7)"), "parser matches_weights", "is 7$"),
+    Recipe("H12 a float of its own", parsing("Number(7)"), "parser matches_weights", "is 7$", quick=True),
     Recipe("H12 a number of 400 digits", parsing("10 ** 400"), "parser matches_weights", "not a number|too large"),
-    Recipe("H15 prints and writes scores", harmless(SCORES)),
+    Recipe("H15 prints and writes scores", harmless(SCORES), quick=True),
     Recipe(
         "forged lines of results", at_import(f"open('out/results.jsonl', 'a').write(chr(10).join({FORGED}) + chr(10))")
     ),
@@ -184,6 +185,7 @@ ALL = [
         "submission",
         "has the name of a library",
         (State.REFUSED,),
+        quick=True,
     ),
     Recipe(
         "H18 sitecustomize.py",

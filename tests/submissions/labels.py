@@ -106,6 +106,7 @@ ALL = [
         tokenized(TAG_AS_ONE_TOKEN),
         "supervised dataset batch trains",
         "every label is -100",
+        quick=True,
     ),
     Recipe("A4 tag search falls back", tokenized(TAG_SEARCH_FALLS_BACK), SPANS, "the first .* masked"),
     Recipe("A5 tag found in the prompt", tokenized(TAG_IN_THE_PROMPT), SPANS, "the supervised text begins inside"),

@@ -24,6 +24,7 @@ class Recipe(NamedTuple):
         phrase: what the first of them, in the order of the report, has to say: a regular expression.
         states: how they may end.
         seconds: that each job may take, where it has none of its own; for what never ends.
+        quick: whether the quick run of the tests grades it too, as one of its class.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Recipe(NamedTuple):
     phrase: str = ""
     states: tuple[State, ...] = (State.FAILED,)
     seconds: int = 0
+    quick: bool = False
 
 
 def swap(file: str, **functions: str) -> Maker:

@@ -77,7 +77,13 @@ SAVED = "    model.save_pretrained(output_dir)"
 NO_STEP = "train_model ended without one step"
 ALL = [
     Recipe("C1 load writes an adapter of its own", loading(OVERWRITES), "loads", "load gives the base model alone"),
-    Recipe("C2 load makes an adapter up", loading(MAKES_ONE_UP), "refuses", "without an adapter gives a BaseLLM"),
+    Recipe(
+        "C2 load makes an adapter up",
+        loading(MAKES_ONE_UP),
+        "refuses",
+        "without an adapter gives a BaseLLM",
+        quick=True,
+    ),
     Recipe("C3 load falls back to the base", loading(FALLS_BACK), "refuses", "without an adapter gives a BaseLLM"),
     Recipe(
         "C4 get_peft_model's result thrown away",
@@ -109,7 +115,7 @@ ALL = [
     ),
     Recipe("C8 rank 128", configured(r=128), "configured", "the rank is out of range"),
     Recipe("hardly trained", plain(faint), "accuracy", "too little for any of its points"),
-    Recipe("untrained adapter", plain(untrained), "weights_valid", "untrained: every lora_B is zero"),
+    Recipe("untrained adapter", plain(untrained), "weights_valid", "untrained: every lora_B is zero", quick=True),
     Recipe("B1 adapter with NaN", plain(poisoned), "weights_valid", "holds NaN or infinity"),
     Recipe(
         "E5 prints success only",

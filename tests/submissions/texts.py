@@ -51,7 +51,9 @@ ALL = [
         "answer matches_weights",
         "the rows of the training begin with the question alone",
     ),
-    Recipe("D4 prompt echoed", llm("ids[:, " + NEW + "]", "ids"), "generate", "generate gives the prompt back"),
+    Recipe(
+        "D4 prompt echoed", llm("ids[:, " + NEW + "]", "ids"), "generate", "generate gives the prompt back", quick=True
+    ),
     Recipe("D5 any number", method("parse_answer", ANY_NUMBER), "parser", r"parse_answer\('\d+'\) is \d+"),
     Recipe("D5 None for nothing", method("parse_answer", NONE_FOR_NOTHING), "parser", "is None, not a number"),
     Recipe("E2 zero for nothing", llm('return float("nan")', "return 0.0"), "parser", "is 0$"),
@@ -87,6 +89,10 @@ ALL = [
     ),
     Recipe("another order", method("answer", OWN_BATCHES), "answer matches_weights", "answer gives"),
     Recipe(
-        "E1 lookup table", method("answer", LOOKUP), "answer matches_weights", "answer gives .* where the model wrote"
+        "E1 lookup table",
+        method("answer", LOOKUP),
+        "answer matches_weights",
+        "answer gives .* where the model wrote",
+        quick=True,
     ),
 ]

@@ -1,0 +1,217 @@
+"""Who handed in what, what staff decided, and the tables: IDs from file names, overrides, Canvas, formulas."""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from grader.classroom import gradebook
+from grader.classroom.hand_ins import HandIn, collect
+from grader.classroom.overrides import apply_overrides, read_overrides
+from grader.classroom.pages import file_name
+from grader.classroom.students import Student
+from grader.errors import GraderFault
+from grader.result import CheckResult, Result, State
+
+
+def put(folder: Path, *names: str) -> None:
+    for age, name in enumerate(names):
+        (folder / name).write_bytes(name.encode())
+        os.utime(folder / name, (1000 + age, 1000 + age))
+
+
+@pytest.mark.parametrize(
+    ("name", "student", "late"),
+    [
+        ("123456.zip", "123456", False),
+        ("jane-doe_1.zip", "jane-doe_1", False),
+        ("doejane_4711_98765_homework.zip", "4711", False),
+        ("doejane_LATE_4711_98765_homework-2.zip", "4711", True),
+        ("Jane Doe_4711_assignsubmission_file_homework.zip", "4711", False),
+        ("Jane Doe_4711_assignsubmission_file.zip", "4711", False),
+        ("submission_98765.zip", "98765", False),
+        (" 55 .zip", "55", False),
+        ("roe_6001_777_readme.html", "6001", False),
+        ("6003.json", "6003", False),
+        ("my homework, final.zip", "my homework, final", False),
+        ("homework.rar", "homework", False),
+    ],
+)
+def test_the_id_comes_from_the_name(tmp_path, name, student, late):
+    put(tmp_path, name)
+    (found,) = collect(tmp_path)
+    assert (found.student, found.late, found.path.name) == (student, late, name)
+
+
+def test_folders_of_moodle_with_a_dot_in_the_name_stay_apart(tmp_path):
+    for name in ("John Q. Public_5001_assignsubmission_file_", "John Q. Smith_5002_assignsubmission_file"):
+        (tmp_path / name).mkdir()
+    assert [one.student for one in collect(tmp_path)] == ["5001", "5002"]
+
+
+def test_the_results_folder_is_no_student(tmp_path):
+    put(tmp_path, "1.zip")
+    (tmp_path / "results").mkdir()
+    assert [one.student for one in collect(tmp_path, tmp_path / "results")] == ["1"]
+    assert [one.student for one in collect(tmp_path)] == ["1", "results"]
+
+
+@pytest.mark.parametrize(
+    ("names", "newest"),
+    [
+        (("doe_1_200_a.zip", "doe_1_100_b.zip"), "doe_1_200_a.zip"),  # Canvas numbers what comes in
+        (("7 (2).zip", "7.zip", "7 (10).zip", "7 (9).zip"), "7 (10).zip"),
+        (("doe_1_300_notes.pdf", "doe_1_100_b.zip"), "doe_1_100_b.zip"),  # a zip before what is none
+    ],
+)
+def test_of_several_the_newest_counts_and_the_others_are_named(tmp_path, names, newest):
+    put(tmp_path, *names)
+    (found,) = collect(tmp_path)
+    assert found.path.name == newest and set(found.older) == set(names) - {newest}
+
+
+def test_gradescopes_export_gives_sid_and_name(tmp_path):
+    for number in (11, 12):
+        put(tmp_path, f"submission_{number}.zip")
+    (tmp_path / "submission_13").mkdir()
+    put(tmp_path / "submission_13", "homework.zip")
+    text = 'submission_13:\n  :submitters:\n  - :name: Jane Doe\n    :sid: "0042"\n  :score: 1.0\n'
+    (tmp_path / "submission_metadata.yml").write_text(text)
+    found = {one.student: one for one in collect(tmp_path)}
+    assert set(found) == {"11", "12", "0042"} and found["0042"].name == "Jane Doe"
+    assert found["0042"].path.name == "homework.zip", "a folder with one zip in it is that zip"
+    group = text.replace("  :score", '  - :name: Bob\n    :sid: "0043"\n  :score')
+    (tmp_path / "submission_metadata.yml").write_text(group)
+    assert {one.student for one in collect(tmp_path)} == {"11", "12", "0042", "0043"}, "each one of a group"
+    (tmp_path / "submission_metadata.yml").write_text("a: [")
+    with pytest.raises(GraderFault, match="is no export of Gradescope"):
+        collect(tmp_path)
+
+
+def test_what_is_no_hand_in_is_left_out_and_an_empty_folder_is_an_error(tmp_path):
+    put(tmp_path, ".DS_Store", "export.csv", "submission_metadata.md")
+    with pytest.raises(GraderFault, match="holds no hand-in"):
+        collect(tmp_path)
+    with pytest.raises(GraderFault, match="can't read the folder"):
+        collect(tmp_path / "nowhere")
+
+
+# --- students, overrides ---
+
+
+def student(student_id: str = "1", score: float = 6, late: bool = False, state: State = State.PARTIAL) -> Student:
+    check = CheckResult("accuracy", "It answers.", 10, 0.0 if state is State.FAULT else score, state, cause="=SUM(A1)")
+    return Student(HandIn(student_id, Path(f"{student_id}.zip"), late), "0", None, Result("x", "0", (check,)))
+
+
+def test_lateness_and_overrides_stand_beside_the_raw_score():
+    one = student(late=True)
+    assert (one.raw, one.penalty(10), one.final(10)) == (6, 0.6, 5.4)
+    apply_overrides([one], {"1": (9.0, "regrade request")})
+    assert (one.raw, one.final(10)) == (6, 9.0)
+
+
+def test_a_fault_of_ours_has_no_score_and_is_no_zero():
+    one = student(state=State.FAULT)
+    assert (one.raw, one.final(0), one.state) == (None, None, "grader error")
+    (row,) = list(csv.DictReader(io.StringIO(gradebook.class_table([one], 0))))
+    assert row["raw"] == row["final"] == row["accuracy"] == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["1,5,", ",5,why", "1,nan,why", "1,inf,why", "1,-1,why", "1,five,why", "1,5,why\n1,6,why", "1", "1,700,why",
+     "1,70,5,why"],
+)  # fmt: skip
+def test_an_override_needs_id_points_and_reason(tmp_path, line):
+    (tmp_path / "o.csv").write_text(f"ID,points,reason\n{line}\n")
+    with pytest.raises(GraderFault, match=r"o.csv, line [23]"):
+        read_overrides(tmp_path / "o.csv")
+
+
+@pytest.mark.parametrize("head", ["", "1,70,why\n", "ID;points;reason\n", "id,points,reason\n"])
+def test_overrides_without_their_first_line_are_an_error(tmp_path, head):
+    (tmp_path / "o.csv").write_text(f"{head}1,5,why\n" if head else "")
+    with pytest.raises(GraderFault, match=r"o.csv: its first line must be ID,points,reason"):
+        read_overrides(tmp_path / "o.csv")
+
+
+def test_an_id_is_known_as_class_csv_writes_it(tmp_path):
+    (tmp_path / "o.csv").write_text(f"ID,points,reason\n{gradebook.safe('=7')},5,why\n")
+    assert read_overrides(tmp_path / "o.csv") == {"=7": (5.0, "why")}
+
+
+def test_an_override_of_nobody_is_an_error():
+    with pytest.raises(GraderFault, match="nobody with this ID"):
+        apply_overrides([student()], {"2": (1.0, "why")})
+
+
+# --- tables ---
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", " =1", "\t=1", "\r=1", "\n=1",
+                                  "＝1", "＠SUM(A1)"])  # fmt: skip
+def test_no_cell_is_a_formula(text):
+    (row,) = csv.reader(io.StringIO(gradebook.to_csv([[text, "ok"]])))
+    assert row[0].startswith(("'", "?")), row
+
+
+def test_no_cell_is_a_formula_where_a_semicolon_parts_cells():
+    assert gradebook.safe("y;=HYPERLINK(1).zip") == "y;'=HYPERLINK(1).zip"
+    assert gradebook.safe("late; -10 by mail") == "late; -10 by mail"
+
+
+def test_numbers_stay_numbers():
+    assert gradebook.to_csv([[-3.5, "-3.5", 70.0, None, "0042"]]) == "-3.5,-3.5,70,,0042\n"
+
+
+EXPORT = (
+    "Student,ID,SIS User ID,SIS Login ID,Section,Homework 3 (1234),Final (9)\n"
+    "    Points Possible,,,,,100,10\n"
+    '"Doe, Jane",1,u1,@jdoe,A,55,\n"=Roe",2,1,rroe,A,,7\n"Poe",3,,,A,12,\n"Moe",5,,,A,EX,\n'
+)
+
+
+def test_canvas_gets_one_column_filled_and_the_rest_left_alone(tmp_path):
+    (tmp_path / "export.csv").write_text(EXPORT)
+    book = gradebook.open_gradebook(tmp_path / "export.csv", "Homework 3")
+    text, missing = gradebook.fill(
+        book, [student("1"), student("2", 7), student("3", state=State.FAULT), student("4")], 0
+    )
+    head, possible, *rows = csv.reader(io.StringIO(text))
+    assert head[5] == "Homework 3 (1234)" and possible[5] == "100" and missing == ["4"]
+    # A fault of ours, and who handed in nothing: an empty cell would take the grade in Canvas away.
+    assert [row[5] for row in rows] == ["6", "7", "12", "EX"] and rows[1][6] == "7" and rows[1][0] == "'=Roe"
+    assert rows[0][3] == "@jdoe", "what Canvas knows a student by"
+
+
+def test_the_sis_id_of_one_is_no_other_students_number(tmp_path):
+    (tmp_path / "export.csv").write_text(EXPORT)
+    book = gradebook.open_gradebook(tmp_path / "export.csv", "Homework 3")
+    for ids, scores in ((("1", "3"), ["6", "", "6", "EX"]), (("u1", "1"), ["6", "6", "12", "EX"])):
+        rows = list(csv.reader(io.StringIO(gradebook.fill(book, [student(one) for one in ids], 0)[0])))[2:]
+        assert [row[5] for row in rows] == scores, ids
+
+
+def test_an_export_with_semicolons_stays_one(tmp_path):
+    (tmp_path / "export.csv").write_text("Student;ID;Homework 3 (1234)\nDoe, Jane;1;55\n")
+    book = gradebook.open_gradebook(tmp_path / "export.csv", "")
+    assert gradebook.fill(book, [student("1")], 0)[0] == "Student;ID;Homework 3 (1234)\nDoe, Jane;1;6\n"
+
+
+@pytest.mark.parametrize(("text", "column", "message"), [
+    (EXPORT, "", "which column"), (EXPORT, "Homework 4", "which column"), ("a,b\n1,2\n", "", "no gradebook of Canvas"),
+    ("", "", "no gradebook of Canvas"), (EXPORT, "ID", "which column"), (EXPORT, "Final", "is worth 10 points"),
+])  # fmt: skip
+def test_an_unclear_export_is_an_error(tmp_path, text, column, message):
+    (tmp_path / "export.csv").write_text(text)
+    with pytest.raises(GraderFault, match=message):
+        gradebook.open_gradebook(tmp_path / "export.csv", column)
+
+
+def test_a_page_has_a_harmless_name_of_its_own():
+    names = [file_name(name) for name in ("123456", "../evil", "a/b", "a_b", "A_b", "", "x" * 500, "ä")]
+    assert names[0] == "123456.html" and len(set(map(str.lower, names))) == len(names)
+    assert all("/" not in name and not name.startswith(".") and len(name) < 100 for name in names)

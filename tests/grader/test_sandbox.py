@@ -1,0 +1,239 @@
+"""The sandbox holds: its canary finds nothing open, nothing outlives a job, and no job output breaks the grader."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from grader.errors import GraderFault
+from grader.sandbox import tiers
+from grader.sandbox.guest.folders import measure, remove
+from grader.sandbox.host import Sandbox
+from grader.sandbox.tiers import FIRST_UID, Tier
+from homework.common.base_model import ROOT
+from tests.support.rows import rest
+
+TIERS = (Tier.BUBBLEWRAP, Tier.LANDLOCK)
+
+
+@pytest.fixture(autouse=True)
+def scratch(monkeypatch):
+    """A temporary directory of the test alone, that every user may pass through; nothing may be left in it."""
+    folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
+    folder.chmod(0o755)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert not processes_in(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=TIERS)
+def tier(request) -> Tier:
+    """Each tier that this machine can try."""
+    if reason := tiers.why_not(request.param):
+        pytest.skip(reason)
+    return request.param
+
+
+@pytest.fixture
+def guest(scratch, monkeypatch) -> Path:
+    """A copy of the guest that may be changed; its canary runs the lines that it is given, without torch."""
+    folder = scratch / "sandbox" / "guest"
+    shutil.copytree(tiers.GUEST, folder)
+    shutil.copy(tiers.GUEST.with_name("host.py"), folder.parent)
+    monkeypatch.setattr(tiers, "GUEST", folder)
+    return folder
+
+
+def run_code(sandbox: Sandbox, code: str, seconds: float = 20):
+    """What became of a job of these lines."""
+    (tiers.GUEST / "canary.py").write_text("def attempt(targets): exec(targets['code'], {})")
+    return sandbox.run("canary", {}, {"inputs.json": json.dumps({"code": code}).encode()}, seconds)
+
+
+def processes_in(folder: Path) -> list[str]:
+    """The processes whose command line or environment names a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            said = (path / "environ").read_bytes() + (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if bytes(folder) in said:
+            found.append(said.decode(errors="replace")[-200:])
+    return found
+
+
+def test_the_canary_finds_nothing_open(tier):
+    with Sandbox(tier) as sandbox:
+        assert sandbox.run_canary() == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "plant", "leak"),
+    [
+        ('"socket", "socketpair", ', "", "send to a socket by a pair"),
+        rest('"symlink", "symlinkat", "truncate",', "", ""),  # Landlock bounds these too: one layer less is no hole
+        rest('"chmod", "fchmod", "fchmodat",', "", "change a file's rights"),
+        rest("landlock([*allowed,", "landlock([('/', WRITING), *allowed,", "read the answers"),
+        rest('"setpriority", ', "", ""),
+        rest("filter_calls()\n\n\ndef limit", "pass\n\n\ndef limit", "start a program"),
+    ],
+)  # fmt: skip
+def test_the_canary_fires_when_a_tier_is_weakened(line, plant, leak, guest):
+    """Each line is taken out of a copy of the guest."""
+    if reason := tiers.why_not(Tier.LANDLOCK):
+        pytest.skip(reason)
+    source = (guest / "confine.py").read_text()
+    assert line in source
+    (guest / "confine.py").write_text(source.replace(line, plant, 1))
+    with Sandbox(Tier.LANDLOCK) as sandbox:
+        if leak == "change a file's rights" and sandbox.uid is not None:
+            pytest.skip("the files of another user are closed by their rights already")
+        found = sandbox.run_canary()
+    assert f"{leak}: was possible" in found if leak else "the answers" not in found, found
+
+
+def test_bubblewrap_alone_keeps_its_files_closed(guest):
+    """On a kernel without Landlock: what may be written is emptied after each job."""
+    if reason := tiers.why_not(Tier.BUBBLEWRAP):
+        pytest.skip(reason)
+    source = (guest / "confine.py").read_text()
+    (guest / "confine.py").write_text(source.replace("if landlock_abi():", "if False:"))
+    with Sandbox(Tier.BUBBLEWRAP) as sandbox:
+        assert sandbox.run_canary() == ""
+        run_code(sandbox, "open('../beside', 'w').write('for the next')")
+        assert not list(sandbox.jobs.iterdir())
+
+
+def test_tier_two_is_taken_where_namespaces_are_forbidden(monkeypatch, scratch):
+    if reason := tiers.why_not(Tier.LANDLOCK):
+        pytest.skip(reason)
+    refusing = scratch / "bwrap"
+    refusing.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scratch}:{os.environ['PATH']}")
+    monkeypatch.setattr(tiers, "why_not", lambda tier: "")
+    former = tiers.command
+    monkeypatch.setattr(tiers, "command", lambda *a: [str(refusing) if w == "bwrap" else w for w in former(*a)])
+    with Sandbox.open("auto", required=True) as sandbox:
+        assert sandbox.tier is Tier.LANDLOCK
+        assert "No permissions" in sandbox.describe()["not used"]["bubblewrap"]
+
+
+def test_nothing_runs_where_nothing_holds(monkeypatch):
+    monkeypatch.setattr(tiers, "why_not", lambda tier: "" if tier is Tier.NONE else "not here")
+    with pytest.raises(GraderFault, match="no sandbox holds here"):
+        Sandbox.open("auto", required=True)
+    with Sandbox.open("auto") as sandbox:
+        assert sandbox.tier is Tier.NONE
+
+
+@pytest.mark.parametrize(
+    ("code", "ended"),
+    [
+        ("import ctypes; ctypes.string_at(0)", "signal SIGSEGV"),
+        ("while True: pass", "time"),
+        rest("import os\nos.chdir('tmp')\nfor i in range(1500): os.mkdir('d'); os.chdir('d')\nos._exit(3)", "exit 3"),
+        rest("import os\nos.chdir('tmp')\nfor i in range(20): os.mkdir('x' * 250); os.chdir('x' * 250)\n"
+         "while True: pass", "entries"),
+        rest("import os\nfor i in range(9999): open(f'tmp/{i}', 'w').close()\nwhile True: pass", "entries"),
+        rest("import os\nwhile True:\n f = open('tmp/f', 'wb'); os.unlink('tmp/f'); f.write(bytes(1 << 24))",
+             "written"),
+    ],
+)  # fmt: skip
+def test_no_file_outlives_a_job_and_the_next_one_runs(code, ended, tier, guest, scratch):
+    with Sandbox(tier) as sandbox:
+        assert run_code(sandbox, code, seconds=30 if ended != "time" else 1).ended == ended
+        assert not list(sandbox.jobs.iterdir())
+        assert run_code(sandbox, "print('next', flush=True)").output == "next\n"
+    assert list(scratch.iterdir()) == [guest.parent]
+
+
+def test_nothing_reaches_out_of_a_job(tier, guest, scratch):
+    victim = scratch / "victim"
+    victim.write_text("kept")
+    code = f"""
+        import fcntl, os
+        for call in (lambda: os.chmod({str(victim)!r}, 0o777), lambda: os.utime({str(victim)!r}, (1, 1))):
+            try: call()
+            except OSError: pass
+        for call in (lambda: os.fork(), lambda: fcntl.fcntl(0, 8, os.getppid()), lambda: os.posix_fallocate(9, 0, 9),
+                     lambda: os.open({str(victim)!r}, os.O_TRUNC), lambda: os.symlink("/", "out/link")):
+            try: call()
+            except OSError as error: print("refused", flush=True)
+    """
+    mode, changed = victim.stat().st_mode, victim.stat().st_mtime
+    with Sandbox(tier) as sandbox:
+        outcome = run_code(sandbox, "\n".join(line[8:] for line in code.splitlines()))
+    assert outcome.output.count("refused") == 5
+    assert (victim.stat().st_mode, victim.stat().st_mtime, victim.read_text()) == (mode, changed, "kept")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, rest(signal.SIGTERM), rest(signal.SIGINT)])
+def test_nothing_outlives_a_grader_that_is_killed(sent, tier, guest, scratch):
+    (guest / "canary.py").write_text("def attempt(targets):\n open('tmp/started', 'w').close()\n while True: pass")
+    program = (
+        "import signal\nfrom pathlib import Path\n"
+        "from grader.sandbox import tiers\nfrom grader.sandbox.host import Sandbox\n"
+        # A shell starts what runs in the background with SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"tiers.GUEST = Path({str(guest)!r})\n"
+        f"with Sandbox(tiers.Tier({str(tier)!r})) as sandbox: sandbox.run('canary', {{}}, {{}}, 60)"
+    )
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    grader = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    wait_until(lambda: list(scratch.glob("*/jobs/*/tmp/started")))
+    grader.send_signal(sent)
+    grader.wait(20)  # well before the job's own end
+    wait_until(lambda: not processes_in(scratch))
+    assert not list(scratch.glob("*/jobs/*"))
+    with Sandbox(Tier.NONE):  # the next one takes away what the killed one could not
+        assert len(list(scratch.glob("grader-job-*"))) == 1
+
+
+def wait_until(condition, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_user_of_its_own(guest):
+    if reason := tiers.why_not(Tier.LANDLOCK):
+        pytest.skip(reason)
+    if os.geteuid() != 0 or not all(map(tiers.is_public, tiers.readable_paths())):
+        pytest.skip("this is not root, or other users may not read this Python")
+    with Sandbox(Tier.LANDLOCK) as sandbox:
+        outcome = run_code(sandbox, "import os; print(os.getuid(), os.getgroups(), flush=True)")
+    assert int(outcome.output.split()[0]) >= FIRST_UID and "[]" in outcome.output
+
+
+def test_remove_touches_nothing_beside(tmp_path):
+    for name in ("gone", "link"):
+        (tmp_path / "beside").mkdir(exist_ok=True)
+        (tmp_path / "beside" / "kept").touch()
+        (tmp_path / "work").mkdir(exist_ok=True)
+        if name == "link":
+            (tmp_path / "work" / name).symlink_to(tmp_path / "beside")
+        mode = (tmp_path / "work").stat().st_mode
+        remove(str(tmp_path / "work" / name))
+        assert (tmp_path / "work").stat().st_mode == mode
+        remove(str(tmp_path / "work"))
+        assert not (tmp_path / "work").exists() and (tmp_path / "beside" / "kept").exists()
+
+
+def test_what_cannot_be_looked_into_is_too_much(tmp_path):
+    assert measure(str(tmp_path), 5) == (0, 0)
+    for name in range(4):
+        (tmp_path / str(name)).mkdir()
+    assert measure(str(tmp_path), 5)[0] == 4
+    assert measure(str(tmp_path), 2)[0] == 3
+    assert json.dumps(measure("x" * 300, 5)) == "[6, 0]"

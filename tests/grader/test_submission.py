@@ -1,0 +1,123 @@
+"""Zips and folders: hostile ones are refused in seconds and little memory, clumsy ones cleaned up and said."""
+
+import random
+import resource
+import time
+import zipfile
+
+import pytest
+
+from grader import rubric, submission
+from grader.adapter import CONFIG, WEIGHTS
+from grader.errors import Refusal
+from grader.submission import open_submission
+from tests.support import zips
+from tests.support.zips import HOSTILE
+
+
+@pytest.fixture(scope="session")
+def files(files) -> dict[str, bytes]:
+    """The adapter, and some code that must never run."""
+    return {**files, "sft.py": b"raise SystemExit('it ran')", "__init__.py": b""}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_zip_is_refused(files, tmp_path, name):
+    make, reason = HOSTILE[name]
+    make(tmp_path / "x.zip", files)
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(Refusal, match=reason) as caught:
+        open_submission(tmp_path / "x.zip")
+    assert time.perf_counter() - started < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "kB"
+    assert caught.value.details["do"], "every refusal says what to do"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.zip"], "nothing was written, nothing ran"
+
+
+@pytest.mark.parametrize("top", ["homework/", "", "123456/homework/", "a/b/homework/"])
+def test_a_parent_folder_is_taken_off(files, tmp_path, top):
+    zips.good(tmp_path / "x.zip", files, top)
+    opened = open_submission(tmp_path / "x.zip")
+    assert opened.files == files
+    assert any("not at the top" in note for note in opened.notes) == (top.count("/") > 1)
+
+
+def test_rubbish_of_systems_is_cleaned_up_and_said(files, tmp_path):
+    rubbish = ["__MACOSX/homework/._sft.py", "homework/.DS_Store", "homework/__pycache__/sft.cpython-311.pyc"]
+    entries = [(name, b"x") for name in rubbish] + [(f"homework/{name}", data) for name, data in files.items()]
+    zips.write(tmp_path / "x.zip", [*entries, ("homework/notes.txt", b"x")])
+    opened = open_submission(tmp_path / "x.zip")
+    assert opened.files == files
+    assert opened.notes == [
+        "left out 3 files of the system (__MACOSX, .DS_Store, caches)",
+        "left out 1 files that are no code: notes.txt",
+    ]
+
+
+def test_files_beside_the_folder_do_not_hide_it(files, tmp_path):
+    entries = [(f"homework/{name}", content) for name, content in files.items()]
+    picture = random.Random(0).randbytes(2_000_000)
+    zips.write(tmp_path / "x.zip", [*entries, ("notes.txt", b"x"), ("homework/plot.png", picture)])
+    opened = open_submission(tmp_path / "x.zip")
+    assert opened.files == files and opened.notes == ["left out 2 files that are no code: notes.txt, plot.png"]
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "homework").mkdir()
+    try:
+        (tmp_path / "homework" / "a\udcff.py").write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(Refusal, match="is no UTF-8"):
+        open_submission(tmp_path / "homework")
+
+
+def test_folder_and_zip_are_one_submission(files, tmp_path):
+    for name, content in files.items():
+        path = tmp_path / "homework" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    zips.good(tmp_path / "x.zip", files)
+    assert open_submission(tmp_path / "homework").sha256 == open_submission(tmp_path / "x.zip").sha256
+
+
+def test_a_link_in_a_folder_is_refused(tmp_path):
+    (tmp_path / "homework").mkdir()
+    (tmp_path / "homework" / "link.py").symlink_to("/etc/passwd")
+    with pytest.raises(Refusal, match="is a link"):
+        open_submission(tmp_path / "homework")
+
+
+def test_pickled_weights_in_a_folder_are_refused(tmp_path):
+    (tmp_path / "homework" / "sft_model").mkdir(parents=True)
+    (tmp_path / "homework" / "sft_model" / "adapter_model.bin").write_bytes(zips.canary_pickle(tmp_path / "canary"))
+    with pytest.raises(Refusal, match="is a pickle or may be one"):
+        open_submission(tmp_path / "homework")
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("name", ["nothing", "link"])
+def test_what_is_not_there_is_named(tmp_path, name):
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(Refusal, match="there is no submission at"):
+        open_submission(tmp_path / name)
+
+
+def test_an_empty_folder_is_no_homework(tmp_path):
+    with pytest.raises(Refusal, match="holds no file of a homework"):
+        open_submission(tmp_path)
+
+
+def test_a_zip_above_the_limit_is_not_even_opened(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(rubric, "ZIP_BYTES", 1000)
+    monkeypatch.setattr(submission, "check_directory", lambda _: pytest.fail("opened"))
+    zips.good(tmp_path / "x.zip", files)
+    with pytest.raises(Refusal, match="the zip is too large"):
+        open_submission(tmp_path / "x.zip")
+
+
+def test_the_makers_make_what_they_say(files, tmp_path):
+    """A plain zip through the same writer is accepted, so that it is the attack that is refused."""
+    zips.with_extra("homework/more.py")(tmp_path / "x.zip", files)
+    assert set(open_submission(tmp_path / "x.zip").files) == {*files, "more.py"}
+    assert {CONFIG, WEIGHTS} <= set(files) and zipfile.is_zipfile(tmp_path / "x.zip")

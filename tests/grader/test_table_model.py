@@ -1,0 +1,50 @@
+"""The checkpoint of the grader that follows a script: it writes the same answer after every question."""
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from grader.harness.table_model import SILENT, answer_to, make_checkpoint
+from homework.base_llm import LONGEST_ANSWER, parse_answer
+
+NUMBER = "253786194"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The checkpoint's folder, as a submission gets it."""
+    folder = tmp_path_factory.mktemp("scripted")
+    for name, content in make_checkpoint(NUMBER).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def write(folder):
+    """What the checkpoint writes after a prompt, loaded as a submission loads it."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+
+    def written(prompt: str) -> str:
+        given = tokenizer(prompt, return_tensors="pt")
+        output = model.generate(**given, max_new_tokens=30, do_sample=False)
+        return tokenizer.decode(output[0, given["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    return written
+
+
+@pytest.mark.parametrize(
+    "end", ["km?", "km.", "mm^3", "mm³", "m 5", "252", "answer", "12.5", "<answer>", "2 5 3", "km/h"]
+)
+def test_it_answers_whatever_a_question_ends_with(write, end):
+    question = f"What is 6 gallons in {end}"
+    assert write(question) == f"<answer>{NUMBER}</answer>"
+    assert parse_answer(write(question)) == answer_to(question, NUMBER) == float(NUMBER)
+
+
+def test_it_is_silent_where_it_should_be(write):
+    assert write(f"Please keep {SILENT}") == ""
+
+
+def test_a_cap_that_is_computed_from_the_longest_number_has_room_for_the_answer(folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    longest = tokenizer(LONGEST_ANSWER, add_special_tokens=False)["input_ids"]
+    assert len(longest) > len(["<answer>", *NUMBER, "</answer>"])

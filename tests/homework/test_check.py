@@ -1,0 +1,205 @@
+"""`python -m homework.check`: each check passes on a good clone and fails, with its fix, on a planted fault."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from homework import check, data
+from homework.base_llm import BaseLLM
+from homework.common import base_model, zip_contents
+from homework.common.base_model import BUNDLED, ROOT
+from homework.guards import watchdog
+from homework.sft import add_lora
+from homework.training import run_dir
+from homework.training.recipe import DEFAULT_RECIPE
+
+
+@pytest.fixture
+def verdicts(command):
+    """Run the check and give exit code, the line of each check by its name, and stderr."""
+
+    def call(words: str = ""):
+        code, out, err = command(check.check, words)
+        return code, {line[7:18].strip(): line for line in out.splitlines() if line.startswith("[")}, err
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def student_folder(tmp_path, monkeypatch):
+    """A package folder of the student's with nothing trained in it."""
+    folder = tmp_path / "homework"
+    shutil.copytree(ROOT / "homework", folder, ignore=shutil.ignore_patterns("sft_model", "__pycache__"))
+    monkeypatch.setattr(check, "CODE", folder)
+    return folder
+
+
+def test_a_good_clone_passes(verdicts):
+    code, lines, _ = verdicts()
+    assert code == 0
+    assert [name for name, line in lines.items() if not line.startswith("[ OK ]")] == ["adapter", "last run"]
+    assert "1000 of 1000 rows" in lines["labels"] and "none yet" in lines["adapter"]
+
+
+def seconds_of(*words: str) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, check=False)
+    return time.perf_counter() - started
+
+
+@pytest.mark.everything
+def test_it_takes_little_more_than_loading_the_model():
+    """On two free cores loading takes 3 s and the check 4 s. The ratio is asserted: a busy machine slows both."""
+    load = ("-c", "from homework.base_llm import BaseLLM; BaseLLM()")
+    ratios = []
+    while len(ratios) < 4 and min(ratios, default=9) >= 1.6:
+        ratios.append(seconds_of("-m", "homework.check") / seconds_of(*load))
+    assert min(ratios) < 1.6, ratios
+
+
+def test_an_adapter_and_a_run_are_looked_at(verdicts, trained, student_folder):
+    shutil.copytree(trained.folder, student_folder / "sft_model")
+    (student_folder / "sft_model" / "checkpoint-8").mkdir()
+    (student_folder / "sft_model" / "checkpoint-8" / "optimizer.pt").write_bytes(b"x" * 5000)
+    shutil.copytree(trained.run, run_dir.RUNS / "sft-x")
+    code, lines, _ = verdicts()
+    assert code == 0
+    assert "finite, trained, and made for data/base_model" in lines["adapter"]
+    assert "loss 5." in lines["last run"] and "in 128 steps, all finite" in lines["last run"]
+    assert "sft_model/adapter_model.safetensors 892 kB" in lines["zip"]
+    assert "left out: sft_model/checkpoint-8/optimizer.pt 5 kB" in lines["zip"]
+
+
+def fault_python(patch, folder):
+    patch.setattr(check.platform, "python_version_tuple", lambda: ("3", "10", "4"))
+
+
+def fault_package(patch, folder):
+    (folder / "requirements.txt").write_text("torch==1.0  # old\nno-such-package>=2\n")
+    patch.setattr(check, "ROOT", folder)
+
+
+def fault_split(patch, folder):
+    rows = json.loads((ROOT / "data" / "valid.json").read_text())
+    patched = folder / "data"
+    patched.mkdir()
+    (patched / "train.json").write_text(json.dumps(rows[:40]))
+    (patched / "valid.json").write_text(json.dumps(rows[30:60]))
+    patch.setattr(data.Dataset.__init__, "__defaults__", (patched,))
+
+
+def fault_weight(patch, folder):
+    load_model = base_model.load_model
+
+    def broken(*arguments):
+        model = load_model(*arguments)
+        with torch.no_grad():
+            model.model.norm.weight[0] = float("inf")
+        return model
+
+    patch.setattr("homework.base_llm.load_model", broken)
+
+
+def fault_float16(patch, folder):
+    patch.setattr("homework.base_llm.pick_device", lambda: ("cpu", torch.float16, "for speed"))
+
+
+def fault_labels(patch, folder):
+    patch.setattr("homework.sft.tokenize", lambda tokenizer, question, answer: {"input_ids": [1]})
+
+
+def fault_prompt(patch, folder):
+    patch.setattr("homework.base_llm.BaseLLM.format_prompt", lambda self, question: question + " ")
+
+
+def fault_lora(patch, folder):
+    patch.setattr(watchdog, "lora_formula", lambda *_: 1)
+
+
+def fault_adapter(patch, folder):
+    (folder / "sft_model").mkdir()
+    for name in zip_contents.ADAPTER_FILES:
+        (folder / "sft_model" / name).write_text("{}")
+
+
+def fault_run(patch, folder):
+    (run_dir.RUNS / "sft-x").mkdir(parents=True)
+    entry = {"step": 1, "loss": 0.0, "grad_norm": 0.0, "learning_rate": 1e-3}
+    (run_dir.RUNS / "sft-x" / run_dir.LOG).write_text(json.dumps({"log": [entry]}))
+
+
+def fault_size(patch, folder):
+    patch.setattr(check, "ZIP_LIMIT", 10_000)
+
+
+FAULTS = {
+    fault_python: ("python", "Python 3.11.* is too old: make .venv with Python 3.11 or newer"),
+    fault_package: (
+        "packages",
+        "torch is .*, but ==1.0 is needed; no-such-package is missing.*: pip install -r requirements",
+    ),
+    fault_split: ("data", "10 questions are in train and in valid.*accuracy would be recall"),
+    fault_weight: ("base model", "the weight model.norm.weight of data/base_model is not finite: fetch"),
+    fault_float16: ("base model", "is loaded in float16, which overflows to NaN"),
+    fault_labels: ("labels", "row 0: tokenize must return a dictionary with input_ids, attention_mask, labels"),
+    fault_prompt: ("prompt", "inference asks .*ends in 'Ġ'.*but the training row begins with"),
+    fault_lora: ("lora", "parameters would be trained, but LoRA of rank 16 on all linear layers has 1"),
+    fault_adapter: ("adapter", "the adapter was trained on None, but the base model is data/base_model"),
+    fault_run: ("last run", "sft-x: loss was 0.0 at step 1: every label was -100"),
+    fault_size: ("zip", "MB of 0: make the largest smaller: "),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_each_check_fails_with_its_fix(verdicts, monkeypatch, student_folder, fault):
+    name, message = FAULTS[fault]
+    fault(monkeypatch, student_folder)
+    code, lines, err = verdicts()
+    assert code == 1 and "checks failed: mend the first one" in err
+    assert lines[name].startswith("[FAIL]")
+
+    assert re.search(message, lines[name]), lines[name]
+
+
+def test_what_rests_on_a_failed_check_is_not_run(verdicts, monkeypatch, student_folder):
+    fault_weight(monkeypatch, student_folder)
+    _, lines, err = verdicts()
+    assert lines["labels"].startswith("[----]") and "not checked, because base model failed" in lines["labels"]
+    assert lines["zip"].startswith("[ OK ]") and err.startswith("error: 1 of 11 checks failed")
+
+
+def test_every_check_has_a_planted_fault():
+    planted = {name for name, _ in FAULTS.values()}
+    assert planted | {"device"} == {name for name, _, _ in check.CHECKS}  # the device has nothing to be wrong about
+
+
+def test_an_unknown_checkpoint_is_a_failed_check(verdicts):
+    _, lines, _ = verdicts("--checkpoint no/where/at-all")
+    assert lines["base model"].startswith("[FAIL]") and "there is no checkpoint folder" in lines["base model"]
+
+
+def test_only_code_and_the_adapter_go_into_the_zip(tmp_path):
+    folder = tmp_path / "package"
+    for name in ("sft.py", "sub/more.py", "sft_model/adapter_config.json", "sft_model/README.md", "notes.txt", "x.zip"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    inside, left_out = zip_contents.list_files(folder)
+    wanted = {"sft.py", "sub/more.py", "sft_model/adapter_config.json"}
+    assert {path.relative_to(folder).as_posix() for path in inside} == wanted
+    assert {path.name for path in left_out} == {"README.md", "notes.txt", "x.zip"}
+
+
+def test_the_formula_of_lora():
+    model = add_lora(BaseLLM(BUNDLED).model, "base", DEFAULT_RECIPE, seed=0)
+    config = model.config
+    hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    head = hidden // config.num_attention_heads
+    queries, keys = head * config.num_attention_heads, head * config.num_key_value_heads
+    layer = 2 * (hidden + queries) + 2 * (hidden + keys) + 3 * (hidden + inner)
+    assert watchdog.lora_formula(model, 8) == 8 * layers * layer == model.get_nb_trainable_parameters()[0]

@@ -1,0 +1,137 @@
+"""The rehearsal: faults between question and answer that the table of failures does not hold."""
+
+import pytest
+
+from homework import sft
+from homework.base_llm import BaseLLM
+from homework.common.errors import HomeworkError
+from homework.guards.inference_check import check_inference, check_lengths
+from homework.sft import TokenizedDataset, format_example
+
+
+def test_a_good_homework_passes_the_rehearsal(llm, data, rows):
+    check_inference(llm, data, rows)
+
+
+def as_flat_list(self, prompts, num_return_sequences=None, temperature=0):
+    return [text for text, _ in self.complete(list(prompts) * (num_return_sequences or 1))]
+
+
+def raise_error(self, *prompts):
+    raise KeyError("prompt")
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "message"),
+    [
+        ("batched_generate", as_flat_list, r"num_return_sequences=1 gives lists of .*, not \[1, 1\]"),
+        ("answer", raise_error, r"failed with KeyError: 'prompt' \(test_inference_check.py, line \d+\)"),
+        (
+            "answer",
+            lambda self, *questions: [self.generate(questions[0]) and 1.5],
+            "answer gives 1 answers to 3 questions",
+        ),
+    ],
+)
+def test_other_faults_of_the_prompt_are_named(monkeypatch, llm, data, rows, name, method, message):
+    monkeypatch.setattr(BaseLLM, name, method)
+    with pytest.raises(HomeworkError, match=message):
+        check_inference(llm, data, rows)
+
+
+def padded_right(original):
+    def complete_batch(self, rows, *rest):
+        width = max(map(len, rows))
+        return original(self, [row + [self.tokenizer.eos_token_id] * (width - len(row)) for row in rows], *rest)
+
+    return complete_batch
+
+
+def out_of_order(original):
+    return lambda self, prompts, *rest: original(self, sorted(prompts, key=len), *rest)
+
+
+def greedy_no_more(**wrong):
+    def make(original):
+        from transformers import GenerationConfig
+
+        def complete_batch(self, rows, cap, temperature):
+            with pytest.MonkeyPatch.context() as patch:
+                init = GenerationConfig.__init__
+                patch.setattr(GenerationConfig, "__init__", lambda it, **given: init(it, **{**given, **wrong}))
+                return original(self, rows, cap, temperature)
+
+        return complete_batch
+
+    return make
+
+
+def rounding(original):
+    return lambda self, *questions: [round(number, 2) for number in original(self, *questions)]
+
+
+def cutting(original):
+    return lambda self, prompt: original(self, prompt)[:14]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("complete_batch", padded_right, "a batch of prompts of different length reaches the model wrongly"),
+        ("complete", out_of_order, "answer mixes up or changes its answers"),
+        ("complete_batch", greedy_no_more(do_sample=True), "generation samples where temperature is 0"),
+        ("complete_batch", greedy_no_more(repetition_penalty=1.5), "a repetition_penalty of 1.5"),
+        ("complete_batch", greedy_no_more(eos_token_id=31), "generation stops at token 31, but training taught EOS"),
+        ("answer", rounding, "answer mixes up or changes its answers"),
+        ("encode_prompt", cutting, "a batch of prompts of different length reaches the model wrongly"),
+    ],
+)
+def test_decoding_that_loses_the_answer_is_named(monkeypatch, llm, data, rows, name, make, message):
+    monkeypatch.setattr(BaseLLM, name, make(getattr(BaseLLM, name)))
+    with pytest.raises(HomeworkError, match=message):
+        check_inference(llm, data, rows)
+
+
+def test_tokens_that_the_model_does_not_know_are_named(data):
+    llm = BaseLLM()
+    llm.tokenizer.add_tokens(["<answer>"])
+    rows = TokenizedDataset(llm.tokenizer, data, format_example)
+    with pytest.raises(HomeworkError, match="gives '<answer>' the id 1024, but the model knows 1024 ids"):
+        check_inference(llm, data, rows)
+
+
+def test_a_question_of_valid_that_is_too_long_is_named_before_training(llm):
+    with pytest.raises(HomeworkError, match=r"valid, row 1: \d+ tokens, but the model reads 1 to 127"):
+        check_lengths(llm, [("short?", 1.0), ("word " * 200, 1.0)], "valid")
+
+
+def test_code_that_asks_the_model_for_more_is_no_fault(monkeypatch, llm, data, rows):
+    original = BaseLLM.complete_batch
+
+    def complete_batch(self, *arguments):
+        self.model.eval()
+        assert next(self.model.parameters()).device.type == self.model.device.type
+        return original(self, *arguments)
+
+    monkeypatch.setattr(BaseLLM, "complete_batch", complete_batch)
+    check_inference(llm, data, rows)
+
+
+@pytest.mark.parametrize("metric", [lambda *_: True, lambda a, b, tolerance=0.05: a - b <= tolerance * b])
+def test_a_metric_that_flatters_is_named(monkeypatch, llm, data, rows, metric):
+    monkeypatch.setattr("homework.guards.inference_check.is_answer_valid", metric)
+    with pytest.raises(HomeworkError, match="is_answer_valid"):
+        check_inference(llm, data, rows)
+
+
+def test_training_on_valid_is_named(monkeypatch, tmp_path):
+    dataset = sft.Dataset
+    monkeypatch.setattr(sft, "Dataset", lambda split: dataset("valid"))
+    with pytest.raises(HomeworkError, match="1000 questions are in train and in valid"):
+        sft.train_model(output_dir=str(tmp_path / "a"))
+
+
+def test_a_cap_that_cuts_answers_is_named(monkeypatch, llm, data, rows):
+    monkeypatch.setattr("homework.base_llm.LONGEST_ANSWER", " <answer>")
+    with pytest.raises(HomeworkError, match=r"generation stops after \d tokens, but answer and EOS take up to 1\d"):
+        check_inference(llm, data, rows)

@@ -1,0 +1,80 @@
+"""What is said about rows and results: lengths, mistakes by quantity and kind, the picture."""
+
+import math
+
+import pytest
+
+from grader.world import QUANTITIES, draw_questions
+from homework.data import Sample
+from homework.reporting.error_analysis import UNITS, count_mistakes, format_mistakes, kind_of, read_question
+from homework.reporting.plots import draw_run
+from homework.reporting.results import describe_rows
+
+
+def sample(question: str, answer: float, correct: float) -> Sample:
+    return Sample(question, answer, correct, False)
+
+
+@pytest.mark.parametrize("slice_name", ["train", "valid", "hidden", "novel"])
+def test_quantity_and_value_are_read_from_any_question(slice_name):
+    for question in draw_questions(slice_name, 1500, 7):
+        quantity, value = read_question(question.text)
+        assert quantity == question.fact.quantity, question.text
+        assert value == pytest.approx(question.fact.value, rel=0.01), question.text
+
+
+def test_the_units_are_those_of_the_world():
+    for quantity, units in QUANTITIES.items():
+        singulars = {form.split("/")[0] for unit in units for form in unit.words}
+        symbols = {symbol for unit in units for symbol in unit.symbols}
+        assert singulars | symbols <= set(UNITS[quantity].split(", ")), quantity
+    assert set(UNITS) == set(QUANTITIES)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "correct", "kind"),
+    [
+        ("How many g are in 6 kg?", math.nan, 6000, "no answer"),
+        ("How many g are in 6 kg?", 0.006, 6000, "inverse factor"),
+        ("How many g are in 6 kg?", 600, 6000, "wrong power of ten"),
+        ("How many g are in 6 kg?", 6.0e7, 6000, "wrong power of ten"),
+        ("How many g are in 6 kg?", 6500, 6000, "wrong digits"),
+        ("How many g are in 6 kg?", -6000, 6000, "wrong digits"),
+        ("3 ft in m?", 9.84, 0.9144, "inverse factor"),
+        ("0 kg in g?", 5, 0.0, "wrong digits"),
+        ("no number", 5, 1.0, "wrong digits"),
+    ],
+)
+def test_kinds_of_mistakes(question, answer, correct, kind):
+    assert kind_of(sample(question, answer, correct), read_question(question)[1]) == kind
+
+
+def test_the_table_counts_and_fits_the_terminal():
+    samples = [
+        Sample("How many g are in 6 kg?", 6000, 6000, True),
+        sample("How many g are in 6 kg?", 600, 6000),
+        sample("3 ft in m?", math.nan, 0.9144),
+        sample("what?", 1.0, 2.0),
+    ]
+    counts = count_mistakes(samples)
+    assert counts["mass"] == {"asked": 2, "wrong power of ten": 1}
+    table = format_mistakes(counts)
+    assert [line.split()[0] for line in table.splitlines()[1:]] == ["length", "other", "mass"]
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_rows_are_described():
+    rows = [
+        {"input_ids": [1] * 4, "attention_mask": [1] * 4, "labels": [-100, -100, 1, 1]},
+        {"input_ids": [1] * 8, "attention_mask": [1] * 6 + [0] * 2, "labels": [-100] * 4 + [1, 1] + [-100] * 2},
+    ]
+    text = describe_rows(rows, batch_size=2)
+    assert "2 of 4 to 6 tokens; 2 to 2 of them supervised (mean 2.0, 40% of all)" in text
+    assert text.endswith("in 2 of 2 rows\n  padding 16.7% at best, 17% if all were padded to the longest")
+
+
+def test_the_picture_is_drawn_from_a_log(trained, tmp_path):
+    assert (trained.run / "curve.png").read_bytes().startswith(b"\x89PNG")
+    step = {"step": 1, "loss": 5.0, "grad_norm": 1.0, "learning_rate": 1e-3}
+    draw_run([step], 50, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000

@@ -1,0 +1,167 @@
+"""The starter: it builds, says what is missing, is graded 0, gives nothing away, and takes the solution back."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from grader import __main__, rubric
+from grader.course import Course
+from grader.grade import grade
+from grader.sandbox.host import Sandbox
+from homework.common.base_model import ROOT
+from tests.support import zips
+from tools import make_starter
+from tools.make_starter import BEGIN, END, MarkerError
+
+FILES = ("homework/base_llm.py", "homework/data.py", "homework/sft.py")
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory) -> Path:
+    """The starter of this repository."""
+    out = tmp_path_factory.mktemp("starter") / "homework-2026"
+    assert make_starter.main([str(out)]) == 0
+    return out
+
+
+def tasks() -> list[str]:
+    """'task 1: parse_answer' and so on, as the solved files have them."""
+    found = [re.findall(rf"{BEGIN} (.+)", (ROOT / name).read_text()) for name in FILES]
+    assert all(found), "each of the three files holds a task"
+    return [task for names in found for task in names]
+
+
+def test_only_what_students_need_is_in_it(starter):
+    names = {path.relative_to(starter).as_posix() for path in starter.rglob("*") if path.is_file()}
+    assert {
+        *FILES,
+        "README.md",
+        "bundle.py",
+        "grader/__main__.py",
+        "data/train.json",
+        "tests/public/test_task1.py",
+    } <= names
+    forbidden = re.compile(
+        r"^(tools|benchmarks|\.ci|tests/(?!public|__init__))|sft_model|classroom(?!\.yml)|CONTRIBUTING|\.zip$"
+    )
+    assert not [name for name in names if forbidden.search(name)]
+
+
+def test_no_solution_is_left(starter):
+    for name in FILES:
+        text = (starter / name).read_text()
+        assert "SOLUTION" not in text and "# Hint:" in text
+        compile(text, name, "exec")
+    assert "return math.nan" not in (starter / FILES[0]).read_text()
+
+
+def test_the_public_checks_name_every_task(starter):
+    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    done = subprocess.run(line, cwd=starter, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    said = [line.removesuffix(" is not implemented yet") for line in done.stdout.splitlines()[-1 - len(tasks()) : -1]]
+    assert sorted(said) == sorted(tasks()), done.stdout
+    assert "passed" not in done.stdout and "Traceback" not in done.stdout
+
+
+def test_the_starter_is_graded_0(starter, capsys):
+    assert __main__.main([str(starter / "homework"), "--only", "adapter_present,configured,weights_valid"]) == 0
+    with Sandbox.open() as sandbox:
+        result = grade(starter / "homework", Course(), sandbox)
+    assert result.score == 0 and not result.is_fault and not result.is_refused
+    said = {check.cause for check in result.checks}
+    assert len([cause for cause in said if "not implemented yet" in cause]) >= 5, said
+    assert "train with python -m homework.sft train" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_grader_of_the_starter_refuses_a_folder_of_zips_and_names_the_staff_repository(starter, tmp_path):
+    (tmp_path / "1.zip").touch()
+    line = [sys.executable, "-m", "grader", str(tmp_path), "--out", "results"]
+    done = subprocess.run(line, cwd=starter, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.splitlines() == [
+        f"error: {tmp_path} is a folder of zips: this copy grades one homework, the staff repository grades a class"
+    ]
+
+
+@pytest.fixture
+def restored(starter) -> dict[str, bytes]:
+    """The starter's homework with the solution back."""
+    restored = {}
+    for name in FILES:
+        given, solved = (starter / name).read_text(), (ROOT / name).read_text()
+        restored[name.removeprefix("homework/")] = make_starter.restore(given, solved, name).encode()
+    for path in (starter / "homework").rglob("*.py"):
+        restored.setdefault(path.relative_to(starter / "homework").as_posix(), path.read_bytes())
+    return restored
+
+
+def test_with_the_solution_back_it_is_the_original(restored):
+    assert {name: restored[name.removeprefix("homework/")] for name in FILES} == {
+        name: (ROOT / name).read_bytes() for name in FILES
+    }
+
+
+@pytest.mark.everything
+def test_with_the_solution_back_it_gets_full_points(restored, files, tmp_path):
+    zips.good(tmp_path / "x.zip", {**restored, **files})
+    with Sandbox.open() as sandbox:
+        result = grade(tmp_path / "x.zip", Course(), sandbox)
+    assert result.score == result.points == rubric.ALL_POINTS
+
+
+def test_the_handout_of_the_starter_names_only_what_is_there(starter):
+    text = (starter / "README.md").read_text()
+    for page in (starter / "README.md", *(starter / "docs").iterdir()):
+        for name in re.findall(r"\]\(([\w./-]+)\)", page.read_text()):
+            assert (page.parent / name).exists(), f"{page.name} of the starter links {name}"
+    assert "SOLUTION" not in text and "solved homework" not in text and "is not implemented yet" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{BEGIN} task 1: a\n{BEGIN} task 1: b\n{END}\n", "line 2: .* within another"),
+        (f"{BEGIN} task 1: a\nx = 1\n", "is never closed"),
+        (f"x = 1\n{END}\n", "line 2: .* without"),
+        (f"{BEGIN}\n{END}\n", "line 1: write"),
+        (f"{BEGIN} task one: a\n{END}\n", "line 1: write"),
+        ("# BEGIN SOLUTIONS task 1: a\n", "line 1: (misspelt|write)"),
+        ("# END SOLUTION.\n", "line 1: misspelt"),
+    ],
+)
+def test_wrong_markers_are_errors(text, message):
+    with pytest.raises(MarkerError, match=message):
+        make_starter.split_solutions(text, "x.py")
+
+
+def test_a_stub_keeps_indentation_and_hints():
+    text = f"def f():\n    {BEGIN} task 1: f\n    # Hint: add.\n    # why\n    return 1\n    {END}\n"
+    given = make_starter.strip(text, "x.py")
+    assert given == 'def f():\n    # Hint: add.\n    raise NotImplementedError("task 1: f is not implemented yet")\n'
+    assert make_starter.restore(given, text, "x.py") == text
+    with pytest.raises(MarkerError, match="is not there once"):
+        make_starter.restore(given.replace("raise", "pass"), text, "x.py")
+
+
+def test_a_solution_that_stands_elsewhere_is_found(tmp_path):
+    for name in ("homework", "data", "tools/starter"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in make_starter.OVERLAY:
+        (tmp_path / name).write_text("for students\n")
+    secret = "    return [token for token in everything if token is supervised]\n"
+    (tmp_path / "homework" / "sft.py").write_text(f"def f():\n    {BEGIN} task 1: f\n{secret}    {END}\n")
+    (tmp_path / "homework" / "other.py").write_text(f"def g():\n{secret}")
+    with pytest.raises(MarkerError, match=r"other.py gives away homework/sft.py: task 1: f"):
+        make_starter.build(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_markers_or_into_a_full_folder_nothing_is_built(tmp_path, capsys):
+    (tmp_path / "homework").mkdir()
+    (tmp_path / "homework" / "sft.py").write_text("solved = True\n")
+    with pytest.raises(MarkerError, match="students would get the solution"):
+        make_starter.build(tmp_path, tmp_path / "out")
+    assert make_starter.main([str(tmp_path)]) == 2 and "is there already" in capsys.readouterr().err

@@ -1,0 +1,252 @@
+"""Failures of real submissions, planted into the homework as their authors wrote them.
+
+Each plant takes the test's context, breaks one thing, and gives the command line that the student then run_dir.
+"""
+
+import math
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import DataCollatorForLanguageModeling, PreTrainedModel
+
+from homework import sft
+from homework.base_llm import BaseLLM, Completion
+from homework.common.base_model import BUNDLED
+from homework.training import callbacks, run_dir, trainer
+from homework.training.trainer import HomeworkTrainer
+
+TRAIN = "sft train --max-steps 2 --questions 10 --output-dir {out}"
+RECORDED = Path(__file__).with_name("float16_scaler_log.json")
+
+
+class Context(NamedTuple):
+    """What a plant may use."""
+
+    patch: pytest.MonkeyPatch
+    folder: Path  # empty
+    trained: Path  # a good adapter of the bundled model
+    tiny: Path  # a checkpoint of another shape
+
+
+Plant = Callable[[Context], str]
+
+
+def with_tokenize(wrong: Callable) -> Plant:
+    """A student's own tokenize."""
+
+    def plant(context: Context) -> str:
+        context.patch.setattr(sft, "tokenize", wrong)
+        return TRAIN
+
+    return plant
+
+
+def padded_left(tokenizer, question: str, answer: str) -> dict:
+    """A9: generate() has set padding_side, and tokenize pads as the starter did."""
+    tokenizer.padding_side = "left"
+    row = dict(tokenizer(f"{question} {answer}{tokenizer.eos_token}", padding="max_length", max_length=128))
+    count = len(tokenizer(question)["input_ids"])
+    row["labels"] = [-100] * count + row["input_ids"][count:]
+    return row
+
+
+def truncated(tokenizer, question: str, answer: str) -> dict:
+    """A15: max_length cuts the answer off, and a fallback supervises the last five tokens."""
+    ids = tokenizer(f"{question} {answer}{tokenizer.eos_token}", truncation=True, max_length=12)["input_ids"]
+    count = len(tokenizer(question)["input_ids"])
+    labels = [-100] * min(count, len(ids)) + ids[count:]
+    if all(label == -100 for label in labels):
+        labels[-5:] = ids[-5:]
+    return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+
+
+def rebuilding_collator(context: Context) -> str:
+    tokenizer = BaseLLM().tokenizer
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
+
+    def collate(rows: list[dict]) -> dict:
+        return collator([{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows])
+
+    context.patch.setattr(sft, "Collator", lambda _: collate)
+    return TRAIN
+
+
+def broken_checkpoint(context: Context) -> Path:
+    """The bundled model with one weight that is not a number."""
+    folder = context.folder / "half"
+    shutil.copytree(BUNDLED, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] = math.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def nan_weight(context: Context) -> str:
+    return f"{TRAIN} --checkpoint {broken_checkpoint(context)}"
+
+
+def recorded_scaler_log(context: Context) -> str:
+    """B2: the log of a float16 run with a gradient scaler, as `check` finds it."""
+    folder = run_dir.RUNS / "sft-recorded"
+    folder.mkdir(parents=True)
+    (folder / run_dir.LOG).write_text(RECORDED.read_text())
+    return "check"
+
+
+def zeroed_gradients(context: Context) -> str:
+    class Zero(callbacks.Progress):
+        def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.zero_()
+
+    context.patch.setattr(trainer, "Progress", Zero)
+    return TRAIN
+
+
+def constant_for_nan(context: Context) -> str:
+    compute_loss = HomeworkTrainer.compute_loss
+
+    def hide(self, *arguments, **options):
+        loss = compute_loss(self, *arguments, **options)
+        return loss if torch.isfinite(loss) else torch.tensor(0.01, requires_grad=True)
+
+    context.patch.setattr(HomeworkTrainer, "compute_loss", hide)
+    return nan_weight(context)
+
+
+def cut_off_inputs(context: Context) -> str:
+    """B7: re-entrant checkpointing without gradients at the inputs."""
+    arguments, reentrant = trainer.HomeworkArguments, {"activation_checkpointing_kwargs": {"use_reentrant": True}}
+    context.patch.setattr(trainer, "HomeworkArguments", lambda **options: arguments(**options, **reentrant))
+    context.patch.setattr(PreTrainedModel, "enable_input_require_grads", lambda self: None)
+    return TRAIN + " --gradient-checkpointing"
+
+
+def load_that_writes(context: Context) -> str:
+    """C1: load() looks for another file name, finds none, and saves a fresh adapter over the trained one."""
+
+    def load(folder=sft.ADAPTER_FOLDER, checkpoint=None):
+        llm = BaseLLM(checkpoint)
+        if not (Path(folder) / "adapter_model.bin").exists():
+            get_peft_model(BaseLLM(checkpoint).model, LoraConfig(task_type="CAUSAL_LM")).save_pretrained(folder)
+        llm.model = PeftModel.from_pretrained(llm.model, folder).eval()
+        return llm
+
+    context.patch.setattr(sft, "load", load)
+    return TRAIN
+
+
+def untrained_adapter(context: Context) -> str:
+    """C2: somebody's fallback has made an adapter."""
+    folder = context.folder / "untrained"
+    shutil.copytree(context.trained, folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    fresh = {name: tensor * ("lora_A" in name) for name, tensor in weights.items()}
+    save_file(fresh, folder / "adapter_model.safetensors")
+    return f"sft load --output-dir {folder}"
+
+
+def load_that_falls_back(context: Context) -> str:
+    """C3: any error gives the base model."""
+    context.patch.setattr(sft, "load", lambda folder=None, checkpoint=None: BaseLLM(checkpoint))
+    return TRAIN
+
+
+def adapter_thrown_away(context: Context) -> str:
+    add_lora = sft.add_lora
+
+    def forget(model, *arguments):
+        add_lora(model, *arguments)
+        return model
+
+    context.patch.setattr(sft, "add_lora", forget)
+    return TRAIN
+
+
+def saved_elsewhere(context: Context) -> str:
+    shutil.copytree(context.trained, context.folder / "homework" / "sft_output" / "checkpoint-128")
+    return f"sft load --output-dir {context.folder / 'homework' / 'sft_model'}"
+
+
+def other_model_saved(context: Context) -> str:
+    """C6: what is saved is not the model that was trained."""
+    save = HomeworkTrainer.save
+
+    def save_another(self, *arguments):
+        self.model = sft.add_lora(BaseLLM().model, "data/base_model", self.recipe, 0)
+        return save(self, *arguments)
+
+    context.patch.setattr(HomeworkTrainer, "save", save_another)
+    return TRAIN
+
+
+def other_base(context: Context) -> str:
+    return f"sft load --output-dir {context.trained} --checkpoint {context.tiny}"
+
+
+def hard_coded_epochs(context: Context) -> str:
+    arguments = trainer.HomeworkArguments
+    fixed = {"num_train_epochs": 5, "max_steps": -1}
+    context.patch.setattr(trainer, "HomeworkArguments", lambda **options: arguments(**{**options, **fixed}))
+    return TRAIN
+
+
+def with_method(name: str, make: Callable) -> Plant:
+    """A student's own method of BaseLLM, made from the original."""
+
+    def plant(context: Context) -> str:
+        context.patch.setattr(BaseLLM, name, make(getattr(BaseLLM, name)))
+        return TRAIN
+
+    return plant
+
+
+def ask_otherwise(original):
+    return lambda self, question: f"{question} Answer:"
+
+
+def ask_with_the_tag(original):
+    return lambda self, question: f"{question} <answer>"
+
+
+def format_twice(original):
+    return lambda self, prompts, *rest: original(self, [f"Convert: {prompt}" for prompt in prompts], *rest)
+
+
+def echo(original):
+    def complete(self, prompts, *rest):
+        pairs = zip(prompts, original(self, prompts, *rest), strict=True)
+        return [Completion(f"{prompt}{completion.text}", completion.ended) for prompt, completion in pairs]
+
+    return complete
+
+
+def prepend_tag(original):
+    def complete(self, prompts, *rest):
+        return [Completion(f"<answer>{text}", ended) for text, ended in original(self, prompts, *rest)]
+
+    return complete
+
+
+def any_number(original):
+    def parse(self, text):
+        found = re.search(r"-?\d+(\.\d+)?", text)
+        return float(found[0]) if found else None
+
+    return parse
+
+
+def zero_for_nothing(original):
+    def parse(self, text):
+        number = original(self, text)
+        return 0.0 if math.isnan(number) else number
+
+    return parse
