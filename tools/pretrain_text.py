@@ -4,7 +4,7 @@ Eight kinds of document, drawn from ``grader/world.py`` (shares in `KINDS`). **S
 in one format that is drawn at random, directly or by a chain of equations, so that the format of an answer has to be
 read from the example before it. **Repeats** are pieces at random, then the same pieces again: without them a model of
 this size did not begin to copy within 16 million tokens. What the text never holds is tested in
-``tests/test_pretrain_text.py``: an ``<answer>`` tag, a phrasing of the homework, a fact of the `novel` slice.
+``tests/repository/test_pretrain_text.py``: an ``<answer>`` tag, a phrasing of the homework, a fact of the `novel` slice.
 
 Most tokens of such a text are drawn at random, and nothing can be learned from them. What can be known from what stands
 before it, numbers, equations and second copies, is **marked**, and counts ten times as much in the loss.
@@ -642,7 +642,7 @@ MAKERS = {
     "statement": make_statement,
     "markup": make_markup,
 }
-# Shares of documents; KINDS_TOKENS in tests/test_pretrain_text.py has the shares of tokens that follow.
+# Shares of documents; tests/repository/test_pretrain_text.py holds the shares of tokens that follow.
 KINDS = {
     "sheet": 0.17, "chain": 0.11, "repeat": 0.10, "prose": 0.25, "arithmetic": 0.13, "tags": 0.06, "statement": 0.12, "markup": 0.06,
 }  # fmt: skip
