@@ -90,7 +90,7 @@ def bundle(folder: Path, target: Path) -> int:
         print(console.render(result, sys.stdout.isatty() and "NO_COLOR" not in os.environ))
         states = {check.name: check.state for check in result.checks}
         if result.is_fault or any(states.get(name) != "passed" for name in REQUIRED):
-            print(f"error: {target.name} was not written: mend what is said above", file=sys.stderr)
+            print(f"error: {target.name} was not written: fix what is said above", file=sys.stderr)
             return 1
         scratch.replace(target)
     finally:

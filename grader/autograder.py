@@ -128,7 +128,7 @@ def report(folder: Path, ended: str) -> dict[str, Any]:
     score = round(sum(check.score for check in checks), 2)
     said = (
         f"PARTIAL: the time was up. {score:g} of {rubric.ALL_POINTS:g} points, of the {len(checks)} checks that were "
-        "done. If your code waits for something or never ends, mend it and hand it in again; else ask the staff."
+        "done. If your code waits for something or never ends, fix it and hand it in again; else ask the staff."
     )
     return {
         "output": said,

@@ -199,7 +199,7 @@ def check(*, checkpoint: str | None = None) -> None:
         print(f"{paint(f'[{mark}]'):<6} {name:<11} {text}", flush=True)
     count = sum(mark == "FAIL" for mark in failed.values())
     if count:
-        raise HomeworkError(f"{count} of {len(CHECKS)} checks failed: mend the first one")
+        raise HomeworkError(f"{count} of {len(CHECKS)} checks failed: fix the first one")
     print("all that can be known without training is right")
 
 

@@ -216,7 +216,7 @@ def run_here(supervisor: Supervisor, jobs: list[Job], kept: int, count: int) -> 
             if event.job is None:
                 running -= 1
                 if event.text:
-                    raise GraderFault(f"{event.text}; what was graded is kept: mend it, and the same line goes on")
+                    raise GraderFault(f"{event.text}; what was graded is kept: fix it, and the same line goes on")
             elif event.kind == "started":
                 progress.begin(event.job.name)
             elif event.kind == "done" and (result := supervisor.store.read(event.job.sha256)) is not None:

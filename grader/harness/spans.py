@@ -10,7 +10,7 @@ LONGEST_ROW = 4096
 
 
 def diagnose_row(tokenizer: Any, question: str, answer: str, row: Row) -> str | None:
-    """What is wrong with a row's labels and how to mend it, or None."""
+    """What is wrong with a row's labels and how to fix it, or None."""
     if complaint := diagnose_shape(tokenizer, row):
         return complaint
     found = [diagnose_labels(tokenizer, question, answer, form) for form in (row, without_left_padding(row))]

@@ -22,5 +22,5 @@ def headline(result: Result) -> str:
         return "NO SCORE: the grader failed. This is no zero: the submission has to be graded again."
     if result.is_refused:
         return f"0 of {result.points:g} points: the submission was refused. Mend it as said above and hand it in again."
-    first = f"; mend first: {plain(result.first_cause)}" if result.first_cause else ""
+    first = f"; fix first: {plain(result.first_cause)}" if result.first_cause else ""
     return f"{result.score:g} of {result.points:g} points of the checks that ran, in {result.seconds:.0f} s{first}"

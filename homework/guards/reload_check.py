@@ -57,6 +57,6 @@ def check_load(trained: ReferenceLogits, loaded: nn.Module, folder: Path, saved:
     """Raise HomeworkError unless load() gives the trained model and leaves the weights in `folder` alone."""
     if fingerprint_file(folder / WEIGHTS) != saved:
         raise HomeworkError(
-            f"load() has changed the adapter in {folder}: it must only read, never make one up; mend it and train again"
+            f"load() has changed the adapter in {folder}: it must only read, never make one up; fix it and train again"
         )
     check_same_logits(trained, loaded, "load()")

@@ -120,7 +120,7 @@ def check_outcome(log: Sequence[dict]) -> None:
         raise HomeworkError(
             f"the adapter is saved, but the loss of {late:.2f} says that the training rows are learned, and only "
             f"{answered[-1]:.0%} of their questions are answered: the fault lies between question and answer, "
-            "in generate, batched_generate, answer or parse_answer; mend it, and train with --restart"
+            "in generate, batched_generate, answer or parse_answer; fix it, and train with --restart"
         )
 
 

@@ -168,7 +168,7 @@ class HomeworkTrainer(Trainer):
         supervised = int((inputs["labels"] != IGNORE_INDEX).sum())
         if supervised == 0:
             raise HomeworkError(
-                f"{where}: every label of the batch is -100, so nothing is learned: mend tokenize's span"
+                f"{where}: every label of the batch is -100, so nothing is learned: fix tokenize's span"
             )
         if self.is_first_batch and (complaint := self.diagnose_first(model, inputs)):
             raise HomeworkError(f"{where}: {complaint}")

@@ -161,7 +161,7 @@ def test_each_check_fails_with_its_fix(verdicts, monkeypatch, student_folder, fa
     name, message = FAULTS[fault]
     fault(monkeypatch, student_folder)
     code, lines, err = verdicts()
-    assert code == 1 and "checks failed: mend the first one" in err
+    assert code == 1 and "checks failed: fix the first one" in err
     assert lines[name].startswith("[FAIL]")
 
     assert re.search(message, lines[name]), lines[name]
