@@ -26,7 +26,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Share a run that names no file among processes of one thread each; `-n 0` keeps it in one."""
     options = config.option
     is_whole = config.args_source is config.ArgsSource.TESTPATHS
-    if is_whole and getattr(options, "numprocesses", 0) is None and not (options.usepdb or options.collectonly):
+    is_open = getattr(options, "numprocesses", 0) is None and not hasattr(config, "workerinput")
+    if is_whole and is_open and not (options.usepdb or options.collectonly):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         options.numprocesses, options.dist = PROCESSES, "worksteal"
 
