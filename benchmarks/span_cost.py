@@ -10,6 +10,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.reference_run import reference_run
@@ -22,7 +23,6 @@ from homework.training.trainer import steps_of
 
 RESULTS = Path(__file__).with_suffix(".json")
 STUDENT_T = {5: 2.776}  # 97.5 % quantile with 4 degrees of freedom
-PADDED = 52  # the longest training row
 
 
 def keep(row: Row) -> Row:
@@ -41,9 +41,9 @@ def supervise_question(row: Row) -> Row:
     return {**row, "labels": list(row["input_ids"])}
 
 
-def supervise_padding(row: Row) -> Row:
-    """Rows padded with EOS to one length, and the padding supervised as well."""
-    count, eos = PADDED - len(row["input_ids"]), row["input_ids"][-1]
+def supervise_padding(row: Row, width: int = 0) -> Row:
+    """A row padded with EOS to a width, and the padding supervised as well."""
+    count, eos = width - len(row["input_ids"]), row["input_ids"][-1]
     mask = row["attention_mask"] + [0] * count
     return {
         "input_ids": row["input_ids"] + [eos] * count,
@@ -75,6 +75,8 @@ SPANS: dict[str, Callable[[Row], Row]] = {
 def measure(change: Callable[[Row], Row], seed: int) -> dict[str, float | None]:
     """Train and score one span with one seed: accuracy, answer rate, share ended by EOS, first and last loss."""
     with reference_run(seed) as setup:
+        if change is supervise_padding:
+            change = partial(change, width=max(len(row["input_ids"]) for row in setup.rows.rows))
         log = setup.train([change(row) for row in setup.rows.rows], seed=seed, watch=False)
         setup.llm.model = setup.model.eval()
         result, completions = score(setup.llm, take_reported(Dataset("valid"), None))

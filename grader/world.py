@@ -5,7 +5,7 @@ Plain tables and pure functions that import nothing of ours, so that the grader 
 
     python -m tools.make_data        # writes data/train.json and data/valid.json from here
 
-What a name means here, where people differ (``tests/test_world.py`` holds every factor against pint):
+What a name means here, where people differ (``tests/grader/test_world.py`` holds every factor against pint):
 
 | name                   | here         | why, and what else it could mean                                       |
 |------------------------|--------------|------------------------------------------------------------------------|

@@ -23,16 +23,19 @@ from grader.seed import Seed
 from homework.common.cli import run
 from homework.common.files import write_json
 from homework.sft import train_model
+from homework.training.run_dir import LOG
+from homework.training.trainer import steps_of
 
 RESULT = Path(rubric.__file__).with_name("calibration.json")
 
 
-def train(seed: int, folder: Path) -> Adapter:
-    """The adapter of the reference homework with one seed."""
+def train(seed: int, folder: Path) -> tuple[Adapter, list[dict[str, float]]]:
+    """The adapter of the reference homework with one seed, and the log of its steps."""
     with contextlib.redirect_stdout(io.StringIO()):
         train_model(seed=seed, output_dir=str(folder / rubric.ADAPTER_DIR), run_dir=str(folder / "run"), questions=1)
     config = read_config((folder / CONFIG).read_bytes())
-    return read_weights((folder / WEIGHTS).read_bytes(), config, Course().base_config)
+    steps = steps_of(json.loads((folder / "run" / LOG).read_text(encoding="utf-8"))["log"])
+    return read_weights((folder / WEIGHTS).read_bytes(), config, Course().base_config), steps
 
 
 def measure(adapter: Adapter, draws: int) -> list[float]:
@@ -46,6 +49,16 @@ def measure(adapter: Adapter, draws: int) -> list[float]:
             share_right(reference.ask(course.base, model, course.draw("hidden", rubric.HIDDEN_QUESTIONS)))
         )
     return accuracies
+
+
+def summarise_logs(logs: list[list[dict[str, float]]]) -> dict[str, list[float]]:
+    """Lowest and highest loss of the first and of the last step, and gradient norm of all steps, over the trainings."""
+    ranges = {
+        "first_loss": [steps[0]["loss"] for steps in logs],
+        "last_loss": [steps[-1]["loss"] for steps in logs],
+        "grad_norm": [step["grad_norm"] for steps in logs for step in steps],
+    }
+    return {name: [min(values), max(values)] for name, values in ranges.items()}
 
 
 def measure_base() -> float:
@@ -79,12 +92,14 @@ def main(*, seeds: int = 5, draws: int = 4) -> None:
         seeds: trainings.
         draws: draws of hidden questions for each training.
     """
-    accuracies = []
+    accuracies, logs = [], []
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            accuracies.append(measure(train(seed, Path(folder)), draws))
+            adapter, steps = train(seed, Path(folder))
+        accuracies.append(measure(adapter, draws))
+        logs.append(steps)
         print(f"seed {seed}: {', '.join(f'{value:.3f}' for value in accuracies[-1])}", flush=True)
-    result = summarise(accuracies, measure_base())
+    result = summarise(accuracies, measure_base()) | {"logs": summarise_logs(logs)}
     write_json(RESULT, result)
     print(
         json.dumps({name: result[name] for name in ("mean", "seed_noise", "draw_noise", "highest_full", "base_alone")})

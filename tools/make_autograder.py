@@ -17,12 +17,10 @@ from grader.errors import GraderFault
 from grader.seed import official_seed, read_key
 
 ROOT = Path(__file__).resolve().parent.parent
-TAKEN = ("grader", "data", "requirements.txt", "LICENSE")
+TAKEN = ("grader", "data", "requirements.txt", "requirements.lock", "LICENSE")
 LEFT_OUT = {"__pycache__", "classroom", ".DS_Store"}
 EPOCH = (1980, 1, 1, 0, 0, 0)
-MEMORY = (
-    "3 GB"  # of the platform's choices: the measured peak in CONTRIBUTING.md, and room for a student's own mistakes
-)
+MEMORY = "3 GB"  # of the platform's choices: the measured peak in docs/staff.md, and room for a student's own mistakes
 SETUP = """\
 #!/usr/bin/env bash
 # Gradescope runs this once, with network, when the autograder is uploaded. Nothing is fetched later.
@@ -44,7 +42,7 @@ if ! released python3; then
 fi
 cd /autograder/source
 "$python" -m venv /autograder/venv
-/autograder/venv/bin/pip install --no-cache-dir {index}-r requirements.txt
+/autograder/venv/bin/pip install --no-cache-dir {index}-r requirements.lock
 [ ! -f staff.key ] || chmod 600 staff.key
 /autograder/venv/bin/python -c "import grader.reference, grader.sandbox.host; grader.reference.load_base()"
 """

@@ -5,8 +5,7 @@
 What stands between `# BEGIN SOLUTION task N: NAME` and `# END SOLUTION` becomes one `raise NotImplementedError`; the
 lines `# Hint: …` right below the first marker stay. Files go in by allow-list, so that no new staff tool can slip
 through, and the result is searched for every line that was taken out; not the grader, which parses and decodes for
-itself, and which students need to grade themselves. In Markdown, `<!-- BEGIN STAFF -->…<!-- END STAFF -->` goes, and
-what stands in the comment `<!-- BEGIN STARTER … END STARTER -->` shows.
+itself, and which students need to grade themselves. `tools/starter/` holds what is written for students alone.
 """
 
 import re
@@ -19,9 +18,15 @@ from grader import rubric
 ROOT = Path(__file__).resolve().parent.parent
 # What students get: files, and folders with all that is in them but LEFT_OUT.
 GIVEN = (
-    "README.md", "CHANGELOG.md", "POLICY.md", "LICENSE", "SECURITY.md", ".gitignore", "pyproject.toml",
+    "docs/training.md", "docs/grading.md",
+    "CHANGELOG.md", "POLICY.md", "LICENSE", "SECURITY.md", ".gitignore", "pyproject.toml",
     "requirements.txt", "bundle.py", "colab.ipynb", "homework", "grader", "data", "tests/__init__.py", "tests/public",
 )  # fmt: skip
+# Written for students alone, and where it stands in the starter.
+OVERLAY = {
+    "tools/starter/README.md": "README.md",
+    "tools/starter/classroom.yml": ".github/workflows/classroom.yml",
+}
 LEFT_OUT = {rubric.ADAPTER_DIR, "__pycache__", "classroom", "autograder.py", ".DS_Store"}
 BEGIN, END, HINT = "# BEGIN SOLUTION", "# END SOLUTION", "# Hint:"
 LABEL = re.compile(r"task \d+: \w+")
@@ -95,31 +100,6 @@ def restore(given: str, solved: str, name: str) -> str:
     return given
 
 
-def strip_markdown(text: str) -> str:
-    """A handout without what is for staff, and with what is for the starter."""
-    text = re.sub(r"<!-- BEGIN STAFF -->.*?<!-- END STAFF -->\n?", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!-- BEGIN STARTER\n(.*?)END STARTER -->\n?", r"\1", text, flags=re.DOTALL)
-    if left := re.search(r".*(BEGIN|END) (STAFF|STARTER).*", text):
-        raise MarkerError(f"README.md: unpaired marker {left[0]!r}")
-    return text
-
-
-def prune_tree(text: str, present: set[str]) -> str:
-    """The handout with no line in its tree about a file that the starter lacks."""
-    head, block, rest = text.partition("## Where things stand\n")
-    if not block:
-        return text
-    intro, tree, after = rest.split("```", 2)
-    kept, folder = [], ""
-    for line in tree.splitlines(keepends=True):
-        name = (line.split() or [""])[0]
-        folder = folder if line.startswith(" ") else name if name.endswith("/") else ""
-        path = (folder + name if line.startswith(" ") else name).rstrip("/")
-        if line == tree.splitlines(keepends=True)[0] or path in present:
-            kept.append(line)
-    return f"{head}{block}{intro}```{''.join(kept)}```{after}"
-
-
 def list_given(root: Path) -> list[Path]:
     """The files that students get, relative to the repository."""
     found = [
@@ -136,7 +116,6 @@ def build(root: Path, out: Path) -> list[str]:
         MarkerError: for a wrong marker, or where a line of a solution would be left in any file. Nothing is kept then.
     """
     files = list_given(root)
-    present = {str(parent) for path in files for parent in (path, *path.parents)}
     secret: dict[str, str] = {}
     tasks, texts = [], {}
     for path in (path for path in files if path.suffix == ".py" and path.parts[0] == "homework"):
@@ -152,10 +131,9 @@ def build(root: Path, out: Path) -> list[str]:
     for path in files:
         if path.suffix in (".py", ".md", ".ipynb") and path not in texts:
             texts[path] = (root / path).read_text(encoding="utf-8")
-        if path.suffix == ".md":
-            texts[path] = prune_tree(strip_markdown(texts[path]), present)
+    texts |= {Path(target): (root / source).read_text(encoding="utf-8") for source, target in OVERLAY.items()}
     refuse_leaks(texts, secret)
-    for path in files:
+    for path in {*files, *texts}:
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         if path in texts:
             (out / path).write_text(texts[path], encoding="utf-8", newline="\n")

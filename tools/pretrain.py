@@ -15,18 +15,22 @@ import platform
 import random
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from homework.common.cli import run
 from homework.common.errors import HomeworkError
 from tools.model_card import STRETCHES, write_model_card
-from tools.pretrain_text import documents
+from tools.pretrain_text import documents, marked_documents
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # token ids and their weights in the loss, each (rows, CONTEXT)
 
 # SmolLM2's own list and order: unk, bos and eos = pad are the first three.
 SPECIAL_TOKENS = (
@@ -39,6 +43,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 VOCABULARY, CONTEXT = 1024, 256
+UNMARKED = 0.1  # weight in the loss of what can't be known; marked text weighs 1
 CHECKPOINT_EVERY = 10  # log lines
 
 
@@ -87,21 +92,42 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
     return LlamaForCausalLM(config)
 
 
-def pack_rows(texts: Iterator[str], tokenizer: PreTrainedTokenizerFast, rows: int) -> torch.Tensor:
-    """Token ids (rows, CONTEXT): each row begins with a document, and every document ends with EOS."""
+def pack_rows(
+    texts: Iterator[tuple[str, list[tuple[int, int]]]], tokenizer: PreTrainedTokenizerFast, rows: int
+) -> Batch:
+    """Token ids and their weights in the loss, each (rows, CONTEXT).
+
+    Each row begins with a document, and every document ends with EOS. A token that overlaps a marked span weighs 1, as
+    EOS does, any other `UNMARKED`.
+    """
     encode = tokenizer.backend_tokenizer.encode  # without the checks of __call__, which cost more than the encoding
-    packed = []
+    packed, weights = [], []
     for _ in range(rows):
         ids: list[int] = []
+        weight: list[float] = []
         while len(ids) < CONTEXT:
-            ids += [*encode(next(texts)).ids, tokenizer.eos_token_id]
+            text, spans = next(texts)
+            encoding = encode(text)
+            known = bytearray(len(text))
+            for start, end in spans:
+                known[start:end] = b"\1" * (end - start)
+            ids += [*encoding.ids, tokenizer.eos_token_id]
+            weight += [*(1.0 if any(known[start:end]) else UNMARKED for start, end in encoding.offsets), 1.0]
         packed.append(ids[:CONTEXT])
-    return torch.tensor(packed)
+        weights.append(weight[:CONTEXT])
+    return torch.tensor(packed), torch.tensor(weights)
 
 
-def make_batch(tokenizer: PreTrainedTokenizerFast, seed: int, step: int, rows: int) -> torch.Tensor:
-    """The batch of one step (rows, CONTEXT); step -1 is the held-out one."""
-    return pack_rows(documents(random.Random(f"text:{seed}:{step}")), tokenizer, rows)
+def make_batch(tokenizer: PreTrainedTokenizerFast, seed: int, step: int, rows: int) -> Batch:
+    """Ids and weights of one step, each (rows, CONTEXT); step -1 is the held-out one."""
+    return pack_rows(marked_documents(random.Random(f"text:{seed}:{step}")), tokenizer, rows)
+
+
+def weighted_loss(model, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean of -log p in nats a token; ids and weights are (rows, CONTEXT)."""
+    logits = model(input_ids=ids).logits[:, :-1].float()
+    losses = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return (losses * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -131,15 +157,16 @@ def has_bfloat16(device: str) -> bool:
 
 
 def take_step(
-    model, optimizers: list[torch.optim.Optimizer], batch: torch.Tensor, rates: list[float], bfloat16: bool = False
-) -> float:
-    """One optimizer step on a batch (rows, CONTEXT).
+    loss_of, optimizers: list[torch.optim.Optimizer], batch: Batch,
+    rates: list[float], bfloat16: bool = False,
+) -> float:  # fmt: skip
+    """One optimizer step on a batch of ids and weights, each (rows, CONTEXT); `loss_of` gives its loss.
 
     Raises:
         HomeworkError: before the step, if the loss is not finite.
     """
-    with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        loss = model(input_ids=batch, labels=batch).loss
+    with torch.autocast(batch[0].device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        loss = loss_of(*batch)
     if not torch.isfinite(loss):
         raise HomeworkError(f"the loss is {loss.item()}: nothing was written, lower the learning rate")
     loss.backward()
@@ -153,9 +180,9 @@ def take_step(
 
 
 @torch.no_grad()
-def held_out_loss(model, batch: torch.Tensor) -> float:
-    """Mean loss in nats a token on text that no step draws."""
-    return model(input_ids=batch, labels=batch).loss.item()
+def held_out_loss(model, batch: Batch) -> float:
+    """Weighted mean loss in nats a token on text that no step draws."""
+    return weighted_loss(model, *batch).item()
 
 
 def save_checkpoint(path: Path, model, optimizers, step: int, seconds: float, settings: dict) -> None:
@@ -203,6 +230,10 @@ def begin(start: str | None, seed: int) -> tuple[PreTrainedTokenizerFast, LlamaF
     stretches = json.loads((Path(start) / STRETCHES).read_text(encoding="utf-8"))
     model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32)
     return AutoTokenizer.from_pretrained(start), model, stretches
+
+
+def on_device(batch: Batch, device: str) -> Batch:
+    return batch[0].to(device), batch[1].to(device)
 
 
 def describe_stretch(settings: dict, seconds: float, first_loss: float, last_loss: float) -> dict:
@@ -253,7 +284,7 @@ def main(
     tokenizer, model, stretches = begin(start, seed)
     model.to(device)
     optimizers = make_optimizers(model)
-    held_out = make_batch(tokenizer, seed, -1, 128).to(device)
+    held_out = on_device(make_batch(tokenizer, seed, -1, 128), device)
     before = sample = held_out_loss(model, held_out)
     first, seconds = load_checkpoint(folder / "checkpoint.pt", model, optimizers, settings | {"start": start})
     print(
@@ -261,12 +292,12 @@ def main(
         f"{'bfloat16' if bfloat16 else 'float32'} products, steps {first} to {steps}, held-out {before:.4f} at first",
         flush=True,
     )
-    runner = torch.compile(model) if compile else model
+    loss_of = torch.compile(partial(weighted_loss, model)) if compile else partial(weighted_loss, model)
     started = time.perf_counter()
     for step in range(first, steps):
-        batch = make_batch(tokenizer, seed, step, rows).to(device)
+        batch = on_device(make_batch(tokenizer, seed, step, rows), device)
         rates = [learning_rate(step, steps, peak) for peak in (peak_muon, peak_adamw)]
-        loss = take_step(runner, optimizers, batch, rates, bfloat16)
+        loss = take_step(loss_of, optimizers, batch, rates, bfloat16)
         spent = time.perf_counter() - started
         if (step + 1) % every == 0 or step + 1 == steps:
             sample = held_out_loss(model, held_out)

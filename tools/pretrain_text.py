@@ -4,7 +4,10 @@ Eight kinds of document, drawn from ``grader/world.py`` (shares in `KINDS`). **S
 in one format that is drawn at random, directly or by a chain of equations, so that the format of an answer has to be
 read from the example before it. **Repeats** are pieces at random, then the same pieces again: without them a model of
 this size did not begin to copy within 16 million tokens. What the text never holds is tested in
-``tests/test_pretrain_text.py``: an ``<answer>`` tag, a phrasing of the homework, a fact of the `novel` slice.
+``tests/repository/test_pretrain_text.py``: an ``<answer>`` tag, a phrasing of the homework, a fact of the `novel` slice.
+
+Most tokens of such a text are drawn at random, and nothing can be learned from them. What can be known from what stands
+before it, numbers, equations and second copies, is **marked**, and counts ten times as much in the loss.
 
     python -m tools.pretrain_text --count 20        # look at some documents
 """
@@ -178,12 +181,14 @@ ANSWERS = (
     "{n}", "{y}", "{y}.", "It is {y}.", "That is {y}.", "The answer is {y}.", "The answer is {n}.", "About {y}.", "{x} is {y}.",
     "answer: {n}", "Answer: {y}", "= {n}", "That makes {y}.", "{n} {t}", "This is {n} {t}.", "You get {n}.",
 )  # fmt: skip
+# Around what can be known: code points for private use, which no text of ours holds. They are gone before tokenizing.
+KNOWN, UNKNOWN = "\ue000", "\ue001"
 NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
 ).split()
 
-CUES = ("{x} in {t}", "{x} to {t}", "{x}, {t}", "{x} = {t}")  # for a question, in a quarter of the sheets
+CUES = ("{x} in {t}", "{x} to {t}", "{x}, {t}", "{x} = {t}")  # for a question, in a third of the sheets
 # Around the number of a sheet's answers: {n} is the number, {t} its unit, {a} and {b} what a tag is made of.
 WRAPPERS = (
     "<{a}>{n}</{a}>", "<{a}>{n}</{a}>", "<{a}>{n}</{a}>", "<{a}>{n}</{a}>", "<{a}> {n} </{a}>", "<{a} {b}>{n}</{a}>", "[{a}]{n}[/{a}]",
@@ -286,13 +291,20 @@ def spell_value(value: float, rng: random.Random) -> str:
     return f"{value:.10g}"
 
 
+def mark(text: str) -> str:
+    """The text as one that can be known from what stands before it."""
+    return f"{KNOWN}{text}{UNKNOWN}"
+
+
 def fill(template: str, fact: Fact, rng: random.Random) -> str:
-    """Fill {x} or {v} and {s}, {t}, {n} and {y} of a template, each unit spelled afresh."""
+    """Fill {x} or {v} and {s}, {t}, {n} and {y} of a template, each unit spelled afresh; a number after {x} is marked."""
     source, target = spell_unit(fact.source, fact.value, rng), spell_unit(fact.target, fact.answer, rng)
     value, number = spell_value(fact.value, rng), format_number(fact.answer)
     if fact.quantity == "storage" and rng.random() < 0.05:  # as people type: mb, gb
         source, target = (name.lower() if len(name) == 2 else name for name in (source, target))
     glue = "" if source in fact.source.symbols and rng.random() < 0.15 else " "
+    if template.find("{x}") < max(template.find("{n}"), template.find("{y}")):
+        number = mark(number)
     return template.format(x=f"{value}{glue}{source}", v=value, s=source, t=target, n=number, y=f"{number} {target}")
 
 
@@ -438,7 +450,7 @@ def write_answer(fact: Fact, form: Format, rng: random.Random) -> tuple[str, lis
     source, target = spell_unit(fact.source, 1, rng), spell_unit(fact.target, 2, rng)
     if not form.chain:
         number = format_number(fact.answer, form.digits, form.exponent_mark)
-        return form.wrapper.format(n=number, t=target), [(float(number), fact.target)]
+        return form.wrapper.format(n=mark(number), t=target), [(float(number), fact.target)]
     factor = find_factor(fact.source, fact.target, fact.quantity)
     if factor is None:
         return None
@@ -450,7 +462,8 @@ def write_answer(fact: Fact, form: Format, rng: random.Random) -> tuple[str, lis
     else:
         result = float(product.rsplit(" = ", 1)[1])
     number = format_number(result, form.digits, form.exponent_mark)
-    text = f"{lead}{'. ' if product else ''}{product}{form.joint}{form.wrapper.format(n=number, t=target)}"
+    chain = mark(f"{lead}{'. ' if product else ''}{product}")
+    text = f"{chain}{form.joint}{form.wrapper.format(n=mark(number), t=target)}"
     return text, [(1.0, fact.source), (float(factor), fact.target), (result, fact.target), (float(number), fact.target)]
 
 
@@ -478,7 +491,7 @@ def make_markup(rng: random.Random) -> str:
     """A number in tags other than the homework's, so that `<`, `</` and `>` have trained embeddings."""
     fact, tag = draw_text_fact(rng), draw_tag(rng)
     lead = "{x} in {t}:" if rng.random() < 0.25 else draw_wording(fact.quantity, rng)
-    return fill(f"{lead} <{tag}>{rng.choice(['{n}', '{n}', '{n}', '{y}'])}</{tag}>", fact, rng)
+    return fill(f"{lead} <{tag}>{rng.choice(['{n}', '{n}', '{n}', '{y}'])}{mark(f'</{tag}>')}", fact, rng)
 
 
 def draw_item(rng: random.Random, form: Format, pair: Fact | None, cue: bool) -> tuple[str, str, str, list[Amount]]:
@@ -501,14 +514,16 @@ def draw_items(rng: random.Random, form: Format, count: int) -> list[tuple[str, 
     pair = draw_text_fact(rng) if rng.random() < 0.12 else None
     if pair and find_factor(pair.source, pair.target, pair.quantity) is None:
         pair = None  # no chain about it may stand
-    cue = rng.random() < 0.25
+    cue = rng.random() < 0.35
     items: list[tuple[str, str]] = []
     stated: dict[str, list[Amount]] = {quantity: [] for quantity in QUANTITIES}
     while len(items) < count:
         quantity, question, answer, amounts = draw_item(rng, form, pair, cue)
         if not states_novel(quantity, stated[quantity] + amounts):
             stated[quantity] += amounts
-            items.append((question, answer))
+            items.append(
+                (question, mark(answer) if items else answer)
+            )  # the first shows the format, the others follow it
     return items
 
 
@@ -526,10 +541,11 @@ def make_sheet(rng: random.Random) -> str:
 def write_chat(rng: random.Random, items: list[tuple[str, str]]) -> str:
     """A chat by the template of the tokenizer, half of them behind a system turn of words at random."""
     turns = [f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{answer}" for question, answer in items]
+    end = mark("<|im_end|>") + "\n"
     if rng.random() < 0.5:
         system = rng.choice([". ", " ", ", "]).join(draw_words(rng, 12) for _ in range(rng.choice([1, 1, 1, 2, 3])))
         turns.insert(0, f"<|im_start|>system\n{system}{rng.choice(['', '.'])}")
-    return "<|im_end|>\n".join(turns)
+    return end.join(turns)
 
 
 def make_chain(rng: random.Random) -> str:
@@ -543,7 +559,7 @@ def make_chain(rng: random.Random) -> str:
 
 def make_arithmetic(rng: random.Random) -> str:
     """One to four lines of one kind: products with one digit, wide products, sums as in chains, quotients."""
-    kind, mark = rng.random(), rng.choices(("e", "e+", "E"), weights=(70, 15, 15))[0]
+    kind, exponent = rng.random(), rng.choices(("e", "e+", "E"), weights=(70, 15, 15))[0]
     lines = []
     for _ in range(rng.randint(1, 4)):
         value, fact = draw_wide_value(rng), draw_fact(rng)
@@ -552,16 +568,16 @@ def make_arithmetic(rng: random.Random) -> str:
             if rng.random() < 0.6
             else rng.randint(100, 999) * 10.0 ** rng.randint(-7, 5)
         )
-        factor = format_number(exact, 3, mark)
+        factor = format_number(exact, 3, exponent)
         if kind < 0.27:
             digit = rng.randint(2, 9) * 10.0 ** rng.randint(-3, 3)
-            lines.append(f"{digit:.10g} * {factor} = {format_number(digit * float(factor), 4, mark)}")
+            lines.append(f"{digit:.10g} * {factor} = {format_number(digit * float(factor), 4, exponent)}")
         elif kind < 0.62:
-            lines.append(f"{value:.10g} * {factor} = {format_number(value * float(factor), 3, mark)}")
+            lines.append(f"{value:.10g} * {factor} = {format_number(value * float(factor), 3, exponent)}")
         elif kind < 0.78:
-            lines.append(multiply(value, factor, mark))
+            lines.append(multiply(value, factor, exponent))
         elif kind < 0.87:
-            lines.append(f"{value:.10g} / {factor} = {format_number(value / float(factor), 3, mark)}")
+            lines.append(f"{value:.10g} / {factor} = {format_number(value / float(factor), 3, exponent)}")
         else:
             first, second = (float(f"{10 ** rng.uniform(-1, 3):.4g}") for _ in range(2))
             second *= 10.0 ** rng.randint(-2, 0)
@@ -569,7 +585,7 @@ def make_arithmetic(rng: random.Random) -> str:
             lines.append(
                 f"{format_number(terms[0], 4)} + {format_number(terms[1], 4)} = {format_number(sum(terms), 4)}"
             )
-    return "\n".join(lines)
+    return "\n".join(f"{left} = {mark(right)}" for left, right in (line.split(" = ", 1) for line in lines))
 
 
 def draw_piece(rng: random.Random) -> str:
@@ -594,9 +610,9 @@ def make_repeat(rng: random.Random) -> str:
     while True:
         joint = rng.choice([" ", " ", " ", "", "\n"])
         line = joint.join(draw_piece(rng) for _ in range(rng.randint(3, 18)))
-        text = rng.choice([" ", "\n", "\n\n", ". "]).join([line] * rng.randint(2, 3))
-        if not ANSWER_TAG.search(text):
-            return text
+        between, copies = rng.choice([" ", "\n", "\n\n", ". "]), rng.randint(2, 3)
+        if not ANSWER_TAG.search(between.join([line] * 2)):
+            return between.join([line, *[mark(line)] * (copies - 1)])
 
 
 def make_tags(rng: random.Random) -> str:
@@ -626,17 +642,35 @@ MAKERS = {
     "statement": make_statement,
     "markup": make_markup,
 }
-# Shares of documents; KINDS_TOKENS in tests/test_pretrain_text.py has the shares of tokens that follow.
+# Shares of documents; tests/repository/test_pretrain_text.py holds the shares of tokens that follow.
 KINDS = {
     "sheet": 0.17, "chain": 0.11, "repeat": 0.10, "prose": 0.25, "arithmetic": 0.13, "tags": 0.06, "statement": 0.12, "markup": 0.06,
 }  # fmt: skip
 
 
-def documents(rng: random.Random) -> Iterator[str]:
-    """Documents without end; the same generator state gives the same ones."""
+def marked_documents(rng: random.Random) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """Documents without end, each with the spans of characters that are marked; the same state gives the same ones."""
     names, weights = tuple(KINDS), tuple(KINDS.values())
     while True:
-        yield MAKERS[rng.choices(names, weights=weights)[0]](rng)
+        yield split_marks(MAKERS[rng.choices(names, weights=weights)[0]](rng))
+
+
+def split_marks(marked: str) -> tuple[str, list[tuple[int, int]]]:
+    """The text without its marks, and the marked spans.  Example: '1 + 1 = <2>' with marks for <> -> ('1 + 1 = 2', [(8, 9)])"""
+    text, spans, depth = "", [], 0
+    for piece in re.split(f"([{KNOWN}{UNKNOWN}])", marked):
+        if piece in (KNOWN, UNKNOWN):
+            depth += 1 if piece == KNOWN else -1
+            continue
+        if depth and piece:
+            spans.append((len(text), len(text) + len(piece)))
+        text += piece
+    return text, spans
+
+
+def documents(rng: random.Random) -> Iterator[str]:
+    """The same documents without marks."""
+    return (text for text, _ in marked_documents(rng))
 
 
 def main(*, count: int = 20, seed: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""The rows of a submission's tokenize: read from what the worker wrote, their labels checked, and shown side by side."""
+"""The rows of a submission's tokenize: read from what the job wrote, their labels checked, and shown."""
 
 from collections.abc import Sequence
 from typing import Any

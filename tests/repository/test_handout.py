@@ -6,8 +6,10 @@ import shlex
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import PurePosixPath
 
 import pytest
+from packaging.requirements import Requirement
 
 from benchmarks.span_cost import format_table
 from grader import rubric
@@ -18,8 +20,15 @@ from homework.common.base_model import ROOT
 from homework.common.cli import UsageError, parse_arguments
 from homework.common.files import read_json
 from homework.training.recipe import DEFAULT_RECIPE, RECIPES
+from tools import make_autograder
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+STARTER = (ROOT / "tools" / "starter" / "README.md").read_text(encoding="utf-8")
+TRAINING, GRADING, STAFF = (
+    (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("training", "grading", "staff")
+)
+HANDOUT = README + STARTER + TRAINING + GRADING + STAFF
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 MODULES = ("homework.sft", "homework.base_llm")
 
 
@@ -31,33 +40,48 @@ def tracked_files() -> list[str]:
 
 
 def tree_paths() -> set[str]:
-    """The paths of the README's tree."""
-    block = README.split("## Where things stand")[1].split("```")[1]
-    paths, folder = set(), ""
+    """The paths of the tree in CONTRIBUTING."""
+    block = CONTRIBUTING.split("## The tree")[1].split("```")[1]
+    parents, paths = [], set()
     for line in block.splitlines()[1:]:
-        name = line.split()[0]
-        folder = folder if line.startswith(" ") else name if name.endswith("/") else ""
-        paths.add(folder + name if line.startswith(" ") else name)
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        parents = [*parents[:depth], name]
+        paths.add("".join(parents))
     return paths
 
 
 def test_the_tree_is_the_tree():
     paths = tree_paths()
     for path in paths:
-        assert (ROOT / path).exists(), f"README names {path}"
-    for path in tracked_files():
-        top = path.split("/")[0]
-        if path.endswith("__init__.py") and not (ROOT / path).read_text():
-            continue
-        if top in ("homework", "grader", "tools") or (top == "benchmarks" and path.endswith(".py")):
-            assert path in paths, f"README's tree lacks {path}"
-        elif not top.startswith("."):
-            assert path in paths or f"{top}/" in paths, f"README's tree lacks {path}"
+        assert (ROOT / path).exists(), f"CONTRIBUTING names {path}"
+    shown = [path for path in tracked_files() if not path.startswith(".")]
+    folders = {f"{parent}/" for path in shown for parent in list(PurePosixPath(path).parents)[:-1]}
+    assert folders | {path for path in shown if "/" not in path} == paths
+
+
+@pytest.mark.parametrize("text", [README, STARTER])
+def test_the_handout_is_short(text):
+    assert text.count("\n") <= 200 and len(text.encode()) <= 14_000
+
+
+def test_both_handouts_say_the_same_where_they_speak_of_the_same():
+    def shared(text: str) -> str:
+        return text[text.index("## The label span") : text.index("## Where to read on")]
+
+    assert shared(README) == shared(STARTER)
+    tasks = [re.findall(r"^\| \d \|.*$", text, re.MULTILINE) for text in (README, STARTER)]
+    assert tasks[0] == tasks[1] and len(tasks[0]) >= 3
+
+
+def test_every_link_leads_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")]:
+        for name in re.findall(r"\]\(([\w./-]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / name).exists(), f"{page.name} links {name}"
 
 
 def commands() -> list[tuple[str, str, list[str]]]:
     """Every command of the handout: module, subcommand, arguments."""
-    lines = re.findall(r"python -m (homework\.\w+) (\w+)([^`\n|&]*)", README)
+    lines = re.findall(r"python -m (homework\.\w+) (\w+)([^`\n|&]*)", HANDOUT)
     return [(module, name, shlex.split(rest)) for module, name, rest in lines]
 
 
@@ -68,7 +92,7 @@ def test_every_command_of_the_handout_parses():
 
 
 def test_every_line_of_grading_in_the_handout_parses():
-    lines = re.findall(r"python -m grader(\.classroom)? ([^`\n#]*)", README)
+    lines = re.findall(r"python -m grader(\.classroom)? ([^`\n#]*)", HANDOUT)
     assert {command for command, _ in lines} == {"", ".classroom"}
     for command, line in lines:
         parse = parse_class_arguments if command else parse_grader_arguments
@@ -90,7 +114,7 @@ def test_every_flag_is_explained(module):
 
 def test_the_recipes_are_the_table():
     for label, recipe in (("bundled", *RECIPES.values()), ("any other", DEFAULT_RECIPE)):
-        row = re.search(rf"\| {label} \|(.*)\|", README)[1]
+        row = re.search(rf"\| {label} \|(.*)\|", TRAINING)[1]
         values = [float(cell) for cell in row.split("|")]
         assert values == [recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.rank, recipe.alpha]
 
@@ -156,20 +180,45 @@ def test_no_large_file_but_the_base_model():
 
 def test_the_table_of_spans_is_the_measured_one():
     results = read_json(ROOT / "benchmarks" / "span_cost.json")
-    assert format_table(results) in README
+    assert format_table(results) in TRAINING
     assert all(len(seeds) == 5 for seeds in results.values())
 
 
 def test_the_cost_of_the_guards_is_the_measured_one():
     cost = read_json(ROOT / "benchmarks" / "guard_cost.json")["median_cost"]
-    assert f"cost {cost:.1%} of its time".replace("%", " %") in README and cost < 0.05
+    assert f"cost {cost:.1%} of its time".replace("%", " %") in TRAINING and cost < 0.05
 
 
 def test_the_table_of_points_is_the_rubric():
-    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", README.split("## How it is graded")[1], re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", GRADING, re.MULTILINE))
     points = {name: getattr(rubric, name.upper()) for name in check_names()}
     assert {name: int(number) for name, number in rows.items()} == points
     assert list(rows) == check_names() and sum(points.values()) == rubric.ALL_POINTS == 100
     bounds = f"{rubric.HIDDEN_QUESTIONS} hidden questions: nothing up to {rubric.ZERO:.2f}, all from {rubric.FULL:.2f}"
-    assert bounds in README and f"rank 1 to {rubric.MAX_RANK}, alpha up to {rubric.MAX_ALPHA}" in README
-    assert f"{read_json(ROOT / 'grader' / 'calibration.json')['mean']:.3f} on average" in README
+    assert bounds in GRADING and f"rank 1 to {rubric.MAX_RANK}, alpha up to {rubric.MAX_ALPHA}" in GRADING
+    assert f"{read_json(ROOT / 'grader' / 'calibration.json')['mean']:.3f} on average" in GRADING
+
+
+def test_the_points_of_the_tasks_are_those_of_their_checks():
+    rows = dict(re.findall(r"^\| (\d) \|.*\| (\d+) \| `python", README, re.MULTILINE))
+    first = rubric.PARSER + rubric.GENERATE + rubric.PADDING + rubric.NUM_RETURN_SEQUENCES + rubric.ANSWER
+    assert rows == {"1": str(first), "2": "0", "3": str(rubric.ALL_POINTS - first)}
+    assert f"{rubric.ACCURACY} of the {rubric.ALL_POINTS - first} points" in README
+
+
+def test_pre_commit_runs_the_pinned_ruff():
+    pinned = re.search(r"^ruff==([\d.]+)", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE)[1]
+    assert f"rev: v{pinned}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
+
+
+def test_the_lock_file_satisfies_the_requirements():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = dict(line.split()[0].split("==") for line in lines if not line.startswith("#"))
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line.split("#")[0])
+            name = requirement.name.replace("_", "-")
+            assert requirement.specifier.contains(locked[name]), (
+                f"requirements.lock is older than requirements.txt: {name}"
+            )
+    assert "-r requirements.lock" in make_autograder.SETUP

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -83,9 +84,26 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(bundled_tokenizer):
     with torch.no_grad():
         model.model.norm.weight[0] = math.nan
     before = model.model.embed_tokens.weight.clone()
+    batch = pretrain.make_batch(bundled_tokenizer, 0, 0, 2)
     with pytest.raises(HomeworkError, match="the loss is nan"):
-        pretrain.take_step(model, optimizers, pretrain.make_batch(bundled_tokenizer, 0, 0, 2), [1e-3, 1e-3])
+        pretrain.take_step(partial(pretrain.weighted_loss, model), optimizers, batch, [1e-3, 1e-3])
     assert torch.equal(model.model.embed_tokens.weight, before)
+
+
+def test_what_is_marked_weighs_ten_times_as_much(bundled_tokenizer):
+    texts = iter([("6 kg in g: 6000", [(11, 15)])] * 100)
+    ids, weights = pretrain.pack_rows(texts, bundled_tokenizer, 1)
+    size = ids[0].tolist().index(bundled_tokenizer.eos_token_id) + 1
+    known = ids[0, :size][weights[0, :size] == 1]
+    assert bundled_tokenizer.decode(known) == "6000<|im_end|>"
+    assert set(weights.unique().tolist()) == pytest.approx({1.0, pretrain.UNMARKED})
+
+
+def test_equal_weights_give_the_loss_of_transformers(bundled_tokenizer):
+    model = pretrain.build_model(bundled_tokenizer, seed=0)
+    ids, _ = pretrain.make_batch(bundled_tokenizer, 0, 0, 2)
+    plain = model(input_ids=ids, labels=ids).loss
+    assert torch.allclose(pretrain.weighted_loss(model, ids, torch.full(ids.shape, 0.3)), plain, rtol=1e-5)
 
 
 def test_the_schedule_warms_up_and_ends_near_zero():
@@ -94,7 +112,7 @@ def test_the_schedule_warms_up_and_ends_near_zero():
 
 
 def test_rows_begin_with_a_document_and_have_one_length(bundled_tokenizer):
-    rows = pretrain.make_batch(bundled_tokenizer, 0, 5, 3)
-    assert rows.shape == (3, pretrain.CONTEXT)
-    assert torch.equal(rows, pretrain.make_batch(bundled_tokenizer, 0, 5, 3))
-    assert not torch.equal(rows, pretrain.make_batch(bundled_tokenizer, 0, 6, 3))
+    rows, weights = pretrain.make_batch(bundled_tokenizer, 0, 5, 3)
+    assert rows.shape == weights.shape == (3, pretrain.CONTEXT)
+    assert torch.equal(rows, pretrain.make_batch(bundled_tokenizer, 0, 5, 3)[0])
+    assert not torch.equal(rows, pretrain.make_batch(bundled_tokenizer, 0, 6, 3)[0])

@@ -69,6 +69,23 @@ def test_kinds_have_their_shares_of_tokens(bundled_tokenizer):
     assert {kind: shares[kind] for kind in expected} == pytest.approx(expected, abs=0.04)
 
 
+def test_marks_are_gone_from_the_text_and_their_spans_are_kept():
+    known, unknown = pretrain_text.KNOWN, pretrain_text.UNKNOWN
+    assert pretrain_text.split_marks(f"1 + 1 = {known}2{unknown}") == ("1 + 1 = 2", [(8, 9)])
+    assert pretrain_text.split_marks(f"{known}a{known}b{unknown}{unknown}c") == ("abc", [(0, 1), (1, 2)])
+
+
+def test_every_number_of_an_answer_is_marked_and_no_question(texts):
+    rng = random.Random("marks")
+    for _ in range(500):
+        text, spans = pretrain_text.split_marks(pretrain_text.make_prose(rng))
+        marked = [text[start:end] for start, end in spans]
+        assert len(marked) == 1 and re.fullmatch(r"[\d.]+(e-?\d+)?", marked[0]), (text, marked)
+        text, spans = pretrain_text.split_marks(pretrain_text.make_arithmetic(rng))
+        assert [text[start:end] for start, end in spans] == [line.split(" = ", 1)[1] for line in text.splitlines()]
+    assert not any(pretrain_text.KNOWN in text or pretrain_text.UNKNOWN in text for text in texts)
+
+
 # --- chains: their equations hold ---
 
 

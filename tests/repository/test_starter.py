@@ -45,7 +45,7 @@ def test_only_what_students_need_is_in_it(starter):
         "tests/public/test_task1.py",
     } <= names
     forbidden = re.compile(
-        r"^(tools|benchmarks|\.ci|tests/(?!public|__init__))|sft_model|classroom|CONTRIBUTING|\.zip$"
+        r"^(tools|benchmarks|\.ci|tests/(?!public|__init__))|sft_model|classroom(?!\.yml)|CONTRIBUTING|\.zip$"
     )
     assert not [name for name in names if forbidden.search(name)]
 
@@ -114,10 +114,9 @@ def test_with_the_solution_back_it_gets_full_points(restored, files, tmp_path):
 
 def test_the_handout_of_the_starter_names_only_what_is_there(starter):
     text = (starter / "README.md").read_text()
-    for name in re.findall(r"\]\(([\w./-]+)\)", text):
-        assert (starter / name).exists(), f"README of the starter links {name}"
-    tree = text.split("## Where things stand")[1].split("```")[1]
-    assert "sft.py" in tree and not re.search(r"tools/|classroom|CONTRIBUTING|benchmarks/", tree)
+    for page in (starter / "README.md", *(starter / "docs").iterdir()):
+        for name in re.findall(r"\]\(([\w./-]+)\)", page.read_text()):
+            assert (page.parent / name).exists(), f"{page.name} of the starter links {name}"
     assert "SOLUTION" not in text and "solved homework" not in text and "is not implemented yet" in text
 
 
@@ -148,8 +147,10 @@ def test_a_stub_keeps_indentation_and_hints():
 
 
 def test_a_solution_that_stands_elsewhere_is_found(tmp_path):
-    for name in ("homework", "data"):
-        (tmp_path / name).mkdir()
+    for name in ("homework", "data", "tools/starter"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in make_starter.OVERLAY:
+        (tmp_path / name).write_text("for students\n")
     secret = "    return [token for token in everything if token is supervised]\n"
     (tmp_path / "homework" / "sft.py").write_text(f"def f():\n    {BEGIN} task 1: f\n{secret}    {END}\n")
     (tmp_path / "homework" / "other.py").write_text(f"def g():\n{secret}")

@@ -174,7 +174,15 @@ ALL = [
                 return self.data[index]
         """,
             ),
-            drop("adapter.py", "labels.py", "training.py", "check.py", "callbacks.py", "watchdog.py", "__init__.py"),
+            drop(
+                "training/adapter.py",
+                "guards/labels.py",
+                "training/trainer.py",
+                "check.py",
+                "training/callbacks.py",
+                "guards/watchdog.py",
+                "__init__.py",
+            ),
         ),
     ),
     Recipe(

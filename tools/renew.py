@@ -1,0 +1,197 @@
+"""Renew everything that rests on the base model: after a change of data/base_model, run this and edit nothing by hand.
+
+    python -m tools.renew            # about half an hour on two free cores; the same line resumes
+    python -m tools.renew --list     # the steps, and which are done for the base as it lies there
+
+Each step is a command that can be run alone; the last one copies what they measured into README and docs.
+"""
+
+import json
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.span_cost import RESULTS as SPANS
+from benchmarks.span_cost import format_table
+from grader import rubric
+from homework.common.cli import run
+from homework.common.errors import HomeworkError
+from homework.common.files import fingerprint_file, read_json, write_json
+from tools.calibrate import RESULT as CALIBRATION
+from tools.model_card import MEASURES
+
+ROOT = rubric.ROOT
+STATE = ROOT / "runs" / "renew.json"
+SAMPLE = ROOT / "runs" / "renew-train.log"
+HANDOUTS = ("README.md", "tools/starter/README.md")
+# Lines of the training that the handout shows, in their order: how each begins, and how many of them.
+SHOWN = (
+    ("base model:", 1), ("recipe:", 1), ("training rows:", 1), ("  padding", 1), ("LoRA:", 1), ("adapter ", 1),
+    ("step ", 1), ("...", 0), ("step ", -2), ("loss ", 1), ("adapter saved", 1), ("  wrong:", 1), ("...", 0),
+    ("  quantity", 2), ("...", 0), ("accuracy ", 1), ("picture", 1), ("done in", 1),
+)  # fmt: skip
+EXPECTED = {
+    "`valid`": "valid",
+    "`hidden`, other facts and other draws": "hidden",
+    "`novel`, facts that the base has never read": "novel",
+    "values from 1 to 999": "values 1 to 999",
+    "values from 1,000 to 999,999, up to four significant digits": "values 1,000 to 999,999",
+    "values from 0.001 to 0.999": "values 0.001 to 0.999",
+    "values of five and six significant digits": "five and six digits",
+    "200 questions in the words of others": "wording of others",
+}
+
+
+def substitute(path: Path, pattern: str, text: str) -> None:
+    """Put `text` in the place of the only match of a pattern in a file.
+
+    Raises:
+        HomeworkError: if the pattern matches nothing or twice: the page was edited, so that a figure would be lost.
+    """
+    content = path.read_text(encoding="utf-8")
+    changed, count = re.subn(pattern, lambda _: text, content, flags=re.MULTILINE | re.DOTALL)
+    if count != 1:
+        raise HomeworkError(
+            f"{path}: {count} places match {pattern!r}, there should be one: correct FIGURES or the page"
+        )
+    path.write_text(changed, encoding="utf-8")
+
+
+def call(*words: str) -> None:
+    """Run a module of this project to its end; what it prints is seen.
+
+    Raises:
+        HomeworkError: if it fails.
+    """
+    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, check=False)
+    if done.returncode:
+        raise HomeworkError(f"python -m {' '.join(words)} ended with {done.returncode}: see above; then run this again")
+
+
+def renew_hashes() -> None:
+    """The sha256 of the base model's files, in grader/rubric.py."""
+    lines = "".join(f'    "{name}": "{fingerprint_file(rubric.BASE / name)}",\n' for name in rubric.BASE_SHA256)
+    substitute(ROOT / "grader" / "rubric.py", r"^BASE_SHA256 = \{\n.*?^\}$", f"BASE_SHA256 = {{\n{lines}}}")
+
+
+def renew_gate() -> None:
+    call("tools.measure_base")
+
+
+def renew_calibration() -> None:
+    """The calibration, and FULL: the highest bound that chance does not reach, in whole per cents."""
+    call("tools.calibrate")
+    highest = json.loads(CALIBRATION.read_text(encoding="utf-8"))["highest_full"]
+    bounds = f"ZERO, FULL = {rubric.ZERO:.2f}, {math.floor(highest * 100) / 100:.2f}"
+    substitute(ROOT / "grader" / "rubric.py", r"^ZERO, FULL = .*?$", bounds)
+
+
+def renew_spans() -> None:
+    """What wrong spans cost; the file of another base goes first, that of this one is gone on with."""
+    base = fingerprint_file(rubric.BASE / "model.safetensors")
+    state = read_json(STATE) or {}
+    if state.get("spans of") != base:
+        SPANS.unlink(missing_ok=True)
+        write_json(STATE, state | {"spans of": base})
+    call("benchmarks.span_cost")
+
+
+def renew_guards() -> None:
+    call("benchmarks.guard_cost", "--pairs", "7")
+
+
+def renew_sample() -> None:
+    """The output of line one, for the handout."""
+    with tempfile.TemporaryDirectory() as folder, SAMPLE.open("w", encoding="utf-8") as log:
+        words = ["homework.sft", "train", "--output-dir", f"{folder}/sft_model", "--run-dir", f"{folder}/run"]
+        subprocess.run([sys.executable, "-m", *words], cwd=ROOT, stdout=log, check=True)
+
+
+def sample_output(log: str) -> str:
+    """The lines of a training that the handout shows, without the paths of this machine."""
+    lines, shown, position = log.splitlines(), [], 0
+    for begin, count in SHOWN:
+        found = [index for index in range(position, len(lines)) if lines[index].startswith(begin)]
+        if begin == "...":
+            shown.append(begin)
+            continue
+        if not found:
+            raise HomeworkError(f"the training printed no line that begins with {begin!r}: correct SHOWN")
+        chosen = found[count:] if count < 0 else list(range(found[0], found[0] + count))
+        shown += [lines[index] for index in chosen]
+        position = chosen[-1] + 1
+    short = (line if len(line) <= 118 else f"{line[:112]} ..." for line in shown)
+    return re.sub(r"\S*/(homework/sft_model|sft_model)", ".../homework/sft_model", "\n".join(short))
+
+
+def expected_table(measured: dict[str, float]) -> str:
+    """What the finished adapter reaches, by the questions."""
+    rows = [f"| {title} | {measured[name]:.2f} |" for title, name in EXPECTED.items()]
+    return "\n".join(["| questions | accuracy within 5 % |", "|---|---|", *rows])
+
+
+def renew_figures() -> None:
+    """What was measured, in README and docs."""
+    measured = json.loads((rubric.BASE / MEASURES).read_text(encoding="utf-8"))
+    sample = re.sub(r"/tmp/\S*/run", ".../runs/sft-1a2b3c4d", sample_output(SAMPLE.read_text(encoding="utf-8")))
+    for name in HANDOUTS:
+        substitute(ROOT / name, r"(?<=```text\n)base model:.*?(?=\n```)", sample)
+        substitute(ROOT / name, r"^\| questions \| accuracy.*?(?=\n\n)", expected_table(measured))
+        substitute(ROOT / name, r"reaches about \d+ %", f"reaches about {100 * measured['valid']:.0f} %")
+    calibration = json.loads(CALIBRATION.read_text(encoding="utf-8"))
+    grading, training = ROOT / "docs" / "grading.md", ROOT / "docs" / "training.md"
+    substitute(grading, r"[\d.]+ on average", f"{calibration['mean']:.3f} on average")
+    bounds = re.search(r"^ZERO, FULL = ([\d.]+), ([\d.]+)", (ROOT / "grader" / "rubric.py").read_text(), re.MULTILINE)
+    substitute(grading, r"nothing up to [\d.]+, all from [\d.]+", f"nothing up to {bounds[1]}, all from {bounds[2]}")
+    substitute(training, r"^\| supervised \| accuracy.*?(?=\n\n)", format_table(json.loads(SPANS.read_text())))
+    cost = json.loads((ROOT / "benchmarks" / "guard_cost.json").read_text())["median_cost"]
+    substitute(training, r"cost -?[\d.]+ % of its time", f"cost {100 * cost:.1f} % of its time")
+    logs = calibration["logs"]
+    for metric, key in (
+        ("loss at the start", "first_loss"),
+        ("loss at the end", "last_loss"),
+        ("grad norm", "grad_norm"),
+    ):
+        low, high = (f"{value:.2g}" for value in logs[key])
+        substitute(training, rf"^\| {metric} \| [\d.]+ to [\d.]+ \|", f"| {metric} | {low} to {high} |")
+
+
+STEPS: dict[str, Callable[[], None]] = {
+    "hashes": renew_hashes,
+    "gate": renew_gate,
+    "calibration": renew_calibration,
+    "spans": renew_spans,
+    "guards": renew_guards,
+    "sample": renew_sample,
+    "figures": renew_figures,
+}
+
+
+def main(*, list: bool = False, restart: bool = False) -> None:
+    """Run every step that is not done for the base model as it lies in data/base_model.
+
+    Args:
+        list: only say which steps are done.
+        restart: do all of them again.
+    """
+    base = fingerprint_file(rubric.BASE / "model.safetensors")
+    state = read_json(STATE) or {}
+    done = state.get("done", []) if state.get("base") == base and not restart else []
+    for name, step in STEPS.items():
+        print(f"{name}: {'done' if name in done else 'to do' if list else 'begins'}", flush=True)
+        if name in done or list:
+            continue
+        step()
+        done = [*done, name]
+        STATE.parent.mkdir(exist_ok=True)
+        write_json(STATE, (read_json(STATE) or {}) | {"base": base, "done": done})
+    if not list:
+        print("all that rests on the base is renewed: look at git diff, run the tests, commit")
+
+
+if __name__ == "__main__":
+    run(main, "python -m tools.renew")
