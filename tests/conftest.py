@@ -41,10 +41,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # after -k and -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.option.everything:
+    options = config.option
+    if options.everything and not options.rest:
         return
-    left_out = [item for item in items if bool(item.get_closest_marker(MARK)) != config.option.rest]
-    items[:] = [item for item in items if item not in set(left_out)]
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        is_rest = item.get_closest_marker(MARK) is not None
+        (kept if is_rest == options.rest else left_out).append(item)
+    items[:] = kept
     config.hook.pytest_deselected(items=left_out)
     config.stash[LEFT_OUT] = len(left_out)
     if hasattr(config, "workerinput"):
