@@ -26,7 +26,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Share a run that names no file among processes of one thread each; `-n 0` keeps it in one."""
     options = config.option
     is_whole = config.args_source is config.ArgsSource.TESTPATHS
-    if is_whole and getattr(options, "numprocesses", 0) is None and not (options.usepdb or options.collectonly):
+    is_open = getattr(options, "numprocesses", 0) is None and not hasattr(config, "workerinput")
+    if is_whole and is_open and not (options.usepdb or options.collectonly):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         options.numprocesses, options.dist = PROCESSES, "worksteal"
 
@@ -40,10 +41,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # after -k and -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.option.everything:
+    options = config.option
+    if options.everything and not options.rest:
         return
-    left_out = [item for item in items if bool(item.get_closest_marker(MARK)) != config.option.rest]
-    items[:] = [item for item in items if item not in set(left_out)]
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        is_rest = item.get_closest_marker(MARK) is not None
+        (kept if is_rest == options.rest else left_out).append(item)
+    items[:] = kept
     config.hook.pytest_deselected(items=left_out)
     config.stash[LEFT_OUT] = len(left_out)
     if hasattr(config, "workerinput"):
