@@ -83,4 +83,4 @@ def refuse_error(name: str, error: Any) -> NoReturn:
     if "[Errno 27]" in message:
         raise Refusal(f"{name} printed, or wrote to one file, more than {LIMITS['file'] >> 20} MiB{where}",
                       do="print a line now and then")  # fmt: skip
-    raise Refusal(f"{name} raised {kind}: {message}{where}", do="correct that line; python -m homework.check finds more")
+    raise Refusal(f"{name} raised {kind}: {message}{where}", do="fix that line; python -m homework.check finds more")

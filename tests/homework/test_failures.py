@@ -74,7 +74,7 @@ FAILURES = (
     Failure("C4 adapter thrown away", plants.adapter_thrown_away, "guards.watchdog.check_trainable",
             r"the model to train is a LlamaForCausalLM without an adapter: train what get_peft_model returns"),
     Failure("C5 saved elsewhere", plants.saved_elsewhere, "training.adapter.read_adapter_config",
-            r"no trained adapter: .* is missing \(there is one in .*checkpoint-128: move it\)"),
+            r"no trained adapter: .* is missing \(there is one in .*checkpoint-9: move it\)"),
     Failure("C6 another is saved", plants.other_model_saved, "training.adapter.save_adapter",
             r"the model to save is untrained \(every lora_B is zero\): save the one that was trained"),
     Failure("C7 wrong base", plants.other_base, "training.adapter.check_base",

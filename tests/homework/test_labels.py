@@ -203,8 +203,9 @@ def test_a_tokenizer_that_appends_eos_is_refused():
 
 
 def test_a_row_too_long_is_named(bundled_tokenizer):
-    data = [("How many g in 6 kg?", 6000.0), ("word " * 200, 1.0)]
-    with pytest.raises(HomeworkError, match=r"row 1: \d+ tokens, but the model reads 128"):
+    limit = bundled_tokenizer.model_max_length
+    data = [("How many g in 6 kg?", 6000.0), ("word " * limit, 1.0)]
+    with pytest.raises(HomeworkError, match=rf"row 1: \d+ tokens, but the model reads {limit}"):
         TokenizedDataset(bundled_tokenizer, data, format_example)
 
 

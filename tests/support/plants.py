@@ -172,7 +172,7 @@ def adapter_thrown_away(context: Context) -> str:
 
 
 def saved_elsewhere(context: Context) -> str:
-    shutil.copytree(context.trained, context.folder / "homework" / "sft_output" / "checkpoint-128")
+    shutil.copytree(context.trained, context.folder / "homework" / "sft_output" / "checkpoint-9")
     return f"sft load --output-dir {context.folder / 'homework' / 'sft_model'}"
 
 
