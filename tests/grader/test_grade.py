@@ -139,7 +139,8 @@ def test_after_an_adapter_the_base_is_the_base_again(files, staff):
 
 
 @pytest.mark.parametrize(("accuracy", "score", "state"), [
-    (0.0, 0, State.FAILED), (0.5, 0, State.FAILED), (0.7, 30, State.PARTIAL), (0.9, 60, State.PASSED),
+    (0.0, 0, State.FAILED), (rubric.ZERO, 0, State.FAILED), (rubric.FULL, 60, State.PASSED),
+    ((rubric.ZERO + rubric.FULL) / 2, 30, State.PARTIAL),
     (1.0, 60, State.PASSED),
 ])  # fmt: skip
 def test_credit_is_a_straight_line_between_two_bounds(files, staff, monkeypatch, accuracy, score, state):
