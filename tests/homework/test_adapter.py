@@ -19,6 +19,7 @@ from homework.common.errors import HomeworkError
 from homework.sft import load, train_model
 from homework.training import adapter
 from homework.training.trainer import HomeworkTrainer
+from tests.support.bundled import card_accuracy
 from tests.support.rows import rest
 
 WEIGHTS = "adapter_model.safetensors"
@@ -49,7 +50,7 @@ def test_the_contract_names_work_from_another_folder(trained, tmp_path, monkeypa
     assert llm.answer("How many g are in 6 kg?") == [6000.0]
     assert isinstance(llm, homework.BaseLLM) and llm.tokenizer and llm.model and llm.device
     result = homework.benchmark(llm, homework.Dataset("valid"), 50)
-    assert result.accuracy > 0.8 and result.answer_rate > 0.9
+    assert result.accuracy > card_accuracy("valid") - 0.2 and result.answer_rate > 0.9
     with pytest.raises(AttributeError, match="has no attribute 'load_rft': it has BaseLLM"):
         homework.load_rft  # noqa: B018
 

@@ -19,7 +19,7 @@ from homework.guards import watchdog
 from homework.sft import add_lora
 from homework.training import run_dir
 from homework.training.recipe import DEFAULT_RECIPE
-from tests.support.steps import bundled_steps
+from tests.support.bundled import bundled_steps
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from homework.training._cuda_graphs import StepGraphs
 from homework.training.batches import EpochSampler, select_supervised
 from homework.training.recipe import DEFAULT_RECIPE
 from homework.training.trainer import bfloat16_lora
-from tests.support.steps import bundled_steps
+from tests.support.bundled import bundled_steps, card_accuracy
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -72,4 +72,4 @@ def test_a_run_on_a_gpu_learns(tmp_path, capsys):
     train_model(output_dir=str(tmp_path / "a"), questions=200)
     output = capsys.readouterr().out
     assert f"gradient norm finite in {bundled_steps()} of {bundled_steps()} steps" in output
-    assert float(output.rsplit("accuracy ", 1)[1].split()[0]) > 0.8
+    assert float(output.rsplit("accuracy ", 1)[1].split()[0]) > card_accuracy("valid") - 0.1

@@ -19,7 +19,7 @@ from homework.sft import Collator, TokenizedDataset, add_lora, format_example, l
 from homework.training.batches import select_supervised
 from homework.training.recipe import DEFAULT_RECIPE
 from homework.training.trainer import HomeworkArguments
-from tests.support.steps import bundled_steps
+from tests.support.bundled import bundled_steps, card_accuracy
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -155,19 +155,21 @@ def accuracy(llm: BaseLLM, rows: list[tuple[str, float]]) -> float:
     return BenchmarkResult.from_answers(rows, llm.answer(*(question for question, _ in rows))).accuracy
 
 
+# Three standard deviations of a share near 0.8 on so many questions, and of the seed.
+NOISE = {1000: 0.045, 200: 0.09}
+
+
 @pytest.mark.everything
-def test_accuracy_holds_where_nobody_tuned(trained):
+def test_accuracy_is_that_of_the_model_card_where_nobody_tuned(trained):
     llm, seed = load(trained.folder), secrets.token_hex(8)
-    drawn = {
+    sets = {
         name: [(question.text, question.fact.answer) for question in draw_questions(name, 1000, seed)]
         for name in ("hidden", "novel")
     }
-    valid = accuracy(llm, Dataset("valid").rows)
-    assert valid >= 0.92
-    assert abs(accuracy(llm, drawn["hidden"]) - valid) <= 0.04, f"seed {seed}"
-    assert accuracy(llm, drawn["novel"]) >= 0.60, f"seed {seed}"
     foreign = json.loads((ROOT / "tests" / "foreign_questions.json").read_text(encoding="utf-8"))
-    assert accuracy(llm, [tuple(row) for row in foreign]) >= 0.75
+    sets |= {"valid": Dataset("valid").rows, "wording of others": [tuple(row) for row in foreign]}
+    for name, rows in sets.items():
+        assert accuracy(llm, rows) >= card_accuracy(name) - NOISE[len(rows)], f"{name}, seed {seed}"
 
 
 # --- what stops a run before it wastes time ---
