@@ -15,10 +15,10 @@ BASE = ROOT / "data" / "base_model"
 BASE_NAME = "data/base_model"  # what an adapter_config.json has to call it
 ADAPTER_DIR = "sft_model"  # the adapter's folder in the package
 BASE_SHA256 = {
-    "config.json": "bfc7482d915bf6c981e198e77363b65229e8e00044eccd8e83bb998b4c60e56f",
-    "model.safetensors": "75f3c69288f551c519a776f65755120bc612046194820847486114e375177662",
-    "tokenizer.json": "1145a6e956b04dd56b425e5957a8134a2b741c997b19cbaf4929daca7b7b3dd4",
-    "tokenizer_config.json": "7555a4ea93ce836ae67a2e4c7b2fd52fb6d9cd434a0dcdcb2c352257e9b6153f",
+    "config.json": "2cb05ed128d04dc54ad4326945149759f301694163af86768548777db83ba900",
+    "model.safetensors": "d16924236a63eb26b7b43796077bfe4cf4a39238caaf7975ae683fb21e565a34",
+    "tokenizer.json": "dd67b148d501a1d5d85f8476baebcc22686d515aeac1dd0c655a154c8def8bb6",
+    "tokenizer_config.json": "c3f6b387081faed6001eef8503463cd6d0e8458b0aeb45a2929d6c8d73f73272",
 }
 
 # Points of the checks of the weights.
@@ -36,7 +36,7 @@ CODE_POINTS = sum((PARSER, GENERATE, PADDING, NUM_RETURN_SEQUENCES, ANSWER, FORM
 ALL_POINTS = WEIGHT_POINTS + CODE_POINTS
 
 # Accuracy on held-out questions: no credit at ZERO, full credit at FULL, a straight line between.
-ZERO, FULL = 0.50, 0.90
+ZERO, FULL = 0.50, 0.75
 HIDDEN_QUESTIONS = 600
 NOVEL_QUESTIONS = 200  # reported, never scored
 MATCH_QUESTIONS = 12  # asked through the submission's own load().answer

@@ -150,6 +150,12 @@ def renew_figures() -> None:
     substitute(training, r"^\| supervised \| accuracy.*?(?=\n\n)", format_table(json.loads(SPANS.read_text())))
     cost = json.loads((ROOT / "benchmarks" / "guard_cost.json").read_text())["median_cost"]
     substitute(training, r"cost -?[\d.]+ % of its time", f"cost {100 * cost:.1f} % of its time")
+    spans = json.loads(SPANS.read_text(encoding="utf-8"))
+    question, padding = (spans[f"{name} supervised too"]["0"] for name in ("question", "padding"))
+    flags = f"{question['first_loss']:.1f} or {padding['first_loss']:.1f}"
+    substitute(training, r"[\d.]+ or [\d.]+(?= \(SmolLM2)", flags)
+    end = r"(?<=0\.1 to 0\.6 \| )[\d.]+(?= \| question supervised)"
+    substitute(training, end, f"{question['last_loss']:.2g}")
     logs = calibration["logs"]
     for metric, key in (
         ("loss at the start", "first_loss"),
