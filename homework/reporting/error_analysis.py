@@ -32,27 +32,41 @@ UNITS = {
     "second, meters per second, kilometre per hour, kilometres per hour, kilometer per hour, kilometers "
     "per hour, mile per hour, miles per hour, foot per second, feet per second, inch per second, inches "
     "per second",
-    "storage": "kB, KB, MB, GB, TB, bit, byte, kilobyte, megabyte, gigabyte, terabyte",
+    "storage": "B, kB, KB, MB, M, GB, G, TB, T, bit, byte, kilobyte, megabyte, gigabyte, terabyte",
 }
-NUMBER = r"(\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)"
+NUMBER = r"(?<![\w^.])(\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?)"
 
 
 @cache
-def make_pattern() -> tuple[re.Pattern[str], dict[str, str]]:
-    """A pattern for `number unit`, and the quantity of each unit; the longest name wins ('m/s' before 'm')."""
+def make_patterns() -> tuple[re.Pattern[str], re.Pattern[str], dict[str, str]]:
+    """Patterns for `number unit` and for a unit, and the quantity of each; the longest name wins ('m/s' before 'm').
+
+    An `in` before another unit is no inch: '6 in kg'.
+    """
     quantities = {unit: quantity for quantity, names in UNITS.items() for unit in names.split(", ")}
     names = "|".join(re.escape(unit) for unit in sorted(quantities, key=len, reverse=True))
-    return re.compile(rf"(?<![\w^]){NUMBER} ?({names})(?:s|es)?(?![\w/^])"), quantities
+    unit = rf"({names})(?:s|es)?(?![\w/^])"
+    amount = rf"{NUMBER} ?(?!in (?:{names})(?:s|es)?(?![\w/^])){unit}"
+    return re.compile(amount), re.compile(rf"(?<![\w/^']){unit}"), quantities
 
 
 def read_question(question: str) -> tuple[str, float]:
-    """The quantity of a question and the value that it converts; ('other', nan) where no known unit follows a number.
+    """The quantity of a question and the value that it converts; ('other', nan) where there is no number or no unit.
 
-    Example: 'How many g are in 6 kg?' -> ('mass', 6.0)
+    Where no unit follows a number, the first number counts, and the quantity that most units of the question are of.
+    Example: 'How many g are in 6 kg?' -> ('mass', 6.0), 'kg to g: 6' -> ('mass', 6.0)
     """
-    pattern, quantities = make_pattern()
-    found = pattern.search(question)
-    return (quantities[found[2]], float(found[1].replace(",", ""))) if found else ("other", math.nan)
+    amount, unit, quantities = make_patterns()
+    if found := amount.search(question):
+        return quantities[found[2]], read_number(found[1])
+    votes = Counter(quantities[name] for name in unit.findall(question) if name != "in")
+    number = re.search(NUMBER, question)
+    return (votes.most_common(1)[0][0], read_number(number[1])) if votes and number else ("other", math.nan)
+
+
+def read_number(text: str) -> float:
+    """Example: '1,500' -> 1500.0"""
+    return float(text.replace(",", ""))
 
 
 def kind_of(sample: Sample, value: float) -> str:

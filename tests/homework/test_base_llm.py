@@ -125,7 +125,7 @@ def test_nothing_asked_nothing_answered(llm):
 
 @pytest.mark.parametrize("prompt", ["", "word " * 300])
 def test_a_prompt_that_cannot_be_read_whole_is_refused(llm, prompt):
-    with pytest.raises(HomeworkError, match="but the model reads 1 to 127"):
+    with pytest.raises(HomeworkError, match="but the model reads 1 to 255"):
         llm.generate(prompt)
 
 

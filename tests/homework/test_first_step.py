@@ -32,7 +32,7 @@ def test_an_unfrozen_base_is_named(model):
 def test_a_frozen_adapter_is_named(model):
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    with pytest.raises(HomeworkError, match=r"0 parameters would be trained, but LoRA of rank 8 .* has 110,592"):
+    with pytest.raises(HomeworkError, match=r"0 parameters would be trained, but LoRA of rank 8 .* has 137,216"):
         check_trainable(model, DEFAULT_RECIPE.rank)
 
 

@@ -101,7 +101,7 @@ def test_tokens_that_the_model_does_not_know_are_named(data):
 
 
 def test_a_question_of_valid_that_is_too_long_is_named_before_training(llm):
-    with pytest.raises(HomeworkError, match=r"valid, row 1: \d+ tokens, but the model reads 1 to 127"):
+    with pytest.raises(HomeworkError, match=r"valid, row 1: \d+ tokens, but the model reads 1 to 255"):
         check_lengths(llm, [("short?", 1.0), ("word " * 200, 1.0)], "valid")
 
 
