@@ -57,6 +57,14 @@ class Outcome(NamedTuple):
     seconds: float
 
 
+def exit_code(process: subprocess.Popen, seconds: float = 1) -> int | None:
+    """How a process ended, None if it still runs: its output closes a moment before the system says that it is over."""
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
 class Sandbox:
     """A tier of isolation with its fork server; made by `open`, used as a context manager.
 
@@ -175,7 +183,7 @@ class Sandbox:
         if request["fork"]:
             return self.receive(seconds + GRACE)
         line, process = self.listen(seconds), self.process
-        code = None if line or process is None else process.poll()
+        code = None if line or process is None else exit_code(process)
         self.stop(at_once=True)  # or it would empty the folder that is about to be read
         return json.loads(line) if line else {"ended": "time" if code is None else f"exit {code}", "seconds": seconds}
 
