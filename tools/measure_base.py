@@ -16,7 +16,7 @@ from pathlib import Path
 
 from grader.world import SLICE_SHARES, Fact, ask, draw_fact, draw_questions, slice_of
 from homework import sft
-from homework.base_llm import BaseLLM, Completion, parse_answer, plan_batches
+from homework.base_llm import BaseLLM, parse_answer
 from homework.common.cli import run
 from homework.data import is_answer_valid
 from tools.model_card import GATE, MEASURES, write_model_card
@@ -24,7 +24,6 @@ from tools.model_card import GATE, MEASURES, write_model_card
 Rows = list[tuple[str, float]]
 ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS, SEEDS, SAMPLES = 600, 2, 10
-CHAIN_TOKENS, CHAIN_SLOTS = 112, 16_384
 DRAW = "gate"  # seed of the questions; no other tool draws with it
 
 # Two worked examples in different words; the equations hold, and the facts are of the train slice.
@@ -63,14 +62,10 @@ def share_right(answers: Iterable[float], rows: Rows, tolerance: float = 0.05) -
     )
 
 
-def write_long(llm: BaseLLM, prompts: list[str], temperature: float = 0) -> list[Completion]:
-    """Completions of up to `CHAIN_TOKENS` tokens, in the order of the prompts."""
-    rows = [llm.encode_prompt(prompt) for prompt in prompts]
-    done: dict[int, Completion] = {}
-    for batch in plan_batches([len(row) for row in rows], CHAIN_TOKENS, CHAIN_SLOTS):
-        texts = llm.complete_batch([rows[index] for index in batch], CHAIN_TOKENS, temperature)
-        done |= dict(zip(batch, texts, strict=True))
-    return [done[index] for index in range(len(rows))]
+class ChainModel(BaseLLM):
+    """A base model that may write a chain of equations."""
+
+    max_new_tokens = 112
 
 
 def as_chat(llm: BaseLLM, example: tuple[str, str], question: str) -> str:
@@ -82,7 +77,7 @@ def as_chat(llm: BaseLLM, example: tuple[str, str], question: str) -> str:
 
 def measure_example(llm: BaseLLM, rows: Rows, example: tuple[str, str]) -> dict[str, float]:
     """How often one worked example is followed, and how often the answer is right within 5 % and 1 %."""
-    texts = write_long(llm, [as_chat(llm, example, question) for question, _ in rows])
+    texts = llm.complete([as_chat(llm, example, question) for question, _ in rows])
     answers = [parse_answer(text) for text, _ in texts]
     return {
         "chain and tag": sum(ended and bool(CHAIN.search(text)) for text, ended in texts) / len(rows),
@@ -94,7 +89,7 @@ def measure_example(llm: BaseLLM, rows: Rows, example: tuple[str, str]) -> dict[
 def measure_samples(llm: BaseLLM, rows: Rows, example: tuple[str, str]) -> float:
     """Share of questions of which one of ten samples at temperature 0.7 is within 1 %."""
     prompts = [as_chat(llm, example, question) for question, _ in rows for _ in range(SAMPLES)]
-    answers = [parse_answer(text) for text, _ in write_long(llm, prompts, 0.7)]
+    answers = [parse_answer(text) for text, _ in llm.complete(prompts, 0.7)]
     found = [answers[index * SAMPLES : (index + 1) * SAMPLES] for index in range(len(rows))]
     hits = [
         any(is_answer_valid(answer, row[1], 0.01) for answer in group) for group, row in zip(found, rows, strict=True)
@@ -107,7 +102,7 @@ def measure_untuned(llm: BaseLLM, rows: Rows) -> dict[str, float]:
     measured = {"raw question": share_right(llm.answer(*(question for question, _ in rows)), rows)}
     for number, example in enumerate(EXAMPLES, 1):
         measured |= {f"example {number}: {name}": value for name, value in measure_example(llm, rows, example).items()}
-    direct = [parse_answer(text) for text, _ in write_long(llm, [as_chat(llm, DIRECT, row[0]) for row in rows])]
+    direct = [parse_answer(text) for text, _ in llm.complete([as_chat(llm, DIRECT, row[0]) for row in rows])]
     return measured | {
         "direct example: right": share_right(direct, rows),
         "ten samples, one within 1 %": measure_samples(llm, rows[:200], EXAMPLES[0]),
@@ -148,7 +143,7 @@ def main(*, checkpoint: str = "data/base_model", tuned: bool = True, questions: 
         tuned: fine-tune two seeds as well; without, only what the base does by itself is printed.
         questions: how many questions of valid the untuned base is asked.
     """
-    llm = BaseLLM(checkpoint)
+    llm = ChainModel(checkpoint)
     measured = measure_untuned(llm, rows_of_slice("valid", questions))
     for name, value in measured.items():
         print(f"{name}: {value:.3f}", flush=True)
