@@ -23,7 +23,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AttentionInterface, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from homework.common.cli import run
 from homework.common.errors import HomeworkError
@@ -45,6 +45,7 @@ CHAT_TEMPLATE = (
 VOCABULARY, CONTEXT = 1024, 256
 UNMARKED = 0.1  # weight in the loss of what can't be known; marked text weighs 1
 CHECKPOINT_EVERY = 10  # log lines
+QUERY_BLOCKS = 4  # of `causal_blocks`; eight are slower again
 
 
 def train_tokenizer(seed: int, count: int = 60_000) -> PreTrainedTokenizerFast:
@@ -90,6 +91,26 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
         pad_token_id=tokenizer.pad_token_id,
     )
     return LlamaForCausalLM(config)
+
+
+def causal_blocks(module, query, key, value, attention_mask, scaling: float, **_) -> tuple[torch.Tensor, None]:
+    """Causal attention, a block of queries at a time; query is (rows, heads, tokens, size), the result has heads third.
+
+    torch's own for the CPU takes 45 % of a step of this model. Blocks skip the keys that come after them, and the
+    queries that share a key head are one matrix: forward and backward took 0.32 s instead of 0.56 (8,192 tokens).
+    """
+    (rows, heads, tokens, size), groups = query.shape, key.shape[1]
+    block, per_group = tokens // QUERY_BLOCKS, heads // groups
+    query = (query * scaling).view(rows, groups, per_group, tokens, size)
+    later = torch.full((tokens, tokens), float("-inf"), dtype=query.dtype).triu(1)
+    parts = []
+    for start in range(0, tokens, block):
+        end = start + block
+        queries = query[:, :, :, start:end].reshape(rows, groups, per_group * block, size)
+        scores = (queries @ key[:, :, :end].mT).view(rows, groups, per_group, block, end) + later[start:end, :end]
+        chances = scores.softmax(-1, dtype=torch.float32).to(query.dtype).view(rows, groups, per_group * block, end)
+        parts.append((chances @ value[:, :, :end]).view(rows, heads, block, size))
+    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
 
 
 def pack_rows(
@@ -284,6 +305,9 @@ def main(
     tokenizer, model, stretches = begin(start, seed)
     model.to(device)
     optimizers = make_optimizers(model)
+    if device == "cpu":
+        AttentionInterface.register("causal_blocks", causal_blocks)
+        model.set_attn_implementation("causal_blocks")
     held_out = on_device(make_batch(tokenizer, seed, -1, 128), device)
     before = sample = held_out_loss(model, held_out)
     first, seconds = load_checkpoint(folder / "checkpoint.pt", model, optimizers, settings | {"start": start})

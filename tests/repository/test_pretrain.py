@@ -116,3 +116,13 @@ def test_rows_begin_with_a_document_and_have_one_length(bundled_tokenizer):
     assert rows.shape == weights.shape == (3, pretrain.CONTEXT)
     assert torch.equal(rows, pretrain.make_batch(bundled_tokenizer, 0, 5, 3)[0])
     assert not torch.equal(rows, pretrain.make_batch(bundled_tokenizer, 0, 6, 3)[0])
+
+
+def test_attention_by_blocks_is_attention():
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 8, 64, 16), torch.randn(2, 4, 64, 16), torch.randn(2, 4, 64, 16)
+    ours, _ = pretrain.causal_blocks(None, query, key, value, None, 0.25)
+    torchs = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=0.25, enable_gqa=True
+    )
+    assert torch.allclose(ours, torchs.transpose(1, 2), atol=1e-6)

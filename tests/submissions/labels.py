@@ -115,6 +115,7 @@ ALL = [
         padded(MASKED_PADDING, 'row["input_ids"]'),
         SPANS,
         "the question and .* padding tokens are supervised",
+        perhaps="trains",
     ),
     Recipe("A7 collator rebuilds the labels", REBUILT, "batch", "rebuilt the labels from input_ids"),
     Recipe("A8 no EOS", sft("{answer}{tokenizer.eos_token}", "{answer}"), SPANS, "EOS is missing"),
@@ -150,7 +151,13 @@ ALL = [
         "not within 5 % of",
     ),
     Recipe("A15 last five tokens of a cut row", tokenized(LAST_FIVE), SPANS, "the row was cut after"),
-    Recipe("labels shifted by hand", tokenized(SHIFTED), SPANS, "every label is the id of the token after it"),
+    Recipe(
+        "labels shifted by hand",
+        tokenized(SHIFTED),
+        SPANS,
+        "every label is the id of the token after it",
+        perhaps="trains",
+    ),
     Recipe("hard-coded for the bundled tokenizer", tokenized(BY_HEART), "spans", "supervised|masked"),
     Recipe(
         "masked by -1",

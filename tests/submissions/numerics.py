@@ -76,7 +76,13 @@ ALL = [
     Recipe(
         "random gradients", both(callback("parameter.grad.normal_()"), FAST), GRAD, "not those of the answers' tokens"
     ),
-    Recipe("loss over unshifted labels", trainer(UNSHIFTED), "gradients", "not those of the answers' tokens"),
+    Recipe(
+        "loss over unshifted labels",
+        trainer(UNSHIFTED),
+        "gradients",
+        "not those of the answers' tokens",
+        perhaps="trains",
+    ),
     Recipe(
         "no LoRA: the whole base is trained",
         sft("get_peft_model(llm.model, config)", "llm.model"),

@@ -25,6 +25,7 @@ class Recipe(NamedTuple):
         states: how they may end.
         seconds: that each job may take, where it has none of its own; for what never ends.
         quick: whether the quick run of the tests grades it too, as one of its class.
+        perhaps: checks that may fail too: whether a wrong gradient lowers the loss hangs on the rows drawn.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Recipe(NamedTuple):
     states: tuple[State, ...] = (State.FAILED,)
     seconds: int = 0
     quick: bool = False
+    perhaps: str = ""
 
 
 def swap(file: str, **functions: str) -> Maker:
