@@ -81,6 +81,7 @@ class BaseLLM:
     def reload_model(self) -> Any:
         """The base model, loaded anew."""
         model: Any = load_model(self.checkpoint, *self.load_options)
+        model.name_or_path = self.name  # what an adapter will call its base
         return model.to(self.device).eval()
 
     @property

@@ -45,32 +45,59 @@ JUDGED = (
 )
 
 
-def check_inference(llm: BaseLLM, data: ListLike[tuple[str, float]], rows: ListLike[Row]) -> None:
-    """Let `llm` answer the first question with a stub model in place of its own.
+def check_metric() -> None:
+    """Raise HomeworkError unless is_answer_valid counts right and wrong answers as such (task 2)."""
+    refuse_first((diagnose_metric,))
+
+
+def check_parser(llm: BaseLLM) -> None:
+    """Raise HomeworkError unless parse_answer reads what stands between the tags, and nothing else (task 1)."""
+    refuse_first((lambda: diagnose_parser(llm),))
+
+
+def check_generation(llm: BaseLLM, data: ListLike[tuple[str, float]]) -> None:
+    """Raise HomeworkError unless prompts reach the model, and its texts come back, as they are (task 1).
+
+    Args:
+        llm: the base model; a stub stands in the place of its own, so this takes milliseconds.
+        data: (question, answer) pairs.
+    """
+    longest = max((question for question, _ in data), key=len)
+    refuse_first(
+        (
+            lambda: diagnose_generate(llm),
+            lambda: diagnose_batch_of_prompts(llm, longest),
+            lambda: diagnose_shapes(llm),
+            lambda: diagnose_sampling(llm),
+        )
+    )
+
+
+def check_prompt(llm: BaseLLM, data: ListLike[tuple[str, float]], rows: ListLike[Row]) -> None:
+    """Raise HomeworkError unless inference asks, and reads, what the training rows teach.
 
     Args:
         llm: the base model; its own weights are not used.
         data: (question, answer) pairs.
         rows: their tokenized rows, whose labels are checked.
-
-    Raises:
-        HomeworkError: if prompt, generation or parsing do not fit the training rows.
     """
     longest = max(sum(label != IGNORE_INDEX for label in row["labels"]) for row in rows)
-    checks: tuple[Callable[[], str | None], ...] = (
-        diagnose_metric,
-        lambda: diagnose_vocabulary(llm, rows),
-        lambda: diagnose_parser(llm),
-        lambda: diagnose_generate(llm),
-        lambda: diagnose_batch_of_prompts(llm, max((question for question, _ in data), key=len)),
-        lambda: diagnose_prompt(llm, data[0][0], context_of(rows[0]), longest),
-        lambda: diagnose_answer(llm, *data[0], rows[0]),
-        lambda: diagnose_shapes(llm),
+    refuse_first(
+        (
+            lambda: diagnose_vocabulary(llm, rows),
+            lambda: diagnose_positions(llm, rows),
+            lambda: diagnose_prompt(llm, data[0][0], context_of(rows[0]), longest),
+            lambda: diagnose_answer(llm, *data[0], rows[0]),
+        )
     )
+
+
+def refuse_first(checks: Sequence[Callable[[], str | None]]) -> None:
+    """Raise HomeworkError with the first complaint; the code between prompt and answer, a student's, may raise too."""
     for check in checks:
         try:
             complaint = check()
-        except Exception as error:  # the code between prompt and answer is the student's
+        except Exception as error:
             complaint = f"answering a question failed with {explain_error(error)}"
         if complaint:
             raise HomeworkError(complaint)
@@ -102,6 +129,15 @@ def diagnose_vocabulary(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
     if highest >= known:
         token = llm.tokenizer.convert_ids_to_tokens(highest)
         return f"the tokenizer gives {token!r} the id {highest}, but the model knows {known} ids: add no tokens to it"
+    return None
+
+
+def diagnose_positions(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
+    """Rows that are longer than the model has positions: some families take them in silence, others fail far away."""
+    limit = getattr(llm.model.config, "max_position_embeddings", math.inf)
+    for index in range(len(rows)):
+        if len(rows[index]["input_ids"]) > limit:
+            return f"row {index} has {len(rows[index]['input_ids'])} tokens, but the model reads {limit}: drop the row"
     return None
 
 
@@ -211,14 +247,38 @@ def diagnose_answer(llm: BaseLLM, question: str, correct: float, row: Row) -> st
 
 
 def diagnose_shapes(llm: BaseLLM) -> str | None:
-    """A `batched_generate` whose lists are not nested as asked."""
-    stubbed, _ = with_stub(llm, encode(llm, " yes"))
+    """A `batched_generate` whose lists are not nested as asked, or hold the text of another prompt."""
+    prompts = ["One?", "How many apples are in a basket?"]
+    told = [f"<answer>{len(llm.tokenizer(prompt)['input_ids'])}e-7</answer>" for prompt in prompts]
     for copies, wanted in ((None, 2), (1, [1, 1]), (3, [3, 3])):
-        texts = stubbed.batched_generate(["one", "two"], num_return_sequences=copies, temperature=1.0 if copies else 0)
+        stubbed, _ = with_stub(llm, None)
+        texts = stubbed.batched_generate(prompts, num_return_sequences=copies, temperature=1.0 if copies else 0)
         got = [len(part) for part in texts] if copies else len(texts)
         if got != wanted or (copies and not all(isinstance(part, list) for part in texts)):
             return (
                 f"batched_generate of 2 prompts with num_return_sequences={copies} gives lists of {got}, not {wanted}"
+            )
+        groups = texts if copies else [[text] for text in texts]
+        if any(text.strip() != right for group, right in zip(groups, told, strict=True) for text in group):
+            return (
+                f"batched_generate with num_return_sequences={copies} mixes up its prompts: the model wrote {told}, the "
+                f"lists hold {texts}"
+            )
+    return None
+
+
+def diagnose_sampling(llm: BaseLLM) -> str | None:
+    """A temperature that never reaches the model, or samples that are asked for greedily."""
+    prompts = ["one", "two"]
+    for temperature in (0.25, 1.75):
+        stubbed, model = with_stub(llm, encode(llm, " yes"))
+        stubbed.batched_generate(prompts, num_return_sequences=2, temperature=temperature)
+        asked = {option: {read_option(call, option) for call in model.calls} for option in ("do_sample", "temperature")}
+        if asked["do_sample"] != {True}:
+            return f"batched_generate at temperature {temperature} is greedy: do_sample has to be True above 0"
+        if asked["temperature"] - {None} != {temperature} and not (temperature == 1 and asked["temperature"] == {None}):
+            return (
+                f"batched_generate at temperature {temperature} asks the model for {asked['temperature']}: pass it on"
             )
     return None
 
@@ -234,6 +294,7 @@ class StubModel:
         self.real, self.tokenizer, self.reply = llm.model, llm.tokenizer, reply
         self.asked: list[list[int]] = []
         self.caps: list[int] = []
+        self.calls: list[dict[str, Any]] = []
         self.complaint: str | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -251,6 +312,7 @@ class StubModel:
         mask = options.get("attention_mask", torch.ones_like(ids))
         asked = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
         self.asked += asked
+        self.calls.append(options)
         self.complaint = self.complaint or diagnose_padding(mask) or self.diagnose_decoding(options)
         cap = read_option(options, "max_new_tokens")
         self.caps += [cap] if cap else []
