@@ -36,10 +36,11 @@ class Planted:
     def __call__(self, input_ids):
         logits = torch.full((*input_ids.shape, self.real.config.vocab_size), -1e9)
         logits[..., 0] = 0.0  # where nothing is planted, no written token has any probability
-        first = input_ids.shape[1] - len(self.probabilities)
-        for index, probability in enumerate(self.probabilities):
-            logits[0, first - 1 + index, 0] = math.log(1 - probability)
-            logits[0, first - 1 + index, self.ids[index]] = math.log(probability)
+        first = len(self.asked[-1])
+        for t in range(first, input_ids.shape[1]):
+            probability = self.probabilities[t - first]
+            logits[0, t - 1, 0] = math.log(1 - probability)
+            logits[0, t - 1, self.ids[t - first]] = math.log(probability)
         return SimpleNamespace(logits=logits)
 
 
@@ -59,7 +60,7 @@ def plant(llm):
 
 @pytest.fixture
 def session(command, llm, monkeypatch, tmp_path):
-    """`session("--seed 1", "question\\n") -> (exit code, stdout, stderr)`: the command, with the questions in a pipe."""
+    """`session("--seed 1", "question\\n") -> (exit code, stdout, stderr)`: the command, questions in a pipe."""
     monkeypatch.setattr(chat, "BaseLLM", lambda checkpoint: llm)
     monkeypatch.setattr(chat, "ADAPTER_FOLDER", tmp_path / "sft_model")
 
