@@ -139,7 +139,7 @@ def render_reply(reply: Reply, colour: bool) -> str:
 def show_token(token: Token, colour: bool) -> str:
     """The token as it is, or marked: reversed in a terminal with colours, else with its probability.
 
-    Example: ('Ġkm', 0.9) -> ' km', ('20', 0.31) -> '[20|0.31]'
+    Example: ('Ġkm', 0.9) -> ' km', ('2', 0.31) -> '[2|0.31]'
     """
     # A model can write any byte, also those that would control the terminal.
     text = "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in token.text)
