@@ -144,8 +144,7 @@ class BaseLLM:
 
         if isinstance(prompts, str):
             raise HomeworkError("the prompts must be a list of texts, not one text: use generate for one")
-        if not (temperature == 0 or 0.01 <= temperature <= 100):
-            raise HomeworkError(f"temperature must be 0 or within 0.01 to 100, got {temperature}")
+        check_temperature(temperature)
         rows = [self.encode_prompt(prompt) for prompt in prompts]
         cap = self.max_new_tokens
         budget = CPU_BUDGET if self.device == "cpu" else GPU_BUDGET
@@ -208,6 +207,12 @@ class BaseLLM:
         texts: list[Any] = self.batched_generate(prompts)
         return [self.parse_answer(text) for text in texts]
         # END SOLUTION
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise HomeworkError unless the temperature is 0 (greedy) or one to sample with."""
+    if not (temperature == 0 or 0.01 <= temperature <= 100):
+        raise HomeworkError(f"temperature must be 0 or within 0.01 to 100, got {temperature}")
 
 
 def plan_batches(lengths: Sequence[int], cap: int, budget: int) -> list[list[int]]:
