@@ -94,7 +94,8 @@ def refuse_mixed_prompts(code: Harness) -> None:
         wanted = answer_to(str(prompt), code.number)
         if any(not same(reference.parse(text), wanted) for text in texts):
             raise Refusal("with num_return_sequences=3, batched_generate mixes up its prompts",
-                          actual=f"{found!r}"[:120], do="the texts of one prompt stand together, in the order of the prompts")  # fmt: skip
+                          actual=f"{found!r}"[:120],
+                          do="the texts of one prompt stand together, in the order of the prompts")  # fmt: skip
 
 
 @points(rubric.ANSWER, needs="parser generate")
