@@ -9,9 +9,9 @@ from homework.base_llm import BaseLLM, score
 from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file
 from homework.common.zip_contents import WEIGHTS
-from homework.data import IGNORE_INDEX, ListLike, Row
+from homework.data import IGNORE_INDEX, Dataset, ListLike, Row
 from homework.reporting.error_analysis import count_mistakes, format_mistakes
-from homework.reporting.evaluation import PROBE, wilson_interval
+from homework.reporting.evaluation import count_probes, wilson_interval
 
 if TYPE_CHECKING:
     from homework.training.run_dir import Run
@@ -142,6 +142,7 @@ def report_run(run: "Run", log: list[dict], llm: BaseLLM, rows: Sequence[tuple[s
 
     result = report_accuracy(llm, rows, "valid")
     check_outcome(log)  # before the run counts as finished, or the same command would call it a success
-    draw_run(log, PROBE, run.folder / "curve.png", f"{run.folder.name}: accuracy {result['accuracy']:.3f}")
+    probes = count_probes(Dataset("valid"))
+    draw_run(log, probes, run.folder / "curve.png", f"{run.folder.name}: accuracy {result['accuracy']:.3f}")
     run.finish({**result, "adapter_sha256": fingerprint_file(output / WEIGHTS), "finished": now()})
     print(f"picture, log and mistakes in {run.folder}: curve.png, log.json, result.json")
