@@ -1,4 +1,4 @@
-"""An instructor's own questions in the grader: the hidden file, the public ones of valid, and what every report says."""
+"""An instructor's own questions in the grader: the hidden file, the public ones of valid, and what reports say."""
 
 import csv
 import hashlib
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from grader import __main__, autograder, questions, rubric, runner
+from grader import __main__, autograder, questions, runner
 from grader.classroom import __main__ as cli
 from grader.classroom import gradebook, pages, reports
 from grader.classroom.hand_ins import HandIn
@@ -82,18 +82,20 @@ def test_the_hidden_file_comes_first_then_valid_then_the_draw(own, hidden):
         ('[["What is  205 plus 1?", 106]]', "row 0 stands in data/valid.json too"),
     ],
 )
-def test_a_hidden_file_that_can_not_be_asked_never_falls_back_to_other_questions(
-    own, tmp_path, content, message, capsys
-):
-    path = tmp_path / "hidden.json"
+def test_a_hidden_file_that_can_not_be_asked_is_refused(own, tmp_path, content, message):
     if content:
-        path.write_text(content)
+        (tmp_path / "hidden.json").write_text(content)
     with pytest.raises(GraderFault, match=message):
-        read_hidden(str(path))
-    assert __main__.main(["x.zip", "--hidden", str(path)]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
-    assert cli.main([str(tmp_path), "--out", str(tmp_path / "out"), "--hidden", str(path)]) == 2
-    assert make_autograder.main([str(tmp_path / "a.zip"), "--hidden", str(path)]) == 1
+        read_hidden(str(tmp_path / "hidden.json"))
+
+
+def test_no_command_takes_other_questions_in_the_place_of_a_missing_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "require_isolation", lambda *_: "no code is run")
+    words = ["--hidden", str(tmp_path / "nowhere.json")]
+    assert __main__.main(["x.zip", *words]) == 2
+    assert cli.main([str(tmp_path), "--out", str(tmp_path / "out"), *words]) == 2
+    assert make_autograder.main([str(tmp_path / "a.zip"), *words]) == 1
+    assert capsys.readouterr().err.count("error: can't read the questions") == 3
     assert not (tmp_path / "a.zip").exists() and not (tmp_path / "out").exists()
 
 
@@ -255,7 +257,7 @@ def test_the_calibration_asks_the_instructors_questions_once_for_each_training(o
 
     monkeypatch.setattr(calibrate.reference, "ask", ask)
     monkeypatch.setattr(calibrate.reference, "merge", lambda *_: None)
-    monkeypatch.setattr(calibrate.reference, "load_base", lambda: type("Base", (), {"model": None})())
+    monkeypatch.setattr(calibrate.reference, "load_base", type("Base", (), {"model": None}))
     assert calibrate.measure(None, 4) == [0.5] and calibrate.measure(None, 4, HIDDEN) == [0.5]
     assert calibrate.measure_base(HIDDEN) == 0.5 and asked == [20, 2, 2]
     found = calibrate.summarise([[0.5], [0.5]], 0.0, 20)
@@ -266,4 +268,4 @@ def test_the_calibration_asks_the_instructors_questions_once_for_each_training(o
 
 def test_an_official_key_does_not_make_public_answers_secret(own):
     course = Course(official_seed(b"a staff key of twenty-odd bytes"))
-    assert course.source == "valid" and course.notes == [PUBLIC_NOTE] and rubric.HIDDEN_QUESTIONS != 20
+    assert course.source == "valid" and course.notes == [PUBLIC_NOTE]

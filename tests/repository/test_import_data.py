@@ -1,4 +1,4 @@
-"""An instructor's own rows: what is wrong with them is named, nothing is written unasked, and all of it goes to a grade."""
+"""An instructor's own rows: what is wrong with them is named, nothing is written unasked, the rest goes to a grade."""
 
 import hashlib
 import json
@@ -76,7 +76,7 @@ def test_nothing_hidden_and_nothing_kept_is_a_split_or_reaches_the_starter(folde
     bring(SPLITS)
     for path in folder.rglob("*"):
         assert not any(question in path.read_text() for question, _ in HIDDEN), path
-    with pytest.raises(HomeworkError, match="data has train, valid$"):
+    with pytest.raises(HomeworkError, match=r"data has train, valid$"):
         Dataset("original", folder)
     shutil.copy("hidden.json", folder / "hidden.json")
     given = {path.as_posix() for path in make_starter.list_given(folder.parent)}
@@ -97,7 +97,7 @@ def test_the_same_rows_again_change_nothing_and_other_rows_keep_what_they_replac
 @pytest.mark.parametrize(("side", "train", "valid"), [("train", 118, 40), ("valid", 120, 38)])
 def test_shared_questions_leave_the_side_that_is_named(folder, capsys, side, train, valid):
     shared = {**SPLITS, "valid": [*VALID[:38], *TRAIN[3:5]]}
-    with pytest.raises(HomeworkError, match="2 rows are there twice: add --drop train or --drop valid .* nothing is w"):
+    with pytest.raises(HomeworkError, match=r"2 rows are there twice: add --drop train or .* nothing is w"):
         bring(shared)
     said = capsys.readouterr().out
     assert "train.json, row 3 stands in valid.json, row 38, too: 'What is 103 plus 104?'" in said
@@ -127,7 +127,7 @@ def test_another_answer_in_the_other_file_is_said(folder, capsys):
 
 
 FAULTS = {
-    "text for a number": (changed("train", ["Six?", "6"], at=4), "train.json, row 4: the answer must be a finite number"),
+    "text for a number": (changed("train", ["Six?", "6"], at=4), "train.json, row 4: the answer must be a finite"),
     "NaN": (changed("valid", ["Six?", float("nan")], at=2), "valid.json, row 2: the answer must be a finite number"),
     "three cells": (changed("hidden", ["Six?", 6, 6], at=1), r"hidden.json, row 1: expected \[question, answer\]"),
     "no question": (changed("train", ["", 6]), "train.json, row 0: the question must be a text"),
