@@ -46,7 +46,7 @@ def test_the_units_are_those_of_the_world():
         ("3 ft in m?", 9.84, 0.9144, "inverse factor"),
         ("0 kg in g?", 5, 0.0, "wrong digits"),
         ("no number", 5, 1.0, "wrong digits"),
-        ("Which year came before 1970?", 1960, 1969, "wrong digits"),
+        ("How many moons does Mars have?", 5, 2, "wrong digits"),
         ("What is 2 to the power of 1000?", 1e308, 1e-300, "wrong digits"),  # their ratio is infinite
     ],
 )
