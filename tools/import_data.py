@@ -133,7 +133,8 @@ def choose_drops(splits: dict[str, Split], side: str) -> list[Drop]:
         for name in ("train", "valid"):
             drops += find_shared(splits[name], splits["hidden"])
     drops += find_shared(splits[side], splits["valid" if side == "train" else "train"])
-    return list({(drop.split, drop.index): drop for drop in reversed(drops)}.values())[::-1]
+    first = {(drop.split, drop.index): drop for drop in reversed(drops)}
+    return [first[place] for place in sorted(first)]
 
 
 def describe(splits: dict[str, Split], drops: Iterable[Drop]) -> str:
