@@ -9,7 +9,7 @@ from homework.base_llm import BaseLLM, score
 from homework.common.cli import run
 from homework.common.files import write_json
 from homework.data import Dataset
-from homework.reporting.evaluation import take_reported
+from homework.training.evaluation import take_reported
 
 
 def main(base: str, folder: str, *, questions: int = 950) -> None:

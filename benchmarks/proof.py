@@ -55,7 +55,7 @@ def main(*, size: str = "bundled", micro: int = 8, rows: int = 32) -> None:
     """
     with base_model(size) as base:
         llm = BaseLLM(base)
-        model = add_lora(llm.model.float(), llm.name, choose_recipe(llm.name, {}), seed=0).train()
+        model = add_lora(llm.model.float(), choose_recipe(llm.name, {}), seed=0).train()
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # else half of the gradients are zero
             torch.nn.init.normal_(parameter, std=0.02)

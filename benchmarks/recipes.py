@@ -18,7 +18,7 @@ from homework.base_llm import score
 from homework.common.cli import run
 from homework.common.files import read_json, write_json
 from homework.data import Dataset
-from homework.reporting.evaluation import take_reported
+from homework.training.evaluation import take_reported
 from homework.training.recipe import RECIPES, Recipe
 
 RESULTS = Path(__file__).with_suffix(".json")

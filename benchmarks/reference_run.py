@@ -55,4 +55,4 @@ def reference_run(seed: int) -> Iterator[Setup]:
         llm = BaseLLM("data/base_model")
         recipe = choose_recipe(llm.name, {})
         rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
-        yield Setup(llm, add_lora(llm.model, llm.name, recipe, seed), rows, recipe, run)
+        yield Setup(llm, add_lora(llm.model, recipe, seed), rows, recipe, run)

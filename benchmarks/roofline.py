@@ -47,7 +47,7 @@ def synchronize(device: str) -> None:
 def operations_per_token(llm: BaseLLM) -> float:
     """Floating-point operations of forward and backward pass, a real token, counted over a few whole rows."""
     recipe = choose_recipe(llm.name, {})
-    model = add_lora(llm.model, llm.name, recipe, 0)
+    model = add_lora(llm.model, recipe, 0)
     model.set_attn_implementation("eager")  # the counter does not know grouped heads
     data = Dataset("train")
     rows = TokenizedDataset(llm.tokenizer, [data[index] for index in range(ROWS)], format_example)

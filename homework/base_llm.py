@@ -43,7 +43,9 @@ class Completion(NamedTuple):
 def parse_answer(text: str) -> float:
     """The number in exactly one `<answer>…</answer>` pair, else NaN: a missing answer is never a number.
 
-    Example: '<answer>1,234.5</answer>' -> 1234.5, 'about 5' -> nan, '<answer>inf</answer>' -> nan
+    Without its closing tag an answer is not whole: what the model has written of it may be cut.
+
+    Example: '<answer>1,234.5</answer>' -> 1234.5, 'about 5' -> nan, '<answer>42' -> nan
     """
     # BEGIN SOLUTION task 1: parse_answer
     # Hint: ANSWER finds what stands between the tags, NUMBER says what a number may look like; math.nan is no answer.
@@ -81,6 +83,7 @@ class BaseLLM:
     def reload_model(self) -> Any:
         """The base model, loaded anew."""
         model: Any = load_model(self.checkpoint, *self.load_options)
+        model.name_or_path = self.name  # what an adapter will call its base
         return model.to(self.device).eval()
 
     @property
@@ -143,8 +146,7 @@ class BaseLLM:
 
         if isinstance(prompts, str):
             raise HomeworkError("the prompts must be a list of texts, not one text: use generate for one")
-        if not (temperature == 0 or 0.01 <= temperature <= 100):
-            raise HomeworkError(f"temperature must be 0 or within 0.01 to 100, got {temperature}")
+        check_temperature(temperature)
         rows = [self.encode_prompt(prompt) for prompt in prompts]
         cap = self.max_new_tokens
         budget = CPU_BUDGET if self.device == "cpu" else GPU_BUDGET
@@ -207,6 +209,12 @@ class BaseLLM:
         texts: list[Any] = self.batched_generate(prompts)
         return [self.parse_answer(text) for text in texts]
         # END SOLUTION
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise HomeworkError unless the temperature is 0 (greedy) or one to sample with."""
+    if not (temperature == 0 or 0.01 <= temperature <= 100):
+        raise HomeworkError(f"temperature must be 0 or within 0.01 to 100, got {temperature}")
 
 
 def plan_batches(lengths: Sequence[int], cap: int, budget: int) -> list[list[int]]:

@@ -22,7 +22,7 @@ from homework.common.base_model import BUNDLED, BUNDLED_NAME, load_tokenizer
 from homework.common.cli import run
 from homework.common.errors import HomeworkError
 from homework.data import DATA_FOLDER, check_row, read_list
-from homework.reporting.evaluation import LEAST_VALID
+from homework.training.evaluation import LEAST_VALID
 from homework.training.recipe import RECIPES
 from tools.make_starter import GIVEN
 

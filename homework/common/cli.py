@@ -14,6 +14,7 @@ import math
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -23,6 +24,7 @@ from homework.common.runtime import tune_process
 
 Command = Callable[..., None]
 DEBUG = "HOMEWORK_DEBUG"
+LONG = 3  # seconds: a command that took longer says how long
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
@@ -48,7 +50,10 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
             show_help(command, program)
             return
         values = parse_arguments(command, rest)
+        started = time.perf_counter()
         call_with_fire(command, values, program)
+        if (seconds := time.perf_counter() - started) > LONG:
+            print(f"done in {seconds:.0f} s")
     except UsageError as error:
         fail(f"{error}\n  see {program} --help", 2)
     except HomeworkError as error:

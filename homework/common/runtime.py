@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import warnings
 from collections.abc import Iterator
 
 
@@ -13,6 +14,8 @@ def tune_process() -> None:
     # GNU OpenMP's threads spin long while they wait. Beside other busy processes 60 steps took 59 s, a third of that
     # with a shorter spin. One that is too short (2,000) costs an eighth on free cores, this one nothing to speak of.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # peft asks transformers by a name that is about to change: nothing that a student could mend.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     # torch and transformers make half a million objects that live to the end. The collector would walk through them
     # again and again, a fifth of the time of importing, and once more at the exit, 0.7 s. It has little else to do:
     # generation and training leave no tensor in a reference cycle (tests/homework/test_memory.py).

@@ -26,6 +26,7 @@ PARSED = (
     ("42", math.nan),
     ("<answer>42</answer>", 42.0),
     (" <answer>-1.5e3</answer>", -1500.0),
+    ("so <answer> 6000 </answer>.", 6000.0),
     ("about 6 kg", math.nan),
     ("<answer>42", math.nan),
     ("<answer></answer>", math.nan),
@@ -36,41 +37,69 @@ PARSED = (
 )
 
 
-# Two numbers and whether the first is a right answer where the second is correct.
-JUDGED = (
-    *((number, 2.0, True) for number in (2.0, 2.1, 1.9)),
-    *((number, 2.0, False) for number in (2.2, 1.0, -2.0, math.nan, math.inf)),
-    (0.001, 0.0, False),
-    (-3.0, -3.0, True),
-)
+def check_answering(llm: BaseLLM, data: ListLike[tuple[str, float]]) -> None:
+    """All that answers a question, in the order of the student's functions: see the five checks below.
+
+    Args:
+        llm: the base model; a stub stands in the place of its own, so this takes milliseconds.
+        data: (question, answer) pairs.
+    """
+    check_parse_answer(llm)
+    check_format_prompt(llm, data)
+    check_generate(llm)
+    check_batched_generate(llm)
+    check_answer(llm, data)
 
 
-def check_inference(llm: BaseLLM, data: ListLike[tuple[str, float]], rows: ListLike[Row]) -> None:
-    """Let `llm` answer the first question with a stub model in place of its own.
+def check_parse_answer(llm: BaseLLM) -> None:
+    """Raise HomeworkError unless parse_answer reads what stands between the tags, and nothing else."""
+    refuse_first(lambda: diagnose_parser(llm))
+
+
+def check_format_prompt(llm: BaseLLM, data: ListLike[tuple[str, float]]) -> None:
+    """Raise HomeworkError unless the prompt is the raw question, with which the training row begins."""
+    refuse_first(lambda: diagnose_raw_prompt(llm, data[0][0]))
+
+
+def check_generate(llm: BaseLLM) -> None:
+    """Raise HomeworkError unless generate gives the model its prompt, and returns the model's text, as they are."""
+    refuse_first(lambda: diagnose_generate(llm))
+
+
+def check_batched_generate(llm: BaseLLM) -> None:
+    """Raise HomeworkError unless prompts of different length get their own texts, greedily or sampled as asked."""
+    refuse_first(lambda: diagnose_batch_of_prompts(llm), lambda: diagnose_shapes(llm), lambda: diagnose_sampling(llm))
+
+
+def check_answer(llm: BaseLLM, data: ListLike[tuple[str, float]]) -> None:
+    """Raise HomeworkError unless answer gives each question the number that the model wrote after it."""
+    longest = max((question for question, _ in data), key=len)
+    refuse_first(lambda: diagnose_answers(llm, [longest, "One?", "How many apples are in a basket?"]))
+
+
+def check_prompt(llm: BaseLLM, data: ListLike[tuple[str, float]], rows: ListLike[Row]) -> None:
+    """Raise HomeworkError unless inference asks, and reads, what the training rows teach.
 
     Args:
         llm: the base model; its own weights are not used.
         data: (question, answer) pairs.
         rows: their tokenized rows, whose labels are checked.
-
-    Raises:
-        HomeworkError: if prompt, generation or parsing do not fit the training rows.
     """
     longest = max(sum(label != IGNORE_INDEX for label in row["labels"]) for row in rows)
-    checks: tuple[Callable[[], str | None], ...] = (
-        diagnose_metric,
+    refuse_first(
         lambda: diagnose_vocabulary(llm, rows),
-        lambda: diagnose_parser(llm),
-        lambda: diagnose_generate(llm),
-        lambda: diagnose_batch_of_prompts(llm, max((question for question, _ in data), key=len)),
+        lambda: diagnose_positions(llm, rows),
         lambda: diagnose_prompt(llm, data[0][0], context_of(rows[0]), longest),
         lambda: diagnose_answer(llm, *data[0], rows[0]),
-        lambda: diagnose_shapes(llm),
     )
+
+
+def refuse_first(*checks: Callable[[], str | None]) -> None:
+    """Raise HomeworkError with the first complaint; the code between prompt and answer, a student's, may raise too."""
     for check in checks:
         try:
             complaint = check()
-        except Exception as error:  # the code between prompt and answer is the student's
+        except Exception as error:
             complaint = f"answering a question failed with {explain_error(error)}"
         if complaint:
             raise HomeworkError(complaint)
@@ -86,22 +115,21 @@ def encode(llm: BaseLLM, text: str) -> list[int]:
     return list(llm.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def diagnose_metric() -> str | None:
-    """A metric that counts wrong answers as right, or right ones as wrong."""
-    for answer, correct, expected in JUDGED:
-        if (got := is_answer_valid(answer, correct)) is not expected:
-            return (
-                f"is_answer_valid({answer}, {correct}) is {got}: right is a finite number within 5 % of the correct one"
-            )
-    return None
-
-
 def diagnose_vocabulary(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
     """Ids that the model has no embedding for, as after adding tokens to the tokenizer."""
     highest, known = max(max(row["input_ids"]) for row in rows), llm.model.get_input_embeddings().num_embeddings
     if highest >= known:
         token = llm.tokenizer.convert_ids_to_tokens(highest)
         return f"the tokenizer gives {token!r} the id {highest}, but the model knows {known} ids: add no tokens to it"
+    return None
+
+
+def diagnose_positions(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
+    """Rows that are longer than the model has positions: some families take them in silence, others fail far away."""
+    limit = getattr(llm.model.config, "max_position_embeddings", math.inf)
+    for index in range(len(rows)):
+        if len(rows[index]["input_ids"]) > limit:
+            return f"row {index} has {len(rows[index]['input_ids'])} tokens, but the model reads {limit}: drop the row"
     return None
 
 
@@ -144,9 +172,22 @@ def diagnose_generate(llm: BaseLLM) -> str | None:
     return None
 
 
-def diagnose_batch_of_prompts(llm: BaseLLM, longest: str) -> str | None:
-    """Questions of different length: padded on the right, cut, decoded by luck, or answered in another order."""
-    questions = [longest, "One?", "How many apples are in a basket?"]
+def diagnose_batch_of_prompts(llm: BaseLLM) -> str | None:
+    """Prompts of different length: padded on the right, cut, or answered in another order."""
+    prompts = ["How many apples are in a basket, and how many in two?", "One?", "How many apples are in a basket?"]
+    stubbed, model = with_stub(llm, None)
+    texts = stubbed.batched_generate(prompts)
+    wanted = [list(llm.tokenizer(prompt)["input_ids"]) for prompt in prompts]
+    if model.complaint or sorted(model.asked) != sorted(wanted):
+        return model.complaint or PADDING
+    told = [f"<answer>{len(ids)}e-7</answer>" for ids in wanted]
+    if [str(text).strip() for text in texts] != told:
+        return f"batched_generate mixes up its prompts: the model wrote {told}, it returns {texts}"
+    return None
+
+
+def diagnose_answers(llm: BaseLLM, questions: list[str]) -> str | None:
+    """Too few answers, or those of other questions."""
     stubbed, model = with_stub(llm, None)
     given = list(stubbed.answer(*questions))
     if model.complaint:
@@ -155,15 +196,21 @@ def diagnose_batch_of_prompts(llm: BaseLLM, longest: str) -> str | None:
         return f"answer gives {len(given)} answers to {len(questions)} questions: one for each, NaN where there is none"
     wanted = [list(llm.tokenizer(llm.format_prompt(question))["input_ids"]) for question in questions]
     if sorted(model.asked) != sorted(wanted):
-        return PADDING
+        return f"answer asks {[llm.tokenizer.decode(ids) for ids in model.asked]!s:.200}: one prompt for each question"
     if not near(given, [len(ids) * 1e-7 for ids in wanted]):
         told = [f"{len(ids)}e-7" for ids in wanted]
         return f"answer mixes up or changes its answers: the model wrote {told}, it gives {given}"
-    stubbed, model = with_stub(llm, None)
-    texts = stubbed.batched_generate([llm.format_prompt(question) for question in questions])
-    told = [f"<answer>{len(ids)}e-7</answer>" for ids in wanted]
-    if model.complaint or [str(text).strip() for text in texts] != told:
-        return model.complaint or f"batched_generate mixes up its prompts: the model wrote {told}, it returns {texts}"
+    return None
+
+
+def diagnose_raw_prompt(llm: BaseLLM, question: str) -> str | None:
+    """A prompt that is not the question alone."""
+    prompt = llm.format_prompt(question)
+    if not isinstance(prompt, str) or prompt != question:
+        return (
+            f"format_prompt({question!r:.60}) gives {prompt!r:.100}: the prompt is the question alone, with which the "
+            "training row begins"
+        )
     return None
 
 
@@ -211,14 +258,38 @@ def diagnose_answer(llm: BaseLLM, question: str, correct: float, row: Row) -> st
 
 
 def diagnose_shapes(llm: BaseLLM) -> str | None:
-    """A `batched_generate` whose lists are not nested as asked."""
-    stubbed, _ = with_stub(llm, encode(llm, " yes"))
+    """A `batched_generate` whose lists are not nested as asked, or hold the text of another prompt."""
+    prompts = ["One?", "How many apples are in a basket?"]
+    told = [f"<answer>{len(llm.tokenizer(prompt)['input_ids'])}e-7</answer>" for prompt in prompts]
     for copies, wanted in ((None, 2), (1, [1, 1]), (3, [3, 3])):
-        texts = stubbed.batched_generate(["one", "two"], num_return_sequences=copies, temperature=1.0 if copies else 0)
+        stubbed, _ = with_stub(llm, None)
+        texts = stubbed.batched_generate(prompts, num_return_sequences=copies, temperature=1.0 if copies else 0)
         got = [len(part) for part in texts] if copies else len(texts)
         if got != wanted or (copies and not all(isinstance(part, list) for part in texts)):
             return (
                 f"batched_generate of 2 prompts with num_return_sequences={copies} gives lists of {got}, not {wanted}"
+            )
+        groups = texts if copies else [[text] for text in texts]
+        if any(text.strip() != right for group, right in zip(groups, told, strict=True) for text in group):
+            return (
+                f"batched_generate with num_return_sequences={copies} mixes up its prompts: the model wrote {told}, the "
+                f"lists hold {texts}"
+            )
+    return None
+
+
+def diagnose_sampling(llm: BaseLLM) -> str | None:
+    """A temperature that never reaches the model, or samples that are asked for greedily."""
+    prompts = ["one", "two"]
+    for temperature in (0.25, 1.75):
+        stubbed, model = with_stub(llm, encode(llm, " yes"))
+        stubbed.batched_generate(prompts, num_return_sequences=2, temperature=temperature)
+        if not all(read_option(call, "do_sample") for call in model.calls):
+            return f"batched_generate at temperature {temperature} is greedy: do_sample has to be True above 0"
+        given = [read_option(call, "temperature") for call in model.calls]
+        if any(value != temperature for value in given):
+            return (
+                f"batched_generate at temperature {temperature} gives the model the temperature {given[0]}: pass it on"
             )
     return None
 
@@ -234,6 +305,7 @@ class StubModel:
         self.real, self.tokenizer, self.reply = llm.model, llm.tokenizer, reply
         self.asked: list[list[int]] = []
         self.caps: list[int] = []
+        self.calls: list[dict[str, Any]] = []
         self.complaint: str | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -251,6 +323,7 @@ class StubModel:
         mask = options.get("attention_mask", torch.ones_like(ids))
         asked = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
         self.asked += asked
+        self.calls.append(options)
         self.complaint = self.complaint or diagnose_padding(mask) or self.diagnose_decoding(options)
         cap = read_option(options, "max_new_tokens")
         self.caps += [cap] if cap else []

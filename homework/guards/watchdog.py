@@ -22,7 +22,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 from torch.nn.functional import cross_entropy
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, ListLike, Row
@@ -71,6 +71,39 @@ def check_trainable(model: Any, rank: int) -> None:
             f"{count:,} parameters would be trained, but LoRA of rank {rank} on all linear layers has {expected:,}: "
             "target_modules must be 'all-linear', and the adapter loaded for training"
         )
+
+
+def check_input_gradients(model: PeftModel) -> None:
+    """Make sure that checkpointing of the re-entrant kind would train the adapter too.
+
+    Raises:
+        HomeworkError: if what the embeddings give requires no gradient, so that such a block would cut the adapter off.
+    """
+    embeddings = model.get_input_embeddings()
+    if not embeddings(torch.zeros(1, 1, dtype=torch.long, device=model.device)).requires_grad:
+        raise HomeworkError(
+            "the inputs of the layers require no gradient, so re-entrant checkpointing would train nothing: "
+            "add_lora has to call enable_input_require_grads() on the model"
+        )
+
+
+def check_arguments(args: TrainingArguments, wanted: dict[str, float]) -> None:
+    """Make sure that no flag is ignored in silence.
+
+    Args:
+        args: what training_arguments has made.
+        wanted: values by the name of their field, as recipe and flags have them.
+
+    Raises:
+        HomeworkError: naming the field whose value is another.
+    """
+    for name, value in wanted.items():
+        given = getattr(args, name)
+        if not math.isclose(given, value, rel_tol=1e-9):
+            raise HomeworkError(
+                f"training_arguments sets {name} to {given:g}, but recipe and flags say {value:g}: pass them on, "
+                "and set no number in the code"
+            )
 
 
 def diagnose_batch(inputs: dict[str, torch.Tensor], rows: ListLike[Row]) -> str | None:
@@ -160,20 +193,6 @@ class GradientWatch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if complaint := diagnose_log(state.log_history[-3:]):
             raise HomeworkError(f"stopped after step {state.global_step}: {complaint}")
-
-
-class StepCount(TrainerCallback):
-    """Stops a run of another number of steps than the flags ask for, so that no flag is ignored in silence."""
-
-    def __init__(self, rows: int, batch_size: int, epochs: int, max_steps: int | None) -> None:
-        self.expected = max_steps or epochs * -(-rows // batch_size)
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.max_steps != self.expected:
-            raise HomeworkError(
-                f"the run would take {state.max_steps} steps, but the flags ask for {self.expected}: a value is set in "
-                "the code, where the flag should go to TrainingArguments"
-            )
 
 
 def diagnose_loss(loss: float, supervised: int, model: nn.Module) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homework.reporting.evaluation import wilson_interval
+from homework.training.evaluation import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,41 +1,20 @@
-"""What a student reads about rows and results: label spans before the training, accuracy and mistakes after it."""
+"""What a student reads about a training that is done: accuracy, mistakes, and where the run's files are."""
 
-import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homework.base_llm import BaseLLM, score
 from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file
 from homework.common.zip_contents import WEIGHTS
-from homework.data import IGNORE_INDEX, Dataset, ListLike, Row
 from homework.reporting.error_analysis import count_mistakes, format_mistakes
-from homework.reporting.evaluation import count_probes, wilson_interval
+from homework.training.evaluation import take_reported, wilson_interval
+from homework.training.run_dir import now
 
 if TYPE_CHECKING:
-    from homework.training.run_dir import Run
+    from homework.training.trainer import HomeworkTrainer
 
 LATE = 10  # steps at the end of a run, over which the loss is averaged
-
-
-def describe_rows(rows: ListLike[Row], batch_size: int) -> str:
-    """Lengths, supervised share and padding waste of tokenized rows, as one or two lines.
-
-    The waste is what batches of rows sorted by length would pad, as the Trainer's sampler nearly sorts them.
-    """
-    lengths = sorted(sum(row["attention_mask"]) for row in rows)
-    spans = [sum(label != IGNORE_INDEX for label in row["labels"]) for row in rows]
-    equal = sum(len(row["labels"]) == len(row["input_ids"]) for row in rows)
-    batches = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
-    slots = sum(len(batch) * batch[-1] for batch in batches)
-    return (
-        f"training rows: {len(rows)} of {lengths[0]} to {lengths[-1]} tokens; "
-        f"{min(spans)} to {max(spans)} of them supervised (mean {sum(spans) / len(spans):.1f}, "
-        f"{sum(spans) / sum(lengths):.0%} of all); label length = input length in {equal} of {len(rows)} rows\n"
-        f"  padding {1 - sum(lengths) / slots:.1%} at best, "
-        f"{1 - sum(lengths) / len(rows) / lengths[-1]:.0%} if all were padded to the longest"
-    )
 
 
 def report_accuracy(llm: BaseLLM, rows: Sequence[tuple[str, float]], split: str) -> dict[str, Any]:
@@ -73,33 +52,6 @@ def report_accuracy(llm: BaseLLM, rows: Sequence[tuple[str, float]], split: str)
     }
 
 
-def report_log(log: Sequence[dict]) -> None:
-    """Print how the loss went and whether every gradient norm was finite."""
-    steps = [entry for entry in log if "loss" in entry]
-    first, last, norms = steps[0]["loss"], steps[-1]["loss"], [entry["grad_norm"] for entry in steps]
-    print(
-        f"loss {first:.3f} -> {last:.3f} ({last / first:.3f} of the first); gradient norm finite in "
-        f"{sum(map(math.isfinite, norms))} of {len(steps)} steps, {min(norms):.3f} to {max(norms):.3f}"
-    )
-
-
-def report_finished(run: "Run", output: Path) -> bool:
-    """Whether this very run is finished and its adapter still in place; said, with its accuracy."""
-    result = run.result
-    if result is None:
-        return False
-    weights = output / WEIGHTS
-    if not weights.is_file() or fingerprint_file(weights) != result.get("adapter_sha256"):
-        print(f"this run is finished, but {output} no longer holds its adapter: training again")
-        run.restart()
-        return False
-    print(
-        f"this run is finished: accuracy {result['accuracy']:.3f} on {result['questions']} questions of valid, adapter "
-        f"in {output}, picture and log in {run.folder}; to train again, add --restart or change a flag"
-    )
-    return True
-
-
 def check_outcome(log: Sequence[dict]) -> None:
     """Stop with an error where the log shows that the saved adapter can't be what the student wanted.
 
@@ -124,25 +76,25 @@ def check_outcome(log: Sequence[dict]) -> None:
         )
 
 
-def report_run(run: "Run", log: list[dict], llm: BaseLLM, rows: Sequence[tuple[str, float]], output: Path) -> None:
-    """Print the accuracy of the saved adapter on rows of valid, and keep result and plots of its run.
+def report_run(trainer: "HomeworkTrainer", questions: int | None = None) -> None:
+    """Print how the loss went and the accuracy of the saved adapter on rows of valid; keep result and plots of the run.
 
     Args:
-        run: the run that is done.
-        log: what its Trainer has logged.
-        llm: the base model with the adapter, as load() gives it.
-        rows: the questions to answer, with their answers.
-        output: the adapter's folder.
+        trainer: after train and save.
+        questions: how many to answer; all, or 100 in a run that max_steps cuts short.
 
     Raises:
         HomeworkError: if the adapter can't be what the student wanted; the run does not count as finished then.
     """
     from homework.reporting.plots import draw_run
-    from homework.training.run_dir import now
 
-    result = report_accuracy(llm, rows, "valid")
+    if trainer.loaded is None:  # finished before, or not the first process
+        return
+    run, log = trainer.run, trainer.state.log_history
+    rows = take_reported(trainer.valid_data, questions or (100 if trainer.is_cut else None))
+    result = report_accuracy(trainer.loaded, rows, "valid")
     check_outcome(log)  # before the run counts as finished, or the same command would call it a success
-    probes = count_probes(Dataset("valid"))
-    draw_run(log, probes, run.folder / "curve.png", f"{run.folder.name}: accuracy {result['accuracy']:.3f}")
-    run.finish({**result, "adapter_sha256": fingerprint_file(output / WEIGHTS), "finished": now()})
+    title = f"{run.folder.name}: accuracy {result['accuracy']:.3f}"
+    draw_run(log, len(trainer.probes["valid"]), run.folder / "curve.png", title)
+    run.finish({**result, "adapter_sha256": fingerprint_file(trainer.output / WEIGHTS), "finished": now()})
     print(f"picture, log and mistakes in {run.folder}: curve.png, log.json, result.json")

@@ -163,17 +163,25 @@ def fingerprint_config(folder: Path) -> str:
 
 
 def fingerprint_base(model: PreTrainedModel) -> str:
-    """A hash of the base's weights: the first 1024 values of each, in bfloat16, whatever dtype they were loaded in."""
+    """A hash of the base's weights, LoRA left out: the first 1024 values of each, in bfloat16, whatever their dtype."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    own = {
+        name.replace(".base_layer", ""): tensor for name, tensor in model.state_dict().items() if "lora_" not in name
+    }
+    for name, tensor in sorted(own.items()):
         values = tensor.flatten()[:1024].to("cpu", torch.bfloat16).view(torch.int16)
         digest.update(f"{name} {tuple(tensor.shape)}".encode() + values.numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
-def describe_base(llm: BaseLLM) -> dict[str, str]:
-    """What of the base model decides the result of a training: its name, its weights, and where it computes."""
+def describe_model(llm: BaseLLM, model: PeftModel) -> dict[str, str]:
+    """What of base and LoRA decides the result of a training: names, first weights, and where they compute."""
+    config = json.dumps(model.peft_config["default"].to_dict(), sort_keys=True, default=sorted)
+    digest = hashlib.sha256(config.encode())
+    for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items():
+        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
     return {
+        "adapter": digest.hexdigest()[:16],
         "base_model": llm.name,
         "base_weights": fingerprint_base(llm.model),
         "device": f"{llm.device} {llm.model.dtype} x {distributed.world()}",

@@ -22,6 +22,25 @@ PEAK = 3.5  # what is measured, by what is kept: the backward pass, the logits, 
 Batch = dict[str, Tensor]
 
 
+def describe_rows(rows: ListLike[Row], batch_size: int) -> str:
+    """Lengths, supervised share and padding waste of tokenized rows, as one or two lines.
+
+    The waste is what batches of rows sorted by length would pad, as the Trainer's sampler nearly sorts them.
+    """
+    lengths = sorted(sum(row["attention_mask"]) for row in rows)
+    spans = [sum(label != IGNORE_INDEX for label in row["labels"]) for row in rows]
+    equal = sum(len(row["labels"]) == len(row["input_ids"]) for row in rows)
+    batches = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
+    slots = sum(len(batch) * batch[-1] for batch in batches)
+    return (
+        f"training rows: {len(rows)} of {lengths[0]} to {lengths[-1]} tokens; "
+        f"{min(spans)} to {max(spans)} of them supervised (mean {sum(spans) / len(spans):.1f}, "
+        f"{sum(spans) / sum(lengths):.0%} of all); label length = input length in {equal} of {len(rows)} rows\n"
+        f"  padding {1 - sum(lengths) / slots:.1%} at best, "
+        f"{1 - sum(lengths) / len(rows) / lengths[-1]:.0%} if all were padded to the longest"
+    )
+
+
 class EpochSampler(Sampler[int]):
     """Batches of rows of similar length, in an order that depends on seed and epoch alone.
 

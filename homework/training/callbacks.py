@@ -1,6 +1,7 @@
 """What happens beside the steps: progress, accuracy on a few rows, checkpoints, and a stop that loses nothing."""
 
 import copy
+import math
 import shutil
 import signal
 import threading
@@ -47,6 +48,16 @@ class Progress(TrainerCallback):
                 f"lr {logs['learning_rate']:.2e}  {speed:,.0f} tokens/s  {left:.0f} s to go",
                 flush=True,
             )
+
+
+def report_log(log: Sequence[dict]) -> None:
+    """Print how the loss went and whether every gradient norm was finite."""
+    steps = [entry for entry in log if "loss" in entry]
+    first, last, norms = steps[0]["loss"], steps[-1]["loss"], [entry["grad_norm"] for entry in steps]
+    print(
+        f"loss {first:.3f} -> {last:.3f} ({last / first:.3f} of the first); gradient norm finite in "
+        f"{sum(map(math.isfinite, norms))} of {len(steps)} steps, {min(norms):.3f} to {max(norms):.3f}"
+    )
 
 
 class AccuracyCallback(TrainerCallback):

@@ -5,21 +5,24 @@ data, labels, base model, code and versions. So a checkpoint is continued only b
 Checkpoints stay outside homework/, because the zip is made of that.
 """
 
+import contextlib
 import hashlib
 import inspect
 import json
 import platform
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from homework.common.base_model import ROOT
 from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file, read_json, write_json
-from homework.common.zip_contents import CODE
+from homework.common.zip_contents import CODE, WEIGHTS
 from homework.data import Row
 from homework.training import distributed
 
@@ -41,29 +44,46 @@ class Run:
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        from filelock import FileLock, Timeout
-
         self.folder, self.settings = folder, settings
+        self.locks: list[FileLock] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not distributed.is_first():
                 return  # the first process holds the folder for all
-            self.lock = FileLock(folder / ".lock", timeout=0)
-            self.lock.acquire()
+            self.hold(folder, f"the same training runs already, in {folder}: wait for it or stop it")
+            output = settings.get("output_dir")
+            if output:
+                self.hold(Path(output), f"another training is about to write {output}: wait for it, stop it, or choose "
+                          "another --output-dir")  # fmt: skip
             write_json(folder / SETTINGS, settings)
-        except Timeout:
-            raise HomeworkError(f"the same training runs already, in {folder}: wait for it or stop it") from None
         except OSError as error:
             raise HomeworkError(
                 f"can't write to {folder} ({error.strerror}), where checkpoints and log go: choose another --run-dir"
             ) from error
 
-    def __enter__(self) -> "Run":
-        return self
+    def hold(self, folder: Path, refusal: str) -> None:
+        """Keep a folder for this run until it is closed; HomeworkError with the refusal if another run has it."""
+        lock = FileLock(folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            self.close()
+            raise HomeworkError(refusal) from None
+        self.locks.append(lock)
 
-    def __exit__(self, *_: object) -> None:
-        if distributed.is_first():
-            self.lock.release()
+    def close(self) -> None:
+        """Let other runs have the folders."""
+        for lock in self.locks:
+            lock.release()
+
+    @contextlib.contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close the run where the block raises."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -104,23 +124,31 @@ class Run:
             shutil.rmtree(path)
 
 
-def describe(code: Iterable[Any], rows: Iterable[Row], **settings: Any) -> dict[str, Any]:
+def describe(collator: Any, rows: Iterable[Row], **settings: Any) -> dict[str, Any]:
     """All that decides the result of a run, as JSON: the settings, and hashes of rows, code and versions.
 
     Args:
-        code: the student's functions and classes that train, beside the packages training/ and guards/, which always
-            count; whoever fixes load() or the parser need not train again.
+        collator: of the batches; its source counts beside the packages training/ and guards/. All else that a student
+            writes shows in the settings, so whoever fixes load() or the parser need not train again.
         rows: the tokenized training rows; so data, format and labels count.
         settings: flags and names, by name.
     """
     files = [path for folder in DECIDING for path in sorted(folder.rglob("*.py"))]
-    sources = [path.read_text(encoding="utf-8") for path in files] + [inspect.getsource(part) for part in code]
+    sources = [*(path.read_text(encoding="utf-8") for path in files), source_of(type(collator))]
     return {
         **settings,
         "code": hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16],
         "training_rows": hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16],
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
     }
+
+
+def source_of(kind: type) -> str:
+    """The source of a class; its name where there is no source, as in a notebook."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return kind.__qualname__
 
 
 def open_run(settings: dict[str, Any], run_dir: str | None = None, name: str = "sft", restart: bool = False) -> Run:
@@ -135,6 +163,23 @@ def open_run(settings: dict[str, Any], run_dir: str | None = None, name: str = "
     if restart:
         run.restart()
     return run
+
+
+def report_finished(run: Run, output: Path) -> bool:
+    """Whether this very run is finished and its adapter still in place; said, with its accuracy."""
+    result = run.result
+    if result is None:
+        return False
+    weights = output / WEIGHTS
+    if not weights.is_file() or fingerprint_file(weights) != result.get("adapter_sha256"):
+        print(f"this run is finished, but {output} no longer holds its adapter: training again")
+        run.restart()
+        return False
+    print(
+        f"this run is finished: accuracy {result['accuracy']:.3f} on {result['questions']} questions of valid, adapter "
+        f"in {output}, picture and log in {run.folder}; to train again, add --restart or change a flag"
+    )
+    return True
 
 
 def warn_other_runs(run: Run) -> None:

@@ -12,10 +12,12 @@ A step of `HomeworkTrainer`, from top to bottom:
 
 import contextlib
 import copy
+import hashlib
+import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import TrainOutput
 
@@ -35,13 +37,17 @@ from homework.common.errors import HomeworkError, one_line
 from homework.common.files import write_json
 from homework.common.runtime import training_memory
 from homework.common.zip_contents import WEIGHTS
-from homework.data import IGNORE_INDEX, ListLike, Row
+from homework.data import IGNORE_INDEX, Dataset, ListLike, Row, check_apart
+from homework.guards.inference_check import check_answering, check_lengths, check_prompt
+from homework.guards.labels import check_rows
+from homework.guards.metric_check import check_is_answer_valid
 from homework.guards.reload_check import capture_logits, check_load
 from homework.guards.watchdog import (
     NO_GRADIENT,
     UNREACHED,
     GradientWatch,
-    StepCount,
+    check_arguments,
+    check_input_gradients,
     check_trainable,
     diagnose_batch,
     diagnose_loss,
@@ -49,11 +55,27 @@ from homework.guards.watchdog import (
 )
 from homework.training import distributed
 from homework.training._cuda_graphs import StepGraphs, can_record
-from homework.training.adapter import save_adapter
-from homework.training.batches import Batch, EpochSampler, MicroBatches, choose_micro_batch, select_supervised
-from homework.training.callbacks import CheckpointCallback, InterruptCallback, Interrupted, Progress, check_resumed
+from homework.training.adapter import check_disk_space, describe_model, save_adapter
+from homework.training.batches import (
+    Batch,
+    EpochSampler,
+    MicroBatches,
+    choose_micro_batch,
+    describe_rows,
+    select_supervised,
+)
+from homework.training.callbacks import (
+    AccuracyCallback,
+    CheckpointCallback,
+    InterruptCallback,
+    Interrupted,
+    Progress,
+    check_resumed,
+    report_log,
+)
+from homework.training.evaluation import take_probes
 from homework.training.recipe import Recipe, check_batch
-from homework.training.run_dir import LOG, Run, now, step_of
+from homework.training.run_dir import LOG, Run, describe, now, open_run, report_finished, step_of, warn_other_runs
 
 
 @dataclass
@@ -82,19 +104,25 @@ class HomeworkTrainer(Trainer):
     """Trains the adapter of a model in place, under all guards, going on from the newest whole checkpoint of its run.
 
     Args:
+        llm: the base model: its tokenizer, its name, and how to load it anew.
         model: base and LoRA.
         args: with the whole batch as per_device_train_batch_size; it is divided among processes and micro-batches here.
         data_collator: makes a batch of `input_ids`, `attention_mask` and `labels` (B, T) of rows.
         train_dataset: the tokenized training rows.
-        run: where checkpoints and log go.
         recipe: what the user asked for, against which the arguments are checked.
-        max_steps: the same, of the steps.
+        train_data: the rows as data, one for each of `train_dataset`.
+        valid_data: questions with answers that are in no training row.
+        format_fn: makes question and answer of a row of data as texts; the labels are checked against them.
+        output: the adapter's folder.
+        run_dir: folder of checkpoints and log; one of its own below runs/ if left out.
+        restart: begin anew, even if there is a checkpoint or a finished run of the same settings.
+        max_steps: stop after so many optimizer steps.
         micro_batch_size: rows on the device at once; chosen by its memory if left out.
-        callbacks: called beside those of this module.
-        watch: False leaves the watchdog out, to measure what it costs, or what it prevents.
+        watch: False leaves the guards out, to measure what they cost, or what they prevent.
 
     Raises:
-        HomeworkError: if more or less than LoRA would be trained, or a value does not fit.
+        HomeworkError: if labels, prompt or parser are wrong, more or less than LoRA would be trained, a value does not
+            fit, another process trains the same, or there is no room on the disk.
     """
 
     model: Any  # a PeftModel
@@ -102,37 +130,65 @@ class HomeworkTrainer(Trainer):
 
     def __init__(
         self,
+        llm: BaseLLM,
         model: PeftModel,
         args: HomeworkArguments,
         data_collator: Callable[[list[Row]], Batch],
         train_dataset: ListLike[Row],
         *,
-        run: Run,
         recipe: Recipe,
+        train_data: Dataset,
+        valid_data: Dataset,
+        format_fn: Callable[..., dict[str, str]],
+        output: Path,
+        run_dir: str | None = None,
+        restart: bool = False,
         max_steps: int | None = None,
         micro_batch_size: int | None = None,
-        callbacks: Sequence[TrainerCallback] = (),
         watch: bool = True,
     ) -> None:
-        check_trainable(model, recipe.rank)
         check_batch(recipe, micro_batch_size, len(train_dataset))
-        self.run, self.recipe, self.watch, self.is_first_batch = run, recipe, watch, True
+        if watch:
+            check_rows_and_prompt(llm, train_dataset, train_data, valid_data, format_fn)
+            check_model(model, args, recipe, max_steps)
+        print(describe_rows(train_dataset, recipe.batch_size))
+        self.llm, self.valid_data, self.output, self.watch = llm, valid_data, output, watch
+        self.probes = take_probes(train_data, valid_data)
+        self.is_cut, self.is_first_batch = max_steps is not None, True
+        self.last_step = max_steps or recipe.epochs * -(-len(train_dataset) // recipe.batch_size)
         self.train_dataset, self.data_collator = train_dataset, data_collator
+        limits = {"max_steps": max_steps, "micro_batch_size": micro_batch_size, "output_dir": str(output)}
+        settings = {**asdict(recipe), **limits, **describe_model(llm, model), **describe_arguments(args)}
+        self.run = open_run(describe(data_collator, train_dataset, **settings), run_dir, restart=restart)
+        self.loaded: BaseLLM | None = None  # what `save` has loaded
+        try:
+            self.prepare(model, args, recipe, micro_batch_size)
+        except BaseException:
+            self.run.close()
+            raise
+
+    def prepare(self, model: PeftModel, args: HomeworkArguments, recipe: Recipe, micro_batch_size: int | None) -> None:
+        """Look for a checkpoint to go on from, choose the micro-batch, and make transformers' Trainer."""
+        self.is_finished = distributed.first_decides(lambda: report_finished(self.run, self.output))
+        if not self.is_finished:
+            trainable, total = model.get_nb_trainable_parameters()
+            print(f"LoRA: {trainable:,} trainable of {total:,} parameters, the base is frozen")
+            check_disk_space(model, self.output, self.run.folder)
+            warn_other_runs(self.run)
         share = recipe.batch_size // distributed.world()
         micro = micro_batch_size or distributed.first_decides(
-            lambda: choose_micro_batch(model, train_dataset, self.collate, share)
+            lambda: choose_micro_batch(model, self.train_dataset, self.collate, share)
         )
-        self.resumed: Path | None = distributed.first_decides(run.newest_checkpoint)
-        self.steps = StepCount(len(train_dataset), recipe.batch_size, recipe.epochs, max_steps)
+        self.resumed: Path | None = distributed.first_decides(self.run.newest_checkpoint)
         self.interrupt = InterruptCallback()
-        beside = [self.steps, Progress(), *callbacks, CheckpointCallback(run, self.resumed), self.interrupt]
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.folder / "tensorboard")  # taken from nowhere else
+        callbacks = [Progress(), AccuracyCallback(self.llm, self.probes), CheckpointCallback(self.run, self.resumed)]
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(self.run.folder / "tensorboard")  # taken from nowhere else
         super().__init__(
             model,
-            divide_batch(args, micro),
-            data_collator,
-            train_dataset,
-            callbacks=[*beside, GradientWatch()] if watch else beside,
+            divide_batch(args, micro, self.run.folder),
+            self.data_collator,
+            self.train_dataset,
+            callbacks=[*callbacks, self.interrupt, *([GradientWatch()] if self.watch else [])],
         )
         self.remove_callback(PrinterCallback)  # Progress replaces it
         distributed.check_world(self.args.world_size)
@@ -223,8 +279,15 @@ class HomeworkTrainer(Trainer):
             HomeworkError: if the watchdog stops the run, or memory or disk is full.
             Interrupted: after Ctrl-C, with a checkpoint kept.
         """
-        if self.resumed and step_of(self.resumed) == self.steps.expected:
-            return self.restore(self.resumed)
+        if self.is_finished:
+            return TrainOutput(self.last_step, 0.0, {})
+        with self.run.closed_on_error():
+            if self.resumed and step_of(self.resumed) == self.last_step:
+                return self.restore(self.resumed)
+            return self.train_to_the_end()
+
+    def train_to_the_end(self) -> TrainOutput:
+        """Train what is left, and write the log, however it ends."""
         with self.interrupt, training_memory():
             try:
                 output = self.train_or_explain()
@@ -267,36 +330,67 @@ class HomeworkTrainer(Trainer):
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         return TrainOutput(self.state.global_step, 0.0, {})
 
-    def save(
-        self, output: Path, fresh_base: Callable[[], PreTrainedModel], load: Callable[[], BaseLLM]
-    ) -> BaseLLM | None:
+    def save(self, load: Callable[[], BaseLLM]) -> None:
         """Save the adapter, checked by reloading, and check that `load` gives the trained model too.
 
-        Args:
-            output: the adapter's folder.
-            fresh_base: loads the base model anew.
-            load: the student's; loads what was saved.
+        All processes have the same adapter, and the first one saves it. What `load` gives is kept in `loaded`.
 
-        Returns:
-            What `load` gives. None on all processes but the first, which have the same adapter and save nothing.
+        Args:
+            load: the student's; loads what was saved.
 
         Raises:
             HomeworkError: if the adapter can't be written, or what is loaded is not the trained model.
         """
-        if not distributed.is_first():
-            return None
-        rows = [self.train_dataset[index] for index in range(min(4, len(self.train_dataset)))]
-        trained = capture_logits(self.model, self.data_collator(rows))
-        digest = save_adapter(self.model, output, fresh_base, trained)
-        print(f"adapter saved in {output}")
-        loaded = load()
-        check_load(trained, loaded.model, output, digest)
-        return loaded
+        with contextlib.closing(self.run):
+            if self.is_finished or not distributed.is_first():
+                return
+            report_log(self.state.log_history)
+            rows = [self.train_dataset[index] for index in range(min(4, len(self.train_dataset)))]
+            trained = capture_logits(self.model, self.data_collator(rows))
+            digest = save_adapter(self.model, self.output, self.llm.reload_model, trained)
+            print(f"adapter saved in {self.output}")
+            loaded = load()
+            check_load(trained, loaded.model, self.output, digest)
+            self.loaded = loaded
 
 
-def divide_batch(args: HomeworkArguments, micro: int) -> HomeworkArguments:
-    """The arguments with the batch in micro-batches of so many rows on each process."""
+def check_rows_and_prompt(
+    llm: BaseLLM, rows: ListLike[Row], train: Dataset, valid: Dataset, format_fn: Callable[..., dict[str, str]]
+) -> None:
+    """Raise HomeworkError unless the labels of all rows are right, and the questions reach the model as in training."""
+    check_apart(train, valid)
+    check_is_answer_valid()
+    check_answering(llm, train)
+    check_rows(llm.tokenizer, train, format_fn, rows)
+    check_prompt(llm, train, rows)
+    check_lengths(llm, valid, "valid")
+
+
+def check_model(model: PeftModel, args: TrainingArguments, recipe: Recipe, max_steps: int | None) -> None:
+    """Raise HomeworkError unless LoRA of the recipe is all that will be trained, for as long as the flags say."""
+    if not isinstance(args, HomeworkArguments):
+        raise HomeworkError(
+            f"training_arguments gives {type(args).__name__}: take HomeworkArguments, which has the same fields, and "
+            "the defaults that the guards rest on (homework/training/trainer.py)"
+        )
+    check_trainable(model, recipe.rank)
+    check_input_gradients(model)
+    wanted = {"num_train_epochs": recipe.epochs, "learning_rate": recipe.learning_rate, "max_steps": max_steps or -1}
+    check_arguments(args, {**wanted, "per_device_train_batch_size": recipe.batch_size})
+
+
+def describe_arguments(args: TrainingArguments) -> dict[str, Any]:
+    """What of the arguments decides the result of a training: all but where it writes and what it tells."""
+    silent = {"output_dir", "run_name", "report_to", "logging_dir"}
+    values = {field.name: str(getattr(args, field.name, None)) for field in fields(args) if field.name not in silent}
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+    return {"seed": args.seed, "activation_checkpointing": args.activation_checkpointing, "arguments": digest}
+
+
+def divide_batch(args: HomeworkArguments, micro: int, folder: Path) -> HomeworkArguments:
+    """The arguments with the batch in micro-batches of so many rows on each process, and checkpoints in a folder."""
     divided = copy.copy(args)
+    divided.output_dir = str(folder)
     batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps
     divided.gradient_accumulation_steps = batch_size // (micro * distributed.world())
     divided.per_device_train_batch_size = micro

@@ -19,7 +19,7 @@ from grader.course import Course
 from homework import base_llm, data
 from homework.common.base_model import BUNDLED, BUNDLED_NAME
 from homework.data import take_rows
-from homework.reporting.evaluation import wilson_interval
+from homework.training.evaluation import wilson_interval
 from homework.training import adapter
 from tests.support.rows import rest
 

@@ -199,7 +199,7 @@ def test_only_code_and_the_adapter_go_into_the_zip(tmp_path):
 
 
 def test_the_formula_of_lora():
-    model = add_lora(BaseLLM(BUNDLED).model, "base", DEFAULT_RECIPE, seed=0)
+    model = add_lora(BaseLLM(BUNDLED).model, DEFAULT_RECIPE, seed=0)
     config = model.config
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     head = hidden // config.num_attention_heads

@@ -163,7 +163,7 @@ def test_no_command_lists_them(command):
     assert code == 2 and "bundle" in out and "Train something." in out
 
 
-@pytest.mark.parametrize("module", ["homework.sft train", rest("homework.base_llm test")])
+@pytest.mark.parametrize("module", ["homework.sft train", rest("homework.base_llm test"), rest("homework.chat")])
 def test_help_takes_less_than_a_second(module):
     def seconds() -> float:
         started = time.perf_counter()

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 @pytest.fixture
 def model():
-    model = add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0).train()
+    model = add_lora(BaseLLM().model, DEFAULT_RECIPE, seed=0).train()
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:

@@ -11,7 +11,7 @@ from grader.world import draw_questions, slice_of
 from homework import data
 from homework.common.errors import HomeworkError
 from homework.data import BenchmarkResult, Dataset, benchmark, check_apart, is_answer_valid
-from homework.reporting.evaluation import wilson_interval
+from homework.training.evaluation import wilson_interval
 from tools.make_data import ROWS, SEED, make_split
 
 

@@ -17,7 +17,7 @@ from homework.training.trainer import HomeworkTrainer
 
 @pytest.fixture
 def model():
-    return add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0)
+    return add_lora(BaseLLM().model, DEFAULT_RECIPE, seed=0)
 
 
 # --- what is trained ---
@@ -40,7 +40,7 @@ def test_too_few_target_modules_are_named(monkeypatch):
     config = peft.LoraConfig
     few = ["q_proj", "v_proj"]
     monkeypatch.setattr(peft, "LoraConfig", lambda **options: config(**{**options, "target_modules": few}))
-    model = add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0)
+    model = add_lora(BaseLLM().model, DEFAULT_RECIPE, seed=0)
     with pytest.raises(HomeworkError, match="target_modules must be 'all-linear'"):
         check_trainable(model, DEFAULT_RECIPE.rank)
 

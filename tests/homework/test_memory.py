@@ -14,7 +14,7 @@ from homework.training.recipe import DEFAULT_RECIPE
 
 @pytest.fixture
 def model(llm):
-    return add_lora(llm.reload_model(), "base", DEFAULT_RECIPE, seed=0).train()
+    return add_lora(llm.reload_model(), DEFAULT_RECIPE, seed=0).train()
 
 
 def supervised(rows):

@@ -14,7 +14,7 @@ from homework.training.recipe import DEFAULT_RECIPE
 @pytest.fixture
 def model(llm):
     """Base and LoRA whose lora_B are no longer zero."""
-    model = add_lora(llm.reload_model(), "base", DEFAULT_RECIPE, seed=0).eval()
+    model = add_lora(llm.reload_model(), DEFAULT_RECIPE, seed=0).eval()
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.02)

@@ -9,9 +9,9 @@ from grader.world import QUANTITIES, draw_questions
 from homework.common.errors import HomeworkError
 from homework.data import Dataset, Sample
 from homework.reporting.error_analysis import UNITS, count_mistakes, format_mistakes, kind_of, read_question
-from homework.reporting.evaluation import take_probes, take_reported
 from homework.reporting.plots import draw_run
 from homework.reporting.results import describe_rows
+from homework.training.evaluation import take_probes, take_reported
 
 
 def sample(question: str, answer: float, correct: float) -> Sample:

@@ -32,7 +32,7 @@ def rows(bundled_tokenizer):
 @pytest.fixture
 def lora_model():
     """The bundled model with LoRA whose B is not zero, so that every adapter weight has a gradient."""
-    model = add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0)
+    model = add_lora(BaseLLM().model, DEFAULT_RECIPE, seed=0)
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -121,7 +121,7 @@ def test_gradient_checkpointing_still_moves_every_lora_b(tmp_path):
 
 
 def test_inputs_require_gradients_on_every_device():
-    model = add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0)
+    model = add_lora(BaseLLM().model, DEFAULT_RECIPE, seed=0)
     assert model.get_input_embeddings()(torch.tensor([[5]])).requires_grad
 
 

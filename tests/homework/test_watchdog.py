@@ -21,7 +21,7 @@ from homework.training.trainer import HomeworkTrainer
 
 @pytest.fixture
 def model():
-    return add_lora(BaseLLM().model, "base", DEFAULT_RECIPE, seed=0)
+    return add_lora(BaseLLM().model, DEFAULT_RECIPE, seed=0)
 
 
 @pytest.fixture

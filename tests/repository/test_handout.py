@@ -16,6 +16,7 @@ from grader import rubric
 from grader.__main__ import parse_arguments as parse_grader_arguments
 from grader.classroom.__main__ import parse_arguments as parse_class_arguments
 from grader.runner import check_names
+from homework import base_llm, chat, check, sft
 from homework.common.base_model import ROOT
 from homework.common.cli import UsageError, parse_arguments
 from homework.common.files import read_json
@@ -29,7 +30,7 @@ TRAINING, GRADING, STAFF = (
 )
 HANDOUT = README + STARTER + TRAINING + GRADING + STAFF
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-MODULES = ("homework.sft", "homework.base_llm")
+COMMANDS = [*sft.COMMANDS.values(), *base_llm.COMMANDS.values(), chat.chat, check.check]
 
 
 def tracked_files() -> list[str]:
@@ -91,6 +92,13 @@ def test_every_command_of_the_handout_parses():
         parse_arguments(import_module(module).COMMANDS[name], arguments)
 
 
+def test_every_line_of_a_module_with_one_command_parses():
+    lines = re.findall(r"python -m homework\.(chat|check)\b([^`\n|&]*)", HANDOUT)
+    assert {name for name, _ in lines} == {"chat", "check"} and any("--" in rest for _, rest in lines)
+    for name, rest in lines:
+        parse_arguments(getattr(import_module(f"homework.{name}"), name), shlex.split(rest))
+
+
 def test_every_line_of_grading_in_the_handout_parses():
     lines = re.findall(r"python -m grader(\.classroom)? ([^`\n#]*)", HANDOUT)
     assert {command for command, _ in lines} == {"", ".classroom"}
@@ -105,11 +113,10 @@ def test_a_drifted_command_would_be_noticed():
         parse_arguments(import_module("homework.sft").COMMANDS["train"], ["--learning-rates", "1"])
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_flag_is_explained(module):
-    for command in import_module(module).COMMANDS.values():
-        for name in command.__kwdefaults__ or {}:
-            assert re.search(rf"^ +{name}: ", command.__doc__, re.MULTILINE), f"{module} {name}"
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_is_explained(command):
+    for name in command.__kwdefaults__ or {}:
+        assert re.search(rf"^ +{name}: ", command.__doc__, re.MULTILINE), name
 
 
 def test_the_recipes_are_the_table():
