@@ -1,4 +1,8 @@
-"""The inputs of the code checks, drawn anew for every submission, and the right outputs where they are known."""
+"""The inputs of the code checks, drawn anew for every submission, and the right outputs where they are known.
+
+They are about units also where the instructor's questions are about something else: these checks test what the code
+does with any row, not what the model knows, and fresh rows can only be drawn.
+"""
 
 import hashlib
 import random
