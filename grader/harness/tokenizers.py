@@ -34,7 +34,10 @@ def sentencepiece() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
-    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=SPECIAL, show_progress=False)
+    printable = [chr(code) for code in range(ord("!"), ord("~") + 1)]  # an exponent's + is in no text of the course
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=SPECIAL, show_progress=False, initial_alphabet=printable
+    )
     tokenizer.train_from_iterator(corpus(), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return wrap(tokenizer, "</s>")
