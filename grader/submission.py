@@ -32,6 +32,7 @@ SHADOWS = {
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "accelerate", "fire", "pytest", "_pytest",
     "tqdm", "huggingface_hub", "sitecustomize", "usercustomize", "conftest", "grader",
 }  # fmt: skip
+NAME_BYTES = 255  # of one file or folder, which file systems hold; other letters than a to z take two to four each
 END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record
 
 
@@ -234,12 +235,21 @@ def check_entries(entries: list[zipfile.ZipInfo]) -> None:
                 f"{name[:100]!r} and {seen[key][:100]!r} are one file on some systems", do="rename one of them"
             )
         seen[key] = name
+    refuse_file_as_folder(seen)
     spans = sorted(
         (entry.header_offset, entry.header_offset + 30 + entry.compress_size, entry.filename) for entry in entries
     )
     for (_, end, first), (start, _, second) in pairwise(spans):
         if start < end:
             raise Refusal(f"{first[:60]!r} and {second[:60]!r} overlap in the zip, as in a bomb", do=BUNDLE_AGAIN)
+
+
+def refuse_file_as_folder(seen: dict[str, str]) -> None:
+    """Refuse a path below a file: no system can unpack both. Keys are the paths as the strictest system reads them."""
+    for key, name in seen.items():
+        for above in (seen.get(str(parent), "/") for parent in PurePosixPath(key).parents):
+            if not above.endswith("/"):
+                raise Refusal(f"{above[:100]!r} is a file and the folder of {name[:100]!r}", do="rename one of them")
 
 
 def check_path(name: str, original: str) -> None:
@@ -251,6 +261,9 @@ def check_path(name: str, original: str) -> None:
         raise Refusal(f"the path {name[:100]!r} leaves the folder", do=BUNDLE_AGAIN)
     if len(name) > 240:
         raise Refusal(f"the path {name[:60]!r}… has {len(name)} characters", expected="at most 240", do="shorten it")
+    if (longest := max(len(part.encode()) for part in parts)) > NAME_BYTES:
+        raise Refusal(f"the path {name[:60]!r}… holds a name of {longest} bytes", expected=f"at most {NAME_BYTES}",
+                      do="shorten it")  # fmt: skip
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:

@@ -114,6 +114,8 @@ def read_step(code: Harness) -> list[Example]:
     for ids, _ in seen_rows(code):
         question, _ = match(code, ids)
         start = len(tokenizer(question)["input_ids"])
+        if start >= len(ids):  # ids that no text has, such as bytes that are no UTF-8
+            raise Refusal("a row whose ids are not those of its text reached the model", actual=f"{question!r:.80}")
         examples.append(Example(ids, [IGNORE_INDEX] * start + ids[start:]))
     return examples
 

@@ -9,7 +9,7 @@ from safetensors.torch import save
 from grader import rubric
 from grader.adapter import CONFIG, WEIGHTS
 from grader.course import Course
-from grader.errors import Stopped
+from grader.errors import GraderFault, Stopped
 from grader.harness.inputs import Inputs
 from grader.harness.job_report import SECONDS, JobReport
 from grader.harness.table_model import make_checkpoint
@@ -40,6 +40,7 @@ class Harness(Inputs):
         super().__init__(course, submission.sha256)
         self.submission, self.sandbox = submission, sandbox
         self.dead: dict[str, Stopped] = {}
+        self.faults: dict[str, GraderFault] = {}
 
     @cached_property
     def answering(self) -> JobReport:
@@ -86,13 +87,19 @@ class Harness(Inputs):
         code: dict[str, bytes] | None = None,
     ) -> JobReport:  # fmt: skip
         """Run a job; a module whose import ended an earlier one is not imported again."""
+        if job in self.faults:
+            raise self.faults[job]
         for module in MODULES[job]:
             if module in self.dead:
                 raise self.dead[module]
         placed = {**self.code, **{f"homework/{name}": content for name, content in (code or {}).items()}}
         content = json.dumps({**inputs, "adapter_dir": rubric.ADAPTER_DIR}).encode()
         given = {"inputs.json": content, **(files or {})}
-        report = JobReport(job, self.sandbox.run(job, placed, given, SECONDS[job]))
+        try:
+            report = JobReport(job, self.sandbox.run(job, placed, given, SECONDS[job]))
+        except GraderFault as fault:
+            self.faults[job] = fault  # or each of its checks would run it again, and start a sandbox for it
+            raise
         if report.stage.startswith("import homework.") and not report.outcome.ended.startswith("exit 3"):
             try:
                 report.refuse_end()

@@ -10,6 +10,8 @@ from grader.sandbox.job_output import read_lines
 TAKEN = {"threads": "threads", "entries": "files", "disk": "disk space", "written": "disk space"}  # by how a job ended
 SECONDS = {"answering": 40, "labels": 40, "training": 120, "loading": 30, "agreeing": 40}  # that a job may take
 
+WORKER_FAILED = 70  # the exit code of a job that could not write its results: see guest/fork_server.py
+
 
 class JobReport:
     """What one job wrote, by name; asking for what failed raises the reason."""
@@ -67,6 +69,11 @@ class JobReport:
             )  # fmt: skip
         if taken := TAKEN.get(ended):
             raise Stopped(State.CRASHED, f"{stage} took more {taken} than a homework may, and was stopped")
+        if ended == f"exit {WORKER_FAILED}":
+            raise Stopped(
+                State.CRASHED, f"after {stage}, its results could not be written: the homework changed the files in "
+                "out/, or a library", actual=last[0][:200], do="change nothing outside of homework/",
+            )  # fmt: skip
         raise Stopped(
             State.CRASHED, f"{stage} ended the whole process ({ended}): no sys.exit, os._exit or kill in a homework",
             actual=last[0][:200],

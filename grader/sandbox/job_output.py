@@ -53,14 +53,17 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 
 def read_file(folder: Path, name: str, most: int) -> tuple[bytes, bool]:
-    """The first `most` bytes of a regular file, and whether there is one; links and pipes are none."""
+    """The first `most` bytes of a regular file, and whether there is one; links, folders and pipes are none."""
     if any(part.is_symlink() for part in (folder, folder.parent)):
         return b"", False
     try:
         opened = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return b"", False
-    with os.fdopen(opened, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(opened).st_mode):
             return b"", False
-        return file.read(most), True
+        with open(opened, "rb", closefd=False) as file:
+            return file.read(most), True
+    finally:
+        os.close(opened)  # also of a folder, of which Python makes no file

@@ -16,6 +16,7 @@ from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
 from grader.course import Course
 from grader.errors import GraderFault
 from grader.grade import grade
+from grader.harness.harness import Harness
 from grader.report import console, gradescope
 from grader.result import CheckResult, Result, State
 from grader.runner import run_checks
@@ -212,6 +213,21 @@ def test_a_check_that_hangs_is_our_fault(files, staff, monkeypatch):
 def test_without_a_sandbox_no_code_runs(reference_files, staff):
     result = check(reference_files, staff, checks=("spans",))["supervised"]
     assert result.state is State.FAULT and "no sandbox was given" in result.traceback
+
+
+def test_a_sandbox_that_fails_is_not_started_again_for_each_check():
+    class Broken:
+        runs = 0
+
+        def run(self, *_):
+            Broken.runs += 1
+            raise GraderFault("the sandbox failed")
+
+    harness = Harness(Submission("x.zip", {}, [], "0"), Course(), Broken())
+    for _ in range(3):
+        with pytest.raises(GraderFault, match="the sandbox failed"):
+            harness.training  # noqa: B018 (it runs the job)
+    assert Broken.runs == 1
 
 
 @pytest.mark.parametrize("score", [float("nan"), -1.0, 6.0, float("inf")])

@@ -16,6 +16,7 @@ from grader.errors import GraderFault
 from grader.sandbox import tiers
 from grader.sandbox.guest.folders import measure, remove
 from grader.sandbox.host import Sandbox
+from grader.sandbox.job_output import read_file
 from grader.sandbox.tiers import FIRST_UID, Tier
 from homework.common.base_model import ROOT
 from tests.support.rows import rest
@@ -228,6 +229,13 @@ def test_remove_touches_nothing_beside(tmp_path):
         assert (tmp_path / "work").stat().st_mode == mode
         remove(str(tmp_path / "work"))
         assert not (tmp_path / "work").exists() and (tmp_path / "beside" / "kept").exists()
+
+
+def test_a_folder_in_the_place_of_a_file_is_no_file_and_costs_no_descriptor(tmp_path):
+    (tmp_path / "results.jsonl").mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    assert read_file(tmp_path, "results.jsonl", 5) == (b"", False)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_what_cannot_be_looked_into_is_too_much(tmp_path):

@@ -106,6 +106,27 @@ class Number(float):
     def __sub__(self, other): return 0.0
     def __abs__(self): return 0.0
 """
+SAVE = "    model.save_pretrained(output_dir)\n"
+NO_UTF8 = (
+    '[llm.tokenizer.convert_tokens_to_ids("ÿ")] * 40 + llm.tokenizer(" <answer>5</answer>")["input_ids"] '
+    "+ [llm.tokenizer.eos_token_id]"
+)
+
+
+def forged_row(ids: str) -> Maker:
+    """Trains as it should, and then puts a row of its own in the place of those that reached the model."""
+    return sft(
+        SAVE,
+        SAVE
+        + f"""
+    import gc
+    recorder = next(one for one in gc.get_objects() if type(one).__name__ == "TrainingRecorder")
+    row = {ids}
+    recorder.batches = [{{"input_ids": [row], "labels": [row], "loss": 1.0}}]
+""",
+    )
+
+
 PARSE = "    def parse_answer(self, text):\n        "
 
 
@@ -178,6 +199,14 @@ ALL = [
     Recipe(
         "forged lines of results", at_import(f"open('out/results.jsonl', 'a').write(chr(10).join({FORGED}) + chr(10))")
     ),
+    Recipe(
+        "a folder in the place of results",
+        at_import("import os\nos.mkdir('out/results.jsonl')"),
+        EVERYTHING,
+        "its results could not be written",
+        STOPPED,
+    ),
+    Recipe("a forged row that is no UTF-8", forged_row(NO_UTF8), "batch", "ids are not those of its text"),
     Recipe("links and a pipe in the place of results", harmless(LINKS)),
     Recipe(
         "H18 torch.py",
