@@ -207,6 +207,7 @@ ALL = [
         STOPPED,
     ),
     Recipe("a forged row that is no UTF-8", forged_row(NO_UTF8), "batch", "ids are not those of its text"),
+    Recipe("a forged row of 32,700 tokens", forged_row("[5] * 32_700"), "batch", "a row of 32700 tokens reached"),
     Recipe("links and a pipe in the place of results", harmless(LINKS)),
     Recipe(
         "H18 torch.py",
