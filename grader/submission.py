@@ -26,6 +26,7 @@ JUNK_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitignore", ".lock"}
 PICKLES = (".bin", ".pt", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".dill")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".whl")
 CODE_FILES = (".py", ".json", ".safetensors")
+TRAINERS_OWN = "training_args.bin"  # a pickle that the Trainer writes beside every adapter: left out unread
 READ_FILES = (*CODE_FILES, *PICKLES, *ARCHIVES, ".pth")  # the others are left out by their names
 # Names that would stand in the place of a library, or run before anybody asks.
 SHADOWS = {
@@ -72,7 +73,7 @@ def clean(found: dict[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
     notes, kept = [], {name: content for name, content in found.items() if not is_junk(name)}
     if junk := len(found) - len(kept):
         notes.append(f"left out {junk} files of the system (__MACOSX, .DS_Store, caches)")
-    other = [name for name in kept if not name.lower().endswith(READ_FILES)]
+    other = [name for name in kept if not is_read(name, READ_FILES)]
     if other:
         names = ", ".join(sorted(name.rpartition("/")[2] for name in other)[:3])
         notes.append(f"left out {len(other)} files that are no code: {names}")
@@ -83,6 +84,11 @@ def clean(found: dict[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
     for name in kept:
         refuse_name(name)
     return kept, notes
+
+
+def is_read(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file is looked at, by its path; the others are left out."""
+    return name.lower().endswith(suffixes) and name.rpartition("/")[2] != TRAINERS_OWN
 
 
 def is_junk(name: str) -> bool:
@@ -131,7 +137,7 @@ def read_folder(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, 
             raise Refusal(f"{name[:100]!r} is a link", do="put the file itself in its place")
         if any(0xD800 <= ord(char) <= 0xDFFF for char in name):
             raise Refusal(f"the file name {name[:100]!r} is no UTF-8", do="rename the file")
-        if path.is_file() and name.lower().endswith(suffixes):
+        if path.is_file() and is_read(name, suffixes):
             total += path.stat().st_size
             check_size(name, path.stat().st_size, total)
             yield name, path.read_bytes()
@@ -168,7 +174,7 @@ def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
             check_entries(entries)
             total = 0
             for entry in (entry for entry in entries if not entry.is_dir()):
-                data = read_entry(archive, entry) if entry.filename.lower().endswith(READ_FILES) else b""
+                data = read_entry(archive, entry) if is_read(entry.filename, READ_FILES) else b""
                 total += len(data)
                 check_size(entry.filename, len(data), total)
                 yield entry.filename, data
