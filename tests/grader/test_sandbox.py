@@ -83,6 +83,10 @@ def test_the_canary_finds_nothing_open(tier):
         ('"socket", "socketpair", ', "", "send to a socket by a pair"),
         rest('"symlink", "symlinkat", "truncate",', "", ""),  # Landlock bounds these too: one layer less is no hole
         rest('"chmod", "fchmod", "fchmodat",', "", "change a file's rights"),
+        ("seccomp.Arg(1, seccomp.GT, max(IOCTLS))", "seccomp.Arg(1, seccomp.EQ, 0)", "reserve disk space by ioctl"),
+        ("SUID, SGID = 0o4000, 0o2000", "SUID, SGID = 1 << 20, 1 << 20", "make a file with the suid bit"),
+        ('"maps", "smaps"', '"maps", "net"', "read the host's connections"),
+        ('"maps", "smaps"', '"maps", "task"', "read them by a thread's name"),
         rest("landlock([*allowed,", "landlock([('/', WRITING), *allowed,", "read the answers"),
         rest('"setpriority", ', "", ""),
         rest("filter_calls()\n\n\ndef limit", "pass\n\n\ndef limit", "start a program"),

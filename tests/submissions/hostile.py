@@ -177,6 +177,13 @@ ALL = [
     ),
     Recipe("H8 64 GiB", at_import("x = bytearray(64 << 30)"), EVERYTHING, "MemoryError"),
     Recipe("H8 full disk", at_import(FILL), EVERYTHING, "more disk space", STOPPED),
+    Recipe(
+        "H8 reserves disk space by ioctl",
+        leaking(
+            "(0x40305828, 0x4030582A, 0x40305839)",
+            "import fcntl, struct; fcntl.ioctl(open('tmp/x', 'wb'), target, struct.pack('hhqqiI4i', *[0] * 3, 1, *[0] * 6))",
+        ),
+    ),
     Recipe("H8 a hundred thousand files", at_import(MANY_FILES), EVERYTHING, "more files", STOPPED),
     Recipe(
         "H8 thread bomb",

@@ -3,9 +3,11 @@
 Each attempt is an ordinary line of Python, as a submission would write it.
 """
 
+import fcntl
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -39,6 +41,10 @@ def attempt(targets: dict[str, Any]) -> dict[str, str]:
         "read the fork server's environment": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
         "start a program": lambda: subprocess.run([sys.executable, "-c", ""], check=True, timeout=10),
         "fork": fork,
+        "reserve disk space by ioctl": reserve,
+        "make a file with the suid bit": lambda: os.close(os.open("tmp/suid", os.O_CREAT, 0o6777)),
+        "read the host's connections": lambda: connections("/proc/self/net/tcp", targets["tcp"]),
+        "read them by a thread's name": lambda: connections("/proc/thread-self/net/tcp", targets["tcp"]),
         "take 64 GiB": lambda: bytearray(64 << 30),
         "write inside": lambda: Path("out/inside").write_text("canary"),
         "start a thread": lambda: threading.Thread(target=int).start(),
@@ -73,6 +79,18 @@ def change_rights(path: str) -> None:
     os.chmod(path, 0o666)
     if os.stat(path).st_mode == former:
         raise PermissionError("nothing changed")
+
+
+def reserve() -> None:
+    """FS_IOC_RESVSP for 1 MiB: as fallocate, but beside the limits of a file's size and of what is written."""
+    with open("tmp/reserved", "wb") as file:
+        fcntl.ioctl(file, 0x40305828, struct.pack("hhqqiI4i", 0, 0, 0, 1 << 20, 0, 0, 0, 0, 0, 0))
+
+
+def connections(path: str, port: int) -> None:
+    """Whether a file of the kernel lists a port of the host: it does not in a network namespace of its own."""
+    if f":{port:04X} " not in Path(path).read_text():
+        raise PermissionError("these are not the host's")
 
 
 def fork() -> None:
