@@ -106,6 +106,7 @@ class Number(float):
     def __sub__(self, other): return 0.0
     def __abs__(self): return 0.0
 """
+RESERVE = "import fcntl; fcntl.ioctl(open('tmp/x', 'wb'), target, bytes(16) + b'\\1' + bytes(31))"
 SAVE = "    model.save_pretrained(output_dir)\n"
 NO_UTF8 = (
     '[llm.tokenizer.convert_tokens_to_ids("ÿ")] * 40 + llm.tokenizer(" <answer>5</answer>")["input_ids"] '
@@ -151,6 +152,7 @@ ALL = [
         STOPPED,
         12,
     ),
+    Recipe("H4 sleeps", at_import("import time\ntime.sleep(3600)"), EVERYTHING, "did nothing for", STOPPED, 6),
     Recipe("H5 os._exit", at_import("import os\nos._exit(0)"), EVERYTHING, "ended the whole process", STOPPED),
     Recipe("H5 sys.exit", at_import("import sys\nsys.exit(0)"), EVERYTHING, "SystemExit"),
     Recipe(
@@ -176,13 +178,10 @@ ALL = [
         "printed, or wrote to one file, more than 64 MiB",
     ),
     Recipe("H8 64 GiB", at_import("x = bytearray(64 << 30)"), EVERYTHING, "MemoryError"),
-    Recipe("H8 full disk", at_import(FILL), EVERYTHING, "more disk space", STOPPED),
+    Recipe("H8 full disk", at_import(FILL), EVERYTHING, "more disk space", (*STOPPED, State.FAILED)),
     Recipe(
         "H8 reserves disk space by ioctl",
-        leaking(
-            "(0x40305828, 0x4030582A, 0x40305839)",
-            "import fcntl, struct; fcntl.ioctl(open('tmp/x', 'wb'), target, struct.pack('hhqqiI4i', *[0] * 3, 1, *[0] * 6))",
-        ),
+        leaking("(0x40305828, 0x4030582A, 0x40305839)", RESERVE),
     ),
     Recipe("H8 a hundred thousand files", at_import(MANY_FILES), EVERYTHING, "more files", STOPPED),
     Recipe(

@@ -15,6 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from disk import is_bounded
+
+PART = 32 << 20  # bytes of a file that the canary writes
+
 
 def attempt(targets: dict[str, Any]) -> dict[str, str]:
     """What happened at each attempt: "done", or the error that stopped it.
@@ -49,6 +53,8 @@ def attempt(targets: dict[str, Any]) -> dict[str, str]:
         "write inside": lambda: Path("out/inside").write_text("canary"),
         "start a thread": lambda: threading.Thread(target=int).start(),
     }
+    if is_bounded(".", targets["disk"]):  # elsewhere the fork server looks after it, and would end the canary
+        attempts["fill more than its disk"] = lambda: fill(targets["disk"])
     return {name: outcome_of(function) for name, function in attempts.items()}
 
 
@@ -85,6 +91,17 @@ def reserve() -> None:
     """FS_IOC_RESVSP for 1 MiB: as fallocate, but beside the limits of a file's size and of what is written."""
     with open("tmp/reserved", "wb") as file:
         fcntl.ioctl(file, 0x40305828, struct.pack("hhqqiI4i", 0, 0, 0, 1 << 20, 0, 0, 0, 0, 0, 0))
+
+
+def fill(size: int) -> None:
+    """More files than a disk has space, each of them smaller than a file may be; they are gone then."""
+    names, content = [f"tmp/{number}" for number in range(size // PART + 1)], bytes(PART)
+    try:
+        for name in names:
+            Path(name).write_bytes(content)
+    finally:
+        for name in names:
+            Path(name).unlink(missing_ok=True)
 
 
 def connections(path: str, port: int) -> None:
