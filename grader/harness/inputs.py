@@ -109,6 +109,7 @@ class Inputs:
             near, far = rng.uniform(0.01, 0.048), rng.uniform(far_from, far_to)
             found += [((correct * (1 + sign * near), correct), True) for sign in (-1, 1)]
             found += [((correct * (1 + sign * far), correct), False) for sign in (-1, 1)]
+        found += [((1.052 * number, number), False) for number in (2.0, -7.5)]  # within 5 % of the answer, not of it
         other = ((float("nan"), 2.0), False), ((float("inf"), 2.0), False), ((-3.0, 3.0), False), ((0.0, 0.0), True)
         return [*found, *other]
 

@@ -1,5 +1,6 @@
 """What one job wrote, by step; asking for what failed raises the reason that the student reads."""
 
+import re
 from typing import Any, NoReturn
 
 from grader.errors import Refusal, Stopped
@@ -20,6 +21,32 @@ SECONDS = {  # that a job may compute
 WAITS = "take out what waits: a sleep, an input, a lock, the network"
 
 WORKER_FAILED = 70  # the exit code of a job that could not write its results: see guest/fork_server.py
+
+
+# Arguments that transformers 5 took away, with what takes their place.
+REMOVED = {
+    "logging_dir": "the environment variable TENSORBOARD_LOGGING_DIR",
+    "warmup_ratio": "warmup_steps, which takes a share too",
+    "evaluation_strategy": "eval_strategy",
+    "overwrite_output_dir": "nothing: the folder is used as it is",
+    "tokenizer": "processing_class",
+    "no_cuda": "use_cpu",
+    "group_by_length": "train_sampling_strategy",
+    "save_safetensors": "nothing: it always does",
+    "adafactor": "optim='adafactor'",
+}
+UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
+def name_successor(message: str) -> str:
+    """The words that say what takes the place of an argument that transformers 5 took away; empty for others.
+
+    Example: "... got an unexpected keyword argument 'no_cuda'" -> '; transformers 5 took it away, instead: use_cpu'
+    """
+    found = UNEXPECTED.search(message)
+    if found and found[1] in REMOVED:
+        return f"; transformers 5 took it away, instead: {REMOVED[found[1]]}"
+    return "; report_to='none' needs no tracker" if "requires tensorboard" in message.lower() else ""
 
 
 class JobReport:
@@ -106,4 +133,7 @@ def refuse_error(name: str, error: Any) -> NoReturn:
     if "[Errno 27]" in message:
         raise Refusal(f"{name} printed, or wrote to one file, more than {LIMITS['file'] >> 20} MiB{where}",
                       do="print a line now and then")  # fmt: skip
-    raise Refusal(f"{name} raised {kind}: {message}{where}", do="fix that line; python -m homework.check finds more")
+    raise Refusal(
+        f"{name} raised {kind}: {message}{name_successor(message)}{where}",
+        do="fix that line; python -m homework.check finds more",
+    )

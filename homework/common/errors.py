@@ -1,5 +1,6 @@
 """The one error that a student can fix: its message says what is wrong, where, and what to do."""
 
+import re
 import sysconfig
 import traceback
 from pathlib import Path
@@ -7,6 +8,32 @@ from pathlib import Path
 
 class HomeworkError(ValueError):
     """Raised by homework/ for bad input, data, checkpoints and adapters; the command line prints it in one line."""
+
+
+# Arguments that transformers 5 took away, with what takes their place.
+REMOVED = {
+    "logging_dir": "the environment variable TENSORBOARD_LOGGING_DIR",
+    "warmup_ratio": "warmup_steps, which takes a share too",
+    "evaluation_strategy": "eval_strategy",
+    "overwrite_output_dir": "nothing: the folder is used as it is",
+    "tokenizer": "processing_class",
+    "no_cuda": "use_cpu",
+    "group_by_length": "train_sampling_strategy",
+    "save_safetensors": "nothing: it always does",
+    "adafactor": "optim='adafactor'",
+}
+UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
+def name_successor(message: str) -> str:
+    """The words that say what takes the place of an argument that transformers 5 took away; empty for others.
+
+    Example: "... got an unexpected keyword argument 'no_cuda'" -> '; transformers 5 took it away, instead: use_cpu'
+    """
+    found = UNEXPECTED.search(message)
+    if found and found[1] in REMOVED:
+        return f"; transformers 5 took it away, instead: {REMOVED[found[1]]}"
+    return "; report_to='none' needs no tracker" if "requires tensorboard" in message.lower() else ""
 
 
 def one_line(error: Exception) -> str:
@@ -22,4 +49,4 @@ def explain_error(error: Exception) -> str:
     libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
     frames = [frame for frame in frames if not frame.filename.startswith(libraries)] or frames
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {one_line(error)}{where}"
+    return f"{type(error).__name__}: {one_line(error)}{name_successor(str(error))}{where}"

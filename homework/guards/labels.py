@@ -5,7 +5,7 @@ from typing import Any
 
 from homework.base_llm import parse_answer
 from homework.common.errors import HomeworkError, explain_error
-from homework.data import ListLike, Row, is_answer_valid
+from homework.data import IGNORE_INDEX, ListLike, Row, is_answer_valid
 from homework.guards.label_diagnosis import FIELDS, diagnose_labels, diagnose_shape
 
 
@@ -67,7 +67,17 @@ def diagnose_row(tokenizer: Any, example: dict[str, str], correct: float, row: R
     """
     if complaint := diagnose_value(example, correct) or diagnose_shape(tokenizer, row):
         return complaint
-    return diagnose_labels(tokenizer, example["question"], example["answer"], row)
+    forms = (row, without_left_padding(row))
+    found = [diagnose_labels(tokenizer, example["question"], example["answer"], form) for form in forms]
+    return None if None in found else found[0]
+
+
+def without_left_padding(row: Row) -> Row:
+    """The row without padding on its left that is masked and not supervised: unusual, but right."""
+    start = next((t for t, bit in enumerate(row["attention_mask"]) if bit), 0)
+    if any(label != IGNORE_INDEX for label in row["labels"][:start]):
+        return row
+    return {field: row[field][start:] for field in FIELDS}
 
 
 def plain_row(row: Any) -> Row:
@@ -76,10 +86,11 @@ def plain_row(row: Any) -> Row:
     Raises:
         HomeworkError: if it is no row of three flat sequences.
     """
-    if not isinstance(row, Mapping) or any(field not in row for field in FIELDS):
+    if not isinstance(row, Mapping) or any(row.get(field) is None for field in ("input_ids", "labels")):
         raise HomeworkError(f"tokenize must return a dictionary with {', '.join(FIELDS)}, got {row!r:.80}")
     try:
-        return {field: [int(value) for value in row[field]] for field in FIELDS}
+        plain = {field: [int(value) for value in row[field]] for field in FIELDS if row.get(field) is not None}
+        return {"attention_mask": [1] * len(plain["input_ids"]), **plain}  # without a mask, nothing is padding
     except (TypeError, ValueError) as error:
         raise HomeworkError(f"tokenize must return flat lists of ids, not a batch ({explain_error(error)})") from error
 

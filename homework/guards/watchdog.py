@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback, TrainingArguments
@@ -28,6 +29,7 @@ from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, ListLike, Row
 
 UNREACHED = ("does not require grad", "not to have been used in the graph")  # how torch says that no gradient arrives
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 KEYS = ("step", "loss", "grad_norm", "learning_rate")
 NO_GRADIENT = (
     "no gradient reaches the adapter: checkpointing needs enable_input_require_grads(), and nothing may detach the "
@@ -36,14 +38,12 @@ NO_GRADIENT = (
 
 
 def lora_formula(model: PeftModel, rank: int) -> int:
-    """The number of parameters of LoRA on all linear layers but the head: rank x (inputs + outputs) each (Hu 2021).
+    """The number of parameters of LoRA on the layers that have it: rank x (inputs + outputs) each (Hu 2021).
 
     Example: one layer of 192 x 192 at rank 16 -> 16 * (192 + 192) = 6144
     """
-    head = model.get_output_embeddings()
-    base = [getattr(module, "base_layer", module) for name, module in model.named_modules() if "lora_" not in name]
-    linear = {id(layer): layer for layer in base if isinstance(layer, nn.Linear) and layer is not head}
-    return sum(rank * (layer.in_features + layer.out_features) for layer in linear.values())
+    layers = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
+    return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
 
 
 def check_trainable(model: Any, rank: int) -> None:
@@ -68,9 +68,11 @@ def check_trainable(model: Any, rank: int) -> None:
     count, expected = sum(model.get_parameter(name).numel() for name in names), lora_formula(model, rank)
     if count != expected:
         raise HomeworkError(
-            f"{count:,} parameters would be trained, but LoRA of rank {rank} on all linear layers has {expected:,}: "
-            "target_modules must be 'all-linear', and the adapter loaded for training"
+            f"{count:,} parameters would be trained, but LoRA of rank {rank} has {expected:,} on these layers: take the "
+            "recipe's rank, and load an adapter for training"
         )
+    if len({name.split(".lora_")[0].rpartition(".")[2] for name in names}) < len(LINEAR):
+        print(f"LoRA is on some of the linear layers only; all of them ({', '.join(LINEAR)}) learn faster")
 
 
 def check_input_gradients(model: PeftModel) -> None:
