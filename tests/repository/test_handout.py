@@ -11,17 +11,16 @@ from pathlib import PurePosixPath
 import pytest
 from packaging.requirements import Requirement
 
-from benchmarks.span_cost import format_table
 from grader import rubric
 from grader.__main__ import parse_arguments as parse_grader_arguments
 from grader.classroom.__main__ import parse_arguments as parse_class_arguments
 from grader.runner import check_names
-from homework import base_llm, chat, check, sft
+from homework import base_llm, chat, check, experiment, sft
 from homework.common.base_model import ROOT
 from homework.common.cli import UsageError, parse_arguments
 from homework.common.files import read_json
 from homework.training.recipe import DEFAULT_RECIPE, RECIPES
-from tools import make_autograder
+from tools import make_autograder, renew
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STARTER = (ROOT / "tools" / "starter" / "README.md").read_text(encoding="utf-8")
@@ -30,7 +29,7 @@ TRAINING, GRADING, STAFF = (
 )
 HANDOUT = README + STARTER + TRAINING + GRADING + STAFF
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-COMMANDS = [*sft.COMMANDS.values(), *base_llm.COMMANDS.values(), chat.chat, check.check]
+COMMANDS = [*sft.COMMANDS.values(), *base_llm.COMMANDS.values(), chat.chat, check.check, experiment.experiment]
 
 
 def tracked_files() -> list[str]:
@@ -82,7 +81,7 @@ def test_every_link_leads_somewhere():
 
 def commands() -> list[tuple[str, str, list[str]]]:
     """Every command of the handout: module, subcommand, arguments."""
-    lines = re.findall(r"python -m (homework\.\w+) (\w+)([^`\n|&]*)", HANDOUT)
+    lines = re.findall(r"python -m (homework\.(?!experiment)\w+) (\w+)([^`\n|&]*)", HANDOUT)
     return [(module, name, shlex.split(rest)) for module, name, rest in lines]
 
 
@@ -93,10 +92,11 @@ def test_every_command_of_the_handout_parses():
 
 
 def test_every_line_of_a_module_with_one_command_parses():
-    lines = re.findall(r"python -m homework\.(chat|check)\b([^`\n|&]*)", HANDOUT)
-    assert {name for name, _ in lines} == {"chat", "check"} and any("--" in rest for _, rest in lines)
+    lines = re.findall(r"python -m homework\.(chat|check|experiment)\b([^`\n|&#]*)", HANDOUT)
+    assert {name for name, _ in lines} == {"chat", "check", "experiment"} and any("--" in rest for _, rest in lines)
     for name, rest in lines:
-        parse_arguments(getattr(import_module(f"homework.{name}"), name), shlex.split(rest))
+        values = parse_arguments(getattr(import_module(f"homework.{name}"), name), shlex.split(rest))
+        assert name != "experiment" or values["name"] in experiment.EXPERIMENTS
 
 
 def test_every_line_of_grading_in_the_handout_parses():
@@ -186,8 +186,8 @@ def test_no_large_file_but_the_base_model():
 
 
 def test_the_table_of_spans_is_the_measured_one():
-    results = read_json(ROOT / "benchmarks" / "span_cost.json")
-    assert format_table(results) in TRAINING
+    results = read_json(renew.SPANS)
+    assert renew.span_table(results) in TRAINING and list(results) == list(experiment.SPANS)
     assert all(len(seeds) == 5 for seeds in results.values())
 
 
