@@ -94,7 +94,7 @@ def renew_calibration() -> None:
 
 
 def renew_spans() -> None:
-    """What wrong spans cost: the experiment goes on with what it has of this base, and measures that of another anew."""
+    """What wrong spans cost: the experiment goes on with what it has of this base; that of another is trained anew."""
     call("homework.experiment", "span", "--seeds", "5", "--checkpoint", BUNDLED_NAME, "--json", str(SPANS))
 
 

@@ -229,3 +229,16 @@ def test_the_lock_file_satisfies_the_requirements():
                 f"requirements.lock is older than requirements.txt: {name}"
             )
     assert "-r requirements.lock" in make_autograder.SETUP
+
+
+def test_the_answers_have_a_place_for_each_question_and_staff_a_model_of_each():
+    text = (ROOT / "homework" / "ANSWERS.md").read_text("utf-8")
+    asked = re.findall(r"^## (\d)\. .+\n\n(?:.+\n)+\nYour answer:\n", text, re.MULTILINE)
+    model = STAFF.split("What a good answer holds:")[1].split("\n## ")[0]
+    assert asked == re.findall(r"^(\d)\. ", model, re.MULTILINE) == list("12345")
+
+
+def test_the_model_answers_quote_what_was_measured():
+    model = STAFF.split("What a good answer holds:")[1].split("\n## ")[0]
+    quoted = set(re.findall(r"\d\.\d{2,3}\b", model))
+    assert len(quoted) > 20 and not quoted - set(re.findall(r"\d\.\d{2,3}\b", renew.span_table(read_json(renew.SPANS))))
