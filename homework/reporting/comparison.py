@@ -83,8 +83,8 @@ def draw_comparison(
     # No pyplot: it keeps figures in a global list and looks for a screen.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 5))
-    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.11, top=0.86, wspace=0.42)
+    figure = Figure(figsize=(12, 6))
+    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.25, top=0.88, wspace=0.5)
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     draw_losses(left, curves)
@@ -102,7 +102,7 @@ def draw_losses(panel: "Axes", curves: Mapping[str, Sequence[Curve]]) -> None:
             panel.plot(range(1, len(values) + 1), values, dashes, color=f"C{index}", linewidth=1, label=label)
     panel.set(title="loss (nats a supervised token)", xlabel="step", yscale="log")
     panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")
+    panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 
 
 def draw_accuracies(panel: "Axes", results: Mapping[str, Runs], questions: int) -> None:
