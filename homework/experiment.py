@@ -145,9 +145,9 @@ def prepare(name: str, checkpoint: str | None, questions: int | None) -> Setup:
     from homework.training.trainer import check_rows_and_prompt
 
     folder = run_dir.RUNS / f"experiment-{name}"
-    train, valid = Dataset("train"), Dataset("valid")
+    valid = Dataset("valid")
     asked = take_reported(valid, questions)
-    llm = BaseLLM(checkpoint)
+    llm, train = BaseLLM(checkpoint), Dataset("train")
     rows = TokenizedDataset(llm.tokenizer, train, format_example)
     check_rows_and_prompt(llm, rows, train, valid, format_example)
     folder.mkdir(parents=True, exist_ok=True)
