@@ -24,6 +24,7 @@ from grader.course import Course
 from grader.errors import GraderFault
 from grader.files import write_whole
 from grader.grade import grade
+from grader.questions import HIDDEN_VARIABLE, read_hidden
 from grader.report import console, gradescope, html
 from grader.result import Result
 from grader.runner import needs_sandbox, refuse_unknown
@@ -41,7 +42,8 @@ examples:
 
 The weights are graded without running a line of the submission; its code runs in a sandbox and is judged by what it
 writes. The exit code is 0 when it was graded, whatever the score, and 2 when the submission was refused or the grader
-failed. For staff: the official questions come from the key in --key-file or GRADER_KEY_FILE, and need a sandbox.
+failed. For staff: the official questions come from the key in --key-file or GRADER_KEY_FILE, or are those of --hidden
+or GRADER_HIDDEN_FILE, and need a sandbox.
 """
 
 
@@ -65,6 +67,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--key-file", metavar="FILE", default=os.environ.get(KEY_VARIABLE), help="staff: the official key"
     )
     parser.add_argument(
+        "--hidden", metavar="FILE", default=os.environ.get(HIDDEN_VARIABLE), help="staff: your own hidden questions"
+    )
+    parser.add_argument(
         "--sandbox", default="auto", choices=["auto", "required", *map(str, Tier)],
         help="how the code is isolated: the best that holds here (auto), never none (required), or one by name",
     )  # fmt: skip
@@ -83,7 +88,7 @@ def main(words: list[str] | None = None) -> int:
     arguments = parse_arguments(words)
     checks = tuple(name.strip() for name in arguments.only.split(",") if name.strip())
     try:
-        course = Course(choose_seed(arguments.seed, arguments.key_file))
+        course = Course(choose_seed(arguments.seed, arguments.key_file), hidden=read_hidden(arguments.hidden))
         refuse_unknown(checks)
         result = grade_once(arguments, course, checks)
     except GraderFault as fault:
@@ -109,7 +114,7 @@ def grade_once(arguments: argparse.Namespace, course: Course, checks: tuple[str,
     """
     if not needs_sandbox(checks):
         return grade(arguments.submission, course, None, checks)
-    required = arguments.sandbox == "required" or course.seed.is_official
+    required = arguments.sandbox == "required" or course.seed.is_official or course.hidden is not None
     wanted = "auto" if arguments.sandbox == "required" else arguments.sandbox
     with Sandbox.open(wanted, required) as sandbox:
         return grade(arguments.submission, course, sandbox, checks)

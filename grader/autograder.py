@@ -36,11 +36,24 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("root", type=Path, help="the platform's folder, /autograder")
     parser.add_argument("--minutes", type=float, default=10, help="the platform's limit for one submission")
-    questions = parser.add_mutually_exclusive_group(required=True)
-    questions.add_argument("--key-file", help="the staff key of the official questions")
-    questions.add_argument("--public", action="store_true", help="ask the public questions")
+    add_questions(parser)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args(words)
+    arguments = parser.parse_args(words)
+    refuse_unclear(parser, arguments)
+    return arguments
+
+
+def add_questions(parser: argparse.ArgumentParser) -> None:
+    """The options that say which questions are asked; tools/make_autograder.py has the same."""
+    parser.add_argument("--key-file", metavar="FILE", help="the staff key of the official questions")
+    parser.add_argument("--hidden", metavar="FILE", help="the staff's own hidden questions")
+    parser.add_argument("--public", action="store_true", help="ask the public questions")
+
+
+def refuse_unclear(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Stop unless it is said, and once, whether the questions are secret or public."""
+    if arguments.public == bool(arguments.key_file or arguments.hidden):
+        parser.error("say which questions are asked: --key-file, --hidden or both of them, or else --public")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -63,7 +76,9 @@ def main(words: list[str] | None = None) -> int:
 def run_child(arguments: argparse.Namespace, folder: Path, seconds: float) -> tuple[str, int]:
     """Grade in a process of its own; why it did not end by itself, and the most memory that it all took."""
     words = [str(arguments.root), "--child", str(folder)]
-    words += ["--key-file", arguments.key_file] if arguments.key_file else ["--public"]
+    words += ["--public"] if arguments.public else []
+    for option, file in (("--key-file", arguments.key_file), ("--hidden", arguments.hidden)):
+        words += [option, file] if file else []
     line = [sys.executable, "-m", "grader.autograder", *words]
     child = subprocess.Popen(line, cwd=rubric.ROOT, start_new_session=True, stdout=sys.stderr)
     deadline, peak = time.monotonic() + seconds, 0
@@ -94,11 +109,12 @@ def grade_into(arguments: argparse.Namespace) -> None:
     """Grade, and write each check and then the whole report into the folder of the parent."""
     from grader.course import Course
     from grader.grade import grade
+    from grader.questions import read_hidden
     from grader.sandbox.host import Sandbox
     from grader.seed import choose_seed
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    course = Course(choose_seed(None, arguments.key_file))
+    course = Course(choose_seed(None, arguments.key_file), hidden=read_hidden(arguments.hidden))
 
     def tell(check: CheckResult) -> None:
         with (arguments.child / "checks.jsonl").open("a", encoding="utf-8") as file:

@@ -11,6 +11,7 @@ from typing import Any
 from grader import reference, rubric
 from grader.adapter import Adapter
 from grader.errors import GraderFault, Refusal
+from grader.questions import PUBLIC_NOTE, SOURCES, Rows, read_public
 from grader.reference import Answered, Base
 from grader.seed import PUBLIC, Seed
 from grader.world import draw_questions
@@ -25,18 +26,27 @@ class Measured:
     high: float
     answer_rate: float
     questions: int
-    novel: float
+    novel: float | None  # None where there are none: an instructor's own questions have no facts to keep out
     novel_questions: int
     generating_seconds: float
     questions_sha256: str = ""  # of what was asked, so that a replay can be compared
     public: float | None = None  # for staff, where the questions are official: what the public ones would have given
+    source: str = "drawn"  # of the questions: drawn, hidden (the staff's file), or valid (data/valid.json)
 
     def describe(self) -> str:
         """One line for the student."""
-        return (
+        kind = (
+            "questions of data/valid.json, whose answers are public" if self.source == "valid" else "hidden questions"
+        )
+        said = (
             f"accuracy {self.accuracy:.3f} (95 % interval {self.low:.3f} to {self.high:.3f}) on {self.questions} "
-            f"hidden questions, answer rate {self.answer_rate:.3f}; {self.novel:.3f} on {self.novel_questions} about "
-            "facts that no training text held, which is not scored"
+            f"{kind}, answer rate {self.answer_rate:.3f}"
+        )
+        if self.novel is None:
+            return said
+        return (
+            f"{said}; {self.novel:.3f} on {self.novel_questions} about facts that no training text held, which is not "
+            "scored"
         )
 
 
@@ -47,6 +57,31 @@ class Course:
     seed: Seed = PUBLIC
     hidden_questions: int = rubric.HIDDEN_QUESTIONS
     novel_questions: int = rubric.NOVEL_QUESTIONS
+    hidden: Rows | None = None  # of the staff's file, which takes the place of the drawn ones
+
+    @cached_property
+    def given(self) -> Rows | None:
+        """The questions that an instructor brought; None where they are drawn.
+
+        Raises:
+            GraderFault: if data/ is not what was imported.
+        """
+        return read_public() if self.hidden is None else self.hidden
+
+    @property
+    def source(self) -> str:
+        """Where the scored questions come from: drawn, hidden or valid."""
+        return "hidden" if self.hidden is not None else "drawn" if self.given is None else "valid"
+
+    @property
+    def label(self) -> str:
+        """The same for people, with the seed where it draws."""
+        return SOURCES.get(self.source, self.seed.label)
+
+    @property
+    def notes(self) -> list[str]:
+        """What every report has to say of the questions."""
+        return [PUBLIC_NOTE] if self.source == "valid" else []
 
     @cached_property
     def base_config(self) -> dict[str, Any]:
@@ -73,29 +108,34 @@ class Course:
             )
 
     def measure(self, adapter: Adapter) -> Measured:
-        """Ask the hidden and the novel questions.
+        """Ask the scored and the novel questions.
 
         Raises:
             GraderFault: if there is nothing to ask: an empty set has no accuracy.
         """
-        if min(self.hidden_questions, self.novel_questions) < 1:
+        if self.given is None and min(self.hidden_questions, self.novel_questions) < 1:
             raise GraderFault("there are no questions to ask")
         model = reference.merge(self.base.model, adapter)
-        asked = self.draw("hidden", self.hidden_questions), self.draw("novel", self.novel_questions)
+        asked = self.scored(), self.draw("novel", self.novel_questions) if self.given is None else []
         started = time.perf_counter()
         hidden, novel = (reference.ask(self.base, model, questions) for questions in asked)
         seconds = time.perf_counter() - started
-        public = self.measure_public(model) if self.seed.is_official else None
+        is_secret = self.source == "hidden" or (self.seed.is_official and self.source == "drawn")
+        public = self.measure_public(model) if is_secret else None
         accuracy = share_right(hidden)
         low, high = reference.interval(accuracy, len(hidden))
         rate = sum(answered.number == answered.number for answered in hidden) / len(hidden)
-        counted = (accuracy, low, high, rate, len(hidden), share_right(novel), len(novel), seconds)
-        return Measured(*counted, hashlib.sha256(repr(asked).encode()).hexdigest(), public)
+        novel_share = share_right(novel) if novel else None
+        counted = (accuracy, low, high, rate, len(hidden), novel_share, len(novel), seconds)
+        return Measured(*counted, hashlib.sha256(repr(asked).encode()).hexdigest(), public, self.source)
 
     def measure_public(self, model: Any) -> float:
         """The accuracy on the public questions: far above the official one, it tells of a model tuned on these."""
-        public = Course(PUBLIC, self.hidden_questions)
-        return share_right(reference.ask(self.base, model, public.draw("hidden", self.hidden_questions)))
+        return share_right(reference.ask(self.base, model, Course(PUBLIC, self.hidden_questions).scored()))
+
+    def scored(self) -> list[tuple[str, float]]:
+        """The questions that the accuracy is measured on, (text, correct answer)."""
+        return self.draw("hidden", self.hidden_questions) if self.given is None else list(self.given)
 
     def draw(self, slice_name: str, count: int) -> list[tuple[str, float]]:
         """Fresh questions of the seed, (text, correct answer)."""

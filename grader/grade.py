@@ -37,6 +37,8 @@ def grade(
     notes, digest = [*version_notes(provenance["versions"]), *isolation_notes(sandbox)], ""
     measured: dict[str, Any] = {}
     try:
+        notes += course.notes
+        provenance["questions"] = course.source
         submission = open_submission(path)
         notes, digest = [*notes, *submission.notes], submission.sha256
         if sandbox:

@@ -34,7 +34,7 @@ from grader.submission import Submission
 
 CHECKS = Path(__file__).parent / "checks"
 # In the order of the report: what counts most, then the student's tasks.
-FILES = tuple(CHECKS / f"{name}.py" for name in ("weights", "answering", "labels", "training", "loading"))
+FILES = tuple(CHECKS / f"{name}.py" for name in ("weights", "answering", "scoring", "labels", "training", "loading"))
 # No report of pytest's own: what a check found is in its result, and our streams stay as they are.
 OPTIONS = (
     "-c", str(CHECKS / "pytest.ini"), "--rootdir", str(CHECKS), "--noconftest", "-p", "no:cacheprovider",

@@ -43,7 +43,9 @@ class Completion(NamedTuple):
 def parse_answer(text: str) -> float:
     """The number in exactly one `<answer>…</answer>` pair, else NaN: a missing answer is never a number.
 
-    Example: '<answer>1,234.5</answer>' -> 1234.5, 'about 5' -> nan, '<answer>inf</answer>' -> nan
+    Without its closing tag an answer is not whole: what the model has written of it may be cut.
+
+    Example: '<answer>1,234.5</answer>' -> 1234.5, 'about 5' -> nan, '<answer>42' -> nan
     """
     # BEGIN SOLUTION task 1: parse_answer
     # Hint: ANSWER finds what stands between the tags, NUMBER says what a number may look like; math.nan is no answer.

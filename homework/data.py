@@ -17,6 +17,7 @@ IGNORE_INDEX = -100  # the label that the loss skips, in torch and transformers 
 Row = dict[str, list[int]]  # a tokenized row: input_ids, attention_mask and labels
 Item = TypeVar("Item", covariant=True)
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
+OWN_MARK = "own_questions.toml"  # beside rows that the instructor brought
 
 
 class ListLike(Protocol[Item]):
@@ -41,7 +42,7 @@ class Dataset:
         path = Path(folder) / f"{split}.json"
         splits = sorted(p.stem for p in Path(folder).glob("*.json"))
         if split in ("train", "valid") and split not in splits:
-            raise HomeworkError(f"{path} is missing: git checkout data/{split}.json")
+            raise HomeworkError(f"{path} is missing: {how_to_restore(path)}")
         if split not in splits:
             raise HomeworkError(f"unknown split {split!r}: {folder} has {', '.join(splits) or 'no data'}")
         self.rows = [check_row(row, f"{path}, row {index}") for index, row in enumerate(read_list(path))]
@@ -65,10 +66,26 @@ def read_list(path: Path) -> list:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise HomeworkError(f"{path} is not JSON ({error}): restore it with git checkout data/{path.name}") from error
+        raise HomeworkError(f"{path} is not JSON ({error}): {how_to_restore(path)}") from error
     if not isinstance(content, list) or not content:
         raise HomeworkError(f"{path} must be a list of [question, answer] with at least one row")
     return content
+
+
+def how_to_restore(path: Path) -> str:
+    """What brings a file of data/ back: git only where there is a repository, and its rows are the course's."""
+    if path.resolve().parent != DATA_FOLDER:
+        return "correct it"
+    if (DATA_FOLDER.parent / ".git").exists() and not (DATA_FOLDER / OWN_MARK).exists():
+        return f"git checkout data/{path.name}"
+    return "take it again from where you have this folder"
+
+
+def how_to_part() -> str:
+    """What parts rows that the two splits share: staff have a tool for rows of their own, students get parted ones."""
+    if (DATA_FOLDER.parent / "tools" / "import_data.py").is_file():
+        return "python -m tools.import_data data/train.json data/valid.json lists them and takes them out of one"
+    return how_to_restore(DATA_FOLDER / "train.json")
 
 
 def check_row(row: object, where: str) -> tuple[str, float]:
@@ -100,10 +117,10 @@ def check_apart(train: Dataset, valid: Dataset) -> None:
     if shared := set(texts) & {valid[index][0] for index in range(len(valid))}:
         raise HomeworkError(
             f"{len(shared)} questions are in train and in valid, first {min(shared)!r:.60}: accuracy would be recall; "
-            "train on Dataset('train') only, or git checkout data"
+            f"train on Dataset('train') only, or {how_to_part()}"
         )
     if len(set(texts)) < len(texts):
-        raise HomeworkError(f"{len(texts) - len(set(texts))} questions stand in train twice: git checkout data")
+        raise HomeworkError(f"{len(texts) - len(set(texts))} questions stand in train twice: {how_to_part()}")
 
 
 def is_answer_valid(answer: float, correct: float, relative_tolerance: float = 0.05) -> bool:

@@ -147,11 +147,11 @@ def prepare(name: str, checkpoint: str | None, questions: int | None) -> Setup:
     folder = run_dir.RUNS / f"experiment-{name}"
     valid = Dataset("valid")
     asked = take_reported(valid, questions)
-    llm, train = BaseLLM(checkpoint), Dataset("train")
-    rows = TokenizedDataset(llm.tokenizer, train, format_example)
-    check_rows_and_prompt(llm, rows, train, valid, format_example)
+    llm, data = BaseLLM(checkpoint), Dataset("train")
+    rows = TokenizedDataset(llm.tokenizer, data, format_example)
+    check_rows_and_prompt(llm, rows, data, valid, format_example)
     folder.mkdir(parents=True, exist_ok=True)
-    return Setup(llm, fingerprint_base(llm.model), train, valid, rows, asked, folder)
+    return Setup(llm, fingerprint_base(llm.model), data, valid, rows, asked, folder)
 
 
 def measure(setup: Setup, name: str, variant: Variant, seed: int, restart: bool) -> Measured:

@@ -8,7 +8,6 @@
 torch, transformers and peft are imported where they are used: they take seconds, and ``--help`` should not.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
@@ -40,21 +39,12 @@ def format_example(question: str, answer: float | str) -> dict[str, str]:
     """The training text of a row: three significant digits are enough for the 5 % rule, and quicker to learn than more.
 
     Example: ('How many g in 6 kg?', 6000.0) -> {'question': 'How many g in 6 kg?', 'answer': '<answer>6000</answer>'}
-
-    Raises:
-        HomeworkError: if the answer is not a finite number.
     """
     # BEGIN SOLUTION task 3: format_example
     # Hint: three significant digits; very large and very small numbers read better with an exponent, 1.5e7.
-    try:
-        number = float(answer)
-    except (TypeError, ValueError, OverflowError):
-        raise HomeworkError(f"the answer to {question!r:.80} must be a number, got {answer!r:.80}") from None
-    if not math.isfinite(number):
-        raise HomeworkError(f"the answer to {question!r:.80} must be finite, got {number}")
-    digits = Decimal(f"{number:.2e}").normalize()
+    digits = Decimal(f"{float(answer):.2e}").normalize()
     power = digits.adjusted()
-    plain = number == 0 or -5 < power < 6  # beyond, zeros are harder to count than an exponent is to read
+    plain = digits == 0 or -5 < power < 6  # beyond, zeros are harder to count than an exponent is to read
     text = f"{digits:f}" if plain else f"{digits.scaleb(-power).normalize():f}e{power}"
     return {"question": question, "answer": f"<answer>{text}</answer>"}
     # END SOLUTION

@@ -1,10 +1,11 @@
 """Makes the zip that Gradescope installs as its autograder: grader, base model, pinned versions, no network later.
 
     python -m tools.make_autograder autograder.zip --key-file staff.key
+    python -m tools.make_autograder autograder.zip --key-file staff.key --hidden hidden.json
     python -m tools.make_autograder autograder.zip --public --minutes 20 --index URL-OF-CPU-WHEELS
 
 In the assignment's settings choose Ubuntu 22.04 or newer, the memory that is printed, and the time given as --minutes.
-The staff key lies in the zip: whoever may download it may ask the official questions.
+Key and hidden questions lie in the zip: whoever may download it may ask the official questions.
 """
 
 import argparse
@@ -13,13 +14,16 @@ import sys
 import zipfile
 from pathlib import Path
 
+from grader.autograder import add_questions, refuse_unclear
 from grader.errors import GraderFault
+from grader.questions import read_hidden
 from grader.seed import official_seed, read_key
 
 ROOT = Path(__file__).resolve().parent.parent
 TAKEN = ("grader", "data", "requirements.txt", "requirements.lock", "LICENSE")
 LEFT_OUT = {"__pycache__", "classroom", ".DS_Store"}
 EPOCH = (1980, 1, 1, 0, 0, 0)
+SECRETS = {"staff.key": "--key-file", "hidden.json": "--hidden"}  # in the zip, and how the grader is told of them
 MEMORY = "3 GB"  # of the platform's choices: the measured peak in docs/staff.md, and room for a student's own mistakes
 SETUP = """\
 #!/usr/bin/env bash
@@ -43,7 +47,7 @@ fi
 cd /autograder/source
 "$python" -m venv /autograder/venv
 /autograder/venv/bin/pip install --no-cache-dir {index}-r requirements.lock
-[ ! -f staff.key ] || chmod 600 staff.key
+for secret in staff.key hidden.json; do [ ! -f $secret ] || chmod 600 $secret; done
 /autograder/venv/bin/python -c "import grader.reference, grader.sandbox.host; grader.reference.load_base()"
 """
 RUN = """\
@@ -71,14 +75,14 @@ def list_files(root: Path) -> list[Path]:
     return sorted(path for path in relative if not LEFT_OUT & set(path.parts) and path.suffix != ".pyc")
 
 
-def build(root: Path, target: Path, minutes: float, key: bytes | None, index: str) -> None:
-    """Write the zip; the same files give the same bytes."""
-    questions = "--key-file staff.key" if key else "--public"
+def build(root: Path, target: Path, minutes: float, secrets: dict[str, bytes], index: str) -> None:
+    """Write the zip with its secrets, staff.key and hidden.json; the same files give the same bytes."""
+    words = [f"{option} {name}" for name, option in SECRETS.items() if name in secrets]
+    questions = " ".join(words) or "--public"
     content = {path.as_posix(): (root / path).read_bytes() for path in list_files(root)}
     content["setup.sh"] = SETUP.format(index=f"--extra-index-url {index} " if index else "").encode()
     content["run_autograder"] = RUN.format(minutes=minutes, questions=questions).encode()
-    if key:
-        content["staff.key"] = key
+    content |= secrets
     scratch = target.with_name(f".{target.name}")
     with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(content.items()):
@@ -87,6 +91,22 @@ def build(root: Path, target: Path, minutes: float, key: bytes | None, index: st
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, data)
     scratch.replace(target)
+
+
+def read_secrets(key_file: str | None, hidden: str | None) -> dict[str, bytes]:
+    """Key and hidden questions, by their names in the zip.
+
+    Raises:
+        GraderFault: if one can't be read, the key is too short, or the questions are not hidden.
+    """
+    secrets = {}
+    if key_file:
+        secrets["staff.key"] = read_key(key_file)
+        official_seed(secrets["staff.key"])  # refuses one that is too short
+    if hidden:
+        read_hidden(hidden)  # refuses what could not be asked
+        secrets["hidden.json"] = Path(hidden).read_bytes()
+    return secrets
 
 
 def main(words: list[str] | None = None) -> int:
@@ -100,19 +120,16 @@ def main(words: list[str] | None = None) -> int:
         "--minutes", type=float, default=10, help="the time that the platform's settings allow: 10 to 40"
     )
     parser.add_argument("--index", default="", metavar="URL", help="of wheels of torch for CPUs, which are far smaller")
-    questions = parser.add_mutually_exclusive_group(required=True)
-    questions.add_argument("--key-file", help="the staff key: the official questions")
-    questions.add_argument("--public", action="store_true", help="the public questions")
+    add_questions(parser)
     arguments = parser.parse_args(words)
+    refuse_unclear(parser, arguments)
     if not 3 <= arguments.minutes <= 40:
         parser.error(f"--minutes must be 3 to 40, as the platform allows, not {arguments.minutes:g}")
     if arguments.index and not re.fullmatch(r"https://[\w./+-]+", arguments.index):
         parser.error("--index must be an https address")
     try:
-        key = read_key(arguments.key_file) if arguments.key_file else None
-        if key:
-            official_seed(key)  # refuses one that is too short
-        build(ROOT, arguments.target, arguments.minutes, key, arguments.index)
+        secrets = read_secrets(arguments.key_file, arguments.hidden)
+        build(ROOT, arguments.target, arguments.minutes, secrets, arguments.index)
     except (GraderFault, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

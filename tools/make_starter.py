@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 GIVEN = (
     "docs/training.md", "docs/grading.md",
     "CHANGELOG.md", "POLICY.md", "LICENSE", "SECURITY.md", ".gitignore", "pyproject.toml",
-    "requirements.txt", "bundle.py", "colab.ipynb", "homework", "grader", "data", "tests/__init__.py", "tests/public",
+    "requirements.txt", "bundle.py", "colab.ipynb", "homework", "grader", "tests/__init__.py", "tests/public",
+    "data/README.md", "data/train.json", "data/valid.json", "data/own_questions.toml", "data/base_model",
 )  # fmt: skip
 # Written for students alone, and where it stands in the starter.
 OVERLAY = {

@@ -45,6 +45,7 @@ CHAT_TEMPLATE = (
 VOCABULARY, CONTEXT = 1024, 256
 UNMARKED = 0.1  # weight in the loss of what can't be known; marked text weighs 1
 CHECKPOINT_EVERY = 10  # log lines
+WARMUP = 300  # steps
 QUERY_BLOCKS = 4  # of `causal_blocks`; eight are slower again
 
 
@@ -152,8 +153,8 @@ def weighted_loss(model, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tens
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Warm-up over 2 % of the steps, the peak until 40 %, then linear to zero, where the loss falls fastest."""
-    warmup, decay = max(1, steps // 50), int(steps * 0.6)
+    """Warm-up over `WARMUP` steps, the peak until 40 % of all, then linear to zero, where the loss falls fastest."""
+    warmup, decay = min(WARMUP, max(1, steps // 10)), int(steps * 0.6)
     return peak * min(1.0, (step + 1) / warmup, (steps - step) / max(1, decay))
 
 

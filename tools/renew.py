@@ -3,11 +3,11 @@
     python -m tools.renew            # about half an hour on two free cores; the same line resumes
     python -m tools.renew --list     # the steps, and which are done for the base as it lies there
 
-Each step is a command that can be run alone; the last one copies what they measured into README and docs.
+Each step is a command that can be run alone; the last one copies what they measured into README and docs. The
+calibration reads an instructor's own hidden questions from the file that GRADER_HIDDEN_FILE names.
 """
 
 import json
-import math
 import re
 import subprocess
 import sys
@@ -24,6 +24,7 @@ from homework.data import Dataset
 from homework.reporting.comparison import format_table
 from homework.training.evaluation import take_reported
 from tools.calibrate import RESULT as CALIBRATION
+from tools.calibrate import choose_bounds
 from tools.model_card import MEASURES
 
 ROOT = rubric.ROOT
@@ -86,11 +87,11 @@ def renew_gate() -> None:
 
 
 def renew_calibration() -> None:
-    """The calibration, and FULL: the highest bound that chance does not reach, in whole per cents."""
+    """The calibration, and FULL: the highest bound that chance does not reach; on own questions ZERO moves with it."""
     call("tools.calibrate")
-    highest = json.loads(CALIBRATION.read_text(encoding="utf-8"))["highest_full"]
-    bounds = f"ZERO, FULL = {rubric.ZERO:.2f}, {math.floor(highest * 100) / 100:.2f}"
-    substitute(ROOT / "grader" / "rubric.py", r"^ZERO, FULL = .*?$", bounds)
+    measured = json.loads(CALIBRATION.read_text(encoding="utf-8"))
+    zero, full = choose_bounds(measured, rubric.ZERO if measured.get("source", "drawn") == "drawn" else None)
+    substitute(ROOT / "grader" / "rubric.py", r"^ZERO, FULL = .*?$", f"ZERO, FULL = {zero:.2f}, {full:.2f}")
 
 
 def renew_spans() -> None:

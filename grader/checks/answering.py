@@ -6,6 +6,7 @@ from grader import reference, rubric
 from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.harness import Harness
+from grader.harness.inputs import COLD
 from grader.harness.table_model import answer_to
 from grader.runner import points
 
@@ -64,6 +65,37 @@ def test_num_return_sequences(code: Harness) -> None:
     if all(len(set(texts)) == 1 for texts in found):  # right samples of one prompt: one in 40
         raise Refusal("at temperature 1, batched_generate gives the same text again and again",
                       actual=f"{found[0][0]!r}"[:120], do="sample (do_sample=True) above temperature 0")  # fmt: skip
+    refuse_ignored_temperature(code)
+    refuse_mixed_prompts(code)
+
+
+def refuse_ignored_temperature(code: Harness) -> None:
+    """Refuse samples at a temperature near 0 that are not, most of them, what the model finds most likely."""
+    found = code.answering.value("batched_generate cold")
+    refuse_unless_list(found, 4, "batched_generate n=2")
+    same_start = [
+        str(text).strip()[:SHORTEST] == wanted.strip()[:SHORTEST]
+        for texts, wanted in zip(found, code.written, strict=False)
+        for text in (texts if isinstance(texts, list) else [])
+    ]
+    if sum(same_start) < len(same_start) / 2 or not same_start:
+        raise Refusal(f"at temperature {COLD}, batched_generate gives other texts than the most likely ones",
+                      expected=f"{code.written[0]!r}"[:120], actual=f"{found[0]!r}"[:120],
+                      do="pass the temperature on to generate")  # fmt: skip
+
+
+def refuse_mixed_prompts(code: Harness) -> None:
+    """Refuse texts that stand in the list of another prompt, on a model whose texts are known."""
+    prompts = code.answering.value("format_prompt of questions")
+    found = code.answering.value("batched_generate of questions")
+    refuse_unless_list(found, QUESTIONS, "batched_generate n=3")
+    for prompt, texts in zip(prompts, found, strict=True):
+        refuse_unless_texts(texts, 3, "batched_generate n=3, for one prompt,")
+        wanted = answer_to(str(prompt), code.number)
+        if any(not same(reference.parse(text), wanted) for text in texts):
+            raise Refusal("with num_return_sequences=3, batched_generate mixes up its prompts",
+                          actual=f"{found!r}"[:120],
+                          do="the texts of one prompt stand together, in the order of the prompts")  # fmt: skip
 
 
 @points(rubric.ANSWER, needs="parser generate")

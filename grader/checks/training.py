@@ -58,6 +58,14 @@ def test_gradients(code: Harness, course: Course) -> None:
     refuse_other_gradients(gradients, wanted, known=CONFIG in code.training.files)
 
 
+@points(rubric.INPUT_GRADIENTS, needs="batch")
+def test_input_gradients(code: Harness) -> None:
+    """The inputs of the layers require a gradient, so that re-entrant checkpointing trains the adapter too."""
+    if code.training.value("input gradients") is not True:
+        raise Refusal("the inputs of the layers require no gradient: re-entrant checkpointing would train "
+                      "nothing", do="model.enable_input_require_grads() after get_peft_model")  # fmt: skip
+
+
 @points(rubric.TRAINS)
 def test_trains(code: Harness, course: Course) -> None:
     """train_model saves an adapter in homework/sft_model whose every lora_B has moved and whose loss is lower."""

@@ -39,6 +39,6 @@ def test_weights_valid(submission: Submission, course: Course, adapter: Adapter)
 
 @points(rubric.ACCURACY, needs="adapter_present configured weights_valid")
 def test_accuracy(course: Course, adapter: Adapter, give) -> None:
-    """It answers held-out questions: none for 50 % or less, full points from 90 %."""
+    """It answers held-out questions: nothing up to the lower bound, all points from the upper one."""
     measured = course.measure(adapter)
     give(credit_for(measured.accuracy), measured.describe(), asdict(measured))

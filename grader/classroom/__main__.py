@@ -37,6 +37,7 @@ from grader.classroom.students import Student, read_hand_in
 from grader.classroom.supervisor import Supervisor
 from grader.course import Course
 from grader.errors import GraderFault
+from grader.questions import HIDDEN_VARIABLE, read_hidden
 from grader.seed import KEY_VARIABLE, choose_seed
 
 KEPT = "what was graded is kept, the same line goes on"
@@ -50,9 +51,9 @@ examples:
   python -m grader.classroom hand-ins/ --out results/ --overrides mine.csv  ID, points, added, reason: what staff decide
 
 results/ then holds class.csv, class.html, a page for each student, and one result.json for each submission.
-What is graded is not graded again, unless the zip, the seed or the key changed. The exit code is 0 when all that
-were asked for are graded, 1 when the grader failed on some (they have no score, not a zero), 2 when it could not
-run, 130 for Ctrl-C. A later line repeats --key-file, --overrides and --late-penalty, or is refused.
+What is graded is not graded again, unless the zip, the seed, the key or the hidden questions changed. The exit code is
+0 when all that were asked for are graded, 1 when the grader failed on some (they have no score, not a zero), 2 when it
+could not run, 130 for Ctrl-C. A later line repeats --key-file, --hidden, --overrides and --late-penalty, or is refused.
 """
 
 
@@ -79,6 +80,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cluster", choices=("slurm", "local", "debug"), help="run the jobs through submitit")
     parser.add_argument("--seed", type=int, metavar="N", help="of the public questions")
     parser.add_argument("--key-file", metavar="FILE", default=os.environ.get(KEY_VARIABLE), help="the official key")
+    parser.add_argument(
+        "--hidden", metavar="FILE", default=os.environ.get(HIDDEN_VARIABLE), help="your own hidden questions"
+    )
     arguments = parser.parse_args(words)
     if not 1 <= arguments.jobs <= 256:
         parser.error(f"--jobs must be 1 to 256, not {arguments.jobs}")
@@ -117,11 +121,12 @@ def grade_class(arguments: argparse.Namespace, course: Course | None = None, che
     """
     tier = require_isolation(checks)
     seed = choose_seed(arguments.seed, arguments.key_file)
-    course = course or Course(seed)
+    course = course or Course(seed, hidden=read_hidden(arguments.hidden))
     overrides = read_overrides(arguments.overrides) if arguments.overrides else {}
     store = Store(arguments.out, run_key(course, checks))
     refuse_other_schema(arguments.out)
-    settings = RunSettings(seed.is_official, arguments.overrides and str(arguments.overrides), arguments.late_penalty)
+    overrides_file = arguments.overrides and str(arguments.overrides)
+    settings = RunSettings(seed.is_official, overrides_file, arguments.late_penalty, course.hidden is not None)
     refuse_dropped(arguments.out, settings)
     students = [identify(store, hand_in) for hand_in in collect(arguments.folder, arguments.out)]
     gradebook = open_gradebook(arguments.canvas, arguments.canvas_column)
@@ -130,7 +135,7 @@ def grade_class(arguments: argparse.Namespace, course: Course | None = None, che
     keep_settings(arguments.out, settings)
     asked = {job.sha256 for job in jobs}
     kept = sum(student.result is not None and student.sha256 not in asked for student in students)
-    print(f"{len(students)} students, {len(jobs)} to grade; questions: {seed.label}; sandbox: {tier}")
+    print(f"{len(students)} students, {len(jobs)} to grade; questions: {course.label}; sandbox: {tier}")
     try:
         stopped = run(Supervisor(store, course, checks), jobs, kept, arguments)
     except GraderFault:

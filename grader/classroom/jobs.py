@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grader.classroom.store import RunKey, Store, run_key
 from grader.errors import GraderFault
+from grader.questions import Rows, as_rows
 from grader.seed import Seed
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ class WorkerConfig:
     hidden_questions: int
     novel_questions: int
     checks: tuple[str, ...] = ()  # names; all if empty
+    hidden: Rows | None = None  # the questions of the staff's file, so that no process has to read it
 
     @classmethod
     def of(cls, store: Store, course: "Course", checks: tuple[str, ...]) -> "WorkerConfig":
         """The configuration of a run."""
         questions = course.hidden_questions, course.novel_questions
-        return cls(str(store.root.resolve()), store.key, course.seed, *questions, checks)
+        return cls(str(store.root.resolve()), store.key, course.seed, *questions, checks, course.hidden)
 
     def to_json(self) -> dict[str, Any]:
         """The same for another process."""
@@ -55,6 +57,7 @@ class WorkerConfig:
     def from_json(cls, content: dict[str, Any]) -> "WorkerConfig":
         """The inverse of `to_json`."""
         nested = {"key": RunKey(**content["key"]), "seed": Seed(**content["seed"]), "checks": tuple(content["checks"])}
+        nested["hidden"] = None if content["hidden"] is None else as_rows(content["hidden"])
         return cls(**{**content, **nested})
 
     def open(self) -> tuple["Course", Store]:
@@ -65,7 +68,7 @@ class WorkerConfig:
         """
         from grader.course import Course  # it imports torch: only once the process's streams are set
 
-        course = Course(self.seed, self.hidden_questions, self.novel_questions)
+        course = Course(self.seed, self.hidden_questions, self.novel_questions, self.hidden)
         if self.key != run_key(course, self.checks):
             raise GraderFault("the grader's code has changed since the run began: start it again")
         return course, Store(Path(self.results), self.key)

@@ -9,6 +9,7 @@ from grader import rubric
 from grader.classroom import charts
 from grader.classroom.similarity import Likeness
 from grader.classroom.students import Student
+from grader.questions import PUBLIC_NOTE
 from grader.report import html
 from grader.report.html import clean, render_check
 from grader.report.text import headline, plain
@@ -108,6 +109,8 @@ def open_cases(students: list[Student]) -> str:
         f'<p class="alarm">{clean(state)}, no score and no zero: {clean(", ".join(names))}</p>'
         for state, names in ids.items() if names
     )  # fmt: skip
+    if public := sum(one.source == "valid" for one in students):
+        alarms += f'<p class="alarm">for {public} of them, {clean(PUBLIC_NOTE)}; --hidden FILE asks others</p>'
     if other := [one.id for one in students if one.is_from_other_grader]:
         alarms += f'<p class="alarm">graded by another version of the grader: {clean(", ".join(other))}</p>'
     return f'<p class="total">{len(students)} students: {clean(said)}</p>{alarms}'

@@ -8,6 +8,7 @@ from grader.classroom.gradebook import Gradebook
 from grader.classroom.similarity import Likeness, compare
 from grader.classroom.students import Student
 from grader.files import write_whole
+from grader.questions import PUBLIC_NOTE
 
 LIKENESS = "alike.csv"
 
@@ -49,6 +50,8 @@ def describe(out: Path, students: list[Student], gradebook: Gradebook | None) ->
             lines.append(f"{state} ({what}): {', '.join(ids)}")
     if other := [one.id for one in students if one.is_from_other_grader]:
         lines.append(f"graded by another version of the grader, kept; --regrade changed renews: {', '.join(other)}")
+    if public := sum(one.source == "valid" for one in students):
+        lines.append(f"for {public} of {len(students)} students, {PUBLIC_NOTE}")
     for student in students:
         if student.hand_in.older:
             lines.append(f"{student.id}: {student.hand_in.path.name} counts, not {', '.join(student.hand_in.older)}")

@@ -1,7 +1,7 @@
 """What a results folder remembers from one command line to the next: the settings of its tables, and an open regrade.
 
-No later line drops the official key, the overrides or the late penalty without saying so. A result counts until its
-regrade is there: a stop loses none and repeats none.
+No later line drops the official key, the hidden questions, the overrides or the late penalty without saying so. A
+result counts until its regrade is there: a stop loses none and repeats none.
 """
 
 import json
@@ -23,6 +23,7 @@ class RunSettings(NamedTuple):
     official: bool
     overrides: str | None
     late_penalty: float | None
+    hidden: bool = False  # whether the questions are those of the staff's file
 
 
 def refuse_dropped(out: Path, now: RunSettings) -> None:
@@ -38,6 +39,8 @@ def refuse_dropped(out: Path, now: RunSettings) -> None:
         raise GraderFault(
             f"{out} holds official grades, and this line has no key: add --key-file FILE, or take another --out"
         )
+    if former.hidden and not now.hidden:
+        raise GraderFault(f"{out} was graded with --hidden, and this line has none: add it, or take another --out")
     if former.overrides is not None and now.overrides is None:
         raise GraderFault(
             f"{out} was made with --overrides {former.overrides}: add it again (a file with its first line alone takes "
@@ -61,7 +64,8 @@ def read_settings(path: Path) -> RunSettings | None:
     """
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        return RunSettings(bool(saved["official"]), saved["overrides"], saved["late_penalty"])
+        hidden = "hidden" in saved and bool(saved["hidden"])  # a folder of an earlier version does not say
+        return RunSettings(bool(saved["official"]), saved["overrides"], saved["late_penalty"], hidden)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

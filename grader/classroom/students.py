@@ -41,6 +41,11 @@ class Student:
         return self.result is not None and self.result.is_fault
 
     @property
+    def source(self) -> str:
+        """Where the questions of its accuracy came from: drawn, hidden or valid; empty if it is not known."""
+        return self.result.provenance.get("questions", "") if self.result else ""
+
+    @property
     def state(self) -> str:
         """In words, for every table."""
         if self.result is None:

@@ -85,7 +85,7 @@ class Worker:
 
 def environment() -> dict[str, str]:
     """The environment of a grading process: one thread each, so that a score does not depend on --jobs."""
-    known = {name: value for name, value in os.environ.items() if not name.startswith("GRADER_KEY")}
+    known = {name: value for name, value in os.environ.items() if not name.startswith(("GRADER_KEY", "GRADER_HIDDEN"))}
     return {**known, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 

@@ -10,16 +10,16 @@ from grader import rubric
 from grader.adapter import CONFIG, WEIGHTS
 from grader.course import Course
 from grader.errors import Stopped
-from grader.harness.inputs import Inputs
+from grader.harness.inputs import COLD, FEW, Inputs
 from grader.harness.job_report import SECONDS, JobReport
 from grader.harness.table_model import make_checkpoint
 from grader.harness.tokenizers import FAMILIES, make_families
 from grader.sandbox.host import Sandbox
 from grader.submission import Submission
 
-VALID_ROWS = 100
 MODULES = {
     "answering": ("base_llm",),
+    "scoring": ("data",),
     "labels": ("sft", "base_llm", "data"),
     "training": ("sft",),
     "loading": ("sft",),
@@ -46,7 +46,14 @@ class Harness(Inputs):
         """parse_answer, generate, batched_generate and answer."""
         files = {f"table_model/{name}": content for name, content in make_checkpoint(self.number).items()}
         inputs = {"prompts": self.prompts, "texts": [text for text, _ in self.texts], "questions": self.questions}
-        return self.run("answering", inputs, files)
+        return self.run("answering", {**inputs, "cold": COLD}, files)
+
+    @cached_property
+    def scoring(self) -> JobReport:
+        """is_answer_valid and benchmark."""
+        answers = {question: answer for (question, _), answer in zip(self.valid_rows, self.answers, strict=True)}
+        pairs = [pair for pair, _ in self.pairs]
+        return self.run("scoring", {"pairs": pairs, "answers": answers, "few": FEW})
 
     @cached_property
     def labels(self) -> JobReport:
@@ -106,6 +113,5 @@ class Harness(Inputs):
         files = self.submission.files.items()
         own = {f"homework/{n}": found for n, found in files if not n.startswith(f"{rubric.ADAPTER_DIR}/")}
         base = {f"data/base_model/{name}": (rubric.BASE / name).read_bytes() for name in rubric.BASE_SHA256}
-        valid = [(question.text, question.fact.answer) for question in self.draw("valid", VALID_ROWS)]
-        rows = {"data/train.json": self.train_rows, "data/valid.json": valid}
+        rows = {"data/train.json": self.train_rows, "data/valid.json": self.valid_rows}
         return {**own, **base, **{name: json.dumps(found).encode() for name, found in rows.items()}}

@@ -1,4 +1,8 @@
-"""The inputs of the code checks, drawn anew for every submission, and the right outputs where they are known."""
+"""The inputs of the code checks, drawn anew for every submission, and the right outputs where they are known.
+
+They are about units also where the instructor's questions are about something else: these checks test what the code
+does with any row, not what the model knows, and fresh rows can only be drawn.
+"""
 
 import hashlib
 import random
@@ -13,7 +17,9 @@ from grader.harness.table_model import SILENT
 from grader.reference import complete
 from grader.world import Question, draw_questions
 
-ROWS, TRAIN_ROWS = 16, 64
+ROWS, TRAIN_ROWS, VALID_ROWS = 16, 64, 100
+FEW = 7  # questions of valid that a benchmark with a limit asks
+COLD = 0.01  # a temperature at which samples are what the model finds most likely
 COURSE_ADAPTER = Config(rank=4, alpha=8.0, targets=tuple(sorted(rubric.TARGETS)), use_rslora=False)
 
 
@@ -72,12 +78,38 @@ class Inputs:
         """Questions and answers as `tokenize` gets them."""
         rng = self.rng("rows")
         values = [f"{rng.uniform(0, 10 ** rng.randrange(1, 7)):.{rng.randrange(0, 4)}f}" for _ in range(ROWS)]
+        for at, form in enumerate(("{:.2f}e{}", "{:.1f}e+{}", "{:.2f}e-{}", "{:.0f}E{}")):
+            values[4 * at + rng.randrange(4)] = form.format(rng.uniform(1, 9.9), rng.randrange(5, 13))
         return [(q.text, f"<answer>{v}</answer>") for q, v in zip(self.draw("valid", ROWS), values, strict=True)]
 
     @cached_property
     def train_rows(self) -> list[tuple[str, float]]:
         """What data/train.json holds in the sandbox."""
         return [(question.text, question.fact.answer) for question in self.draw("train", TRAIN_ROWS)]
+
+    @cached_property
+    def valid_rows(self) -> list[tuple[str, float]]:
+        """What data/valid.json holds in the sandbox."""
+        return [(question.text, question.fact.answer) for question in self.draw("valid", VALID_ROWS)]
+
+    @cached_property
+    def answers(self) -> list[float]:
+        """An answer for each of `valid_rows`: right, wrong or missing."""
+        rng = self.rng("answers")
+        factors = (rng.choice((1.0, 1.03, 0.97, 1.2, 0.5, float("nan"))) for _ in self.valid_rows)
+        return [correct * factor for (_, correct), factor in zip(self.valid_rows, factors, strict=True)]
+
+    @cached_property
+    def pairs(self) -> list[tuple[tuple[float, float], bool]]:
+        """Two numbers, and whether the first is a right answer where the second is correct; none at the bound."""
+        rng, found = self.rng("pairs"), []
+        for _ in range(12):
+            correct = rng.choice((-1, 1)) * rng.uniform(1, 10) * 10.0 ** rng.randrange(-6, 7)
+            near, far = rng.uniform(0.001, 0.048), rng.uniform(0.052, 0.4)
+            found += [((correct * (1 + sign * near), correct), True) for sign in (-1, 1)]
+            found += [((correct * (1 + sign * far), correct), False) for sign in (-1, 1)]
+        other = ((float("nan"), 2.0), False), ((float("inf"), 2.0), False), ((-3.0, 3.0), False), ((0.0, 0.0), True)
+        return [*found, *other]
 
     @cached_property
     def train_prompts(self) -> dict[str, list[int]]:

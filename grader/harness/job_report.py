@@ -8,7 +8,14 @@ from grader.sandbox.host import LIMITS, Outcome
 from grader.sandbox.job_output import read_lines
 
 TAKEN = {"threads": "threads", "entries": "files", "disk": "disk space", "written": "disk space"}  # by how a job ended
-SECONDS = {"answering": 40, "labels": 40, "training": 120, "loading": 30, "agreeing": 40}  # that a job may take
+SECONDS = {
+    "answering": 40,
+    "scoring": 30,
+    "labels": 40,
+    "training": 120,
+    "loading": 30,
+    "agreeing": 40,
+}  # that a job may take
 
 
 class JobReport:

@@ -26,6 +26,7 @@ PARSED = (
     ("42", math.nan),
     ("<answer>42</answer>", 42.0),
     (" <answer>-1.5e3</answer>", -1500.0),
+    ("so <answer> 6000 </answer>.", 6000.0),
     ("about 6 kg", math.nan),
     ("<answer>42", math.nan),
     ("<answer></answer>", math.nan),
@@ -36,41 +37,44 @@ PARSED = (
 )
 
 
-# Two numbers and whether the first is a right answer where the second is correct.
-JUDGED = (
-    *((number, 2.0, True) for number in (2.0, 2.1, 1.9)),
-    *((number, 2.0, False) for number in (2.2, 1.0, -2.0, math.nan, math.inf)),
-    (0.001, 0.0, False),
-    (-3.0, -3.0, True),
-)
-
-
-def check_metric() -> None:
-    """Raise HomeworkError unless is_answer_valid counts right and wrong answers as such (task 2)."""
-    refuse_first((diagnose_metric,))
-
-
-def check_parser(llm: BaseLLM) -> None:
-    """Raise HomeworkError unless parse_answer reads what stands between the tags, and nothing else (task 1)."""
-    refuse_first((lambda: diagnose_parser(llm),))
-
-
-def check_generation(llm: BaseLLM, data: ListLike[tuple[str, float]]) -> None:
-    """Raise HomeworkError unless prompts reach the model, and its texts come back, as they are (task 1).
+def check_answering(llm: BaseLLM, data: ListLike[tuple[str, float]]) -> None:
+    """All that answers a question, in the order of the student's functions: see the five checks below.
 
     Args:
         llm: the base model; a stub stands in the place of its own, so this takes milliseconds.
         data: (question, answer) pairs.
     """
+    check_parse_answer(llm)
+    check_format_prompt(llm, data)
+    check_generate(llm)
+    check_batched_generate(llm)
+    check_answer(llm, data)
+
+
+def check_parse_answer(llm: BaseLLM) -> None:
+    """Raise HomeworkError unless parse_answer reads what stands between the tags, and nothing else."""
+    refuse_first(lambda: diagnose_parser(llm))
+
+
+def check_format_prompt(llm: BaseLLM, data: ListLike[tuple[str, float]]) -> None:
+    """Raise HomeworkError unless the prompt is the raw question, with which the training row begins."""
+    refuse_first(lambda: diagnose_raw_prompt(llm, data[0][0]))
+
+
+def check_generate(llm: BaseLLM) -> None:
+    """Raise HomeworkError unless generate gives the model its prompt, and returns the model's text, as they are."""
+    refuse_first(lambda: diagnose_generate(llm))
+
+
+def check_batched_generate(llm: BaseLLM) -> None:
+    """Raise HomeworkError unless prompts of different length get their own texts, greedily or sampled as asked."""
+    refuse_first(lambda: diagnose_batch_of_prompts(llm), lambda: diagnose_shapes(llm), lambda: diagnose_sampling(llm))
+
+
+def check_answer(llm: BaseLLM, data: ListLike[tuple[str, float]]) -> None:
+    """Raise HomeworkError unless answer gives each question the number that the model wrote after it."""
     longest = max((question for question, _ in data), key=len)
-    refuse_first(
-        (
-            lambda: diagnose_generate(llm),
-            lambda: diagnose_batch_of_prompts(llm, longest),
-            lambda: diagnose_shapes(llm),
-            lambda: diagnose_sampling(llm),
-        )
-    )
+    refuse_first(lambda: diagnose_answers(llm, [longest, "One?", "How many apples are in a basket?"]))
 
 
 def check_prompt(llm: BaseLLM, data: ListLike[tuple[str, float]], rows: ListLike[Row]) -> None:
@@ -83,16 +87,14 @@ def check_prompt(llm: BaseLLM, data: ListLike[tuple[str, float]], rows: ListLike
     """
     longest = max(sum(label != IGNORE_INDEX for label in row["labels"]) for row in rows)
     refuse_first(
-        (
-            lambda: diagnose_vocabulary(llm, rows),
-            lambda: diagnose_positions(llm, rows),
-            lambda: diagnose_prompt(llm, data[0][0], context_of(rows[0]), longest),
-            lambda: diagnose_answer(llm, *data[0], rows[0]),
-        )
+        lambda: diagnose_vocabulary(llm, rows),
+        lambda: diagnose_positions(llm, rows),
+        lambda: diagnose_prompt(llm, data[0][0], context_of(rows[0]), longest),
+        lambda: diagnose_answer(llm, *data[0], rows[0]),
     )
 
 
-def refuse_first(checks: Sequence[Callable[[], str | None]]) -> None:
+def refuse_first(*checks: Callable[[], str | None]) -> None:
     """Raise HomeworkError with the first complaint; the code between prompt and answer, a student's, may raise too."""
     for check in checks:
         try:
@@ -111,16 +113,6 @@ def context_of(row: Row) -> list[int]:
 def encode(llm: BaseLLM, text: str) -> list[int]:
     """The ids of a text that a model writes, where no BOS belongs."""
     return list(llm.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def diagnose_metric() -> str | None:
-    """A metric that counts wrong answers as right, or right ones as wrong."""
-    for answer, correct, expected in JUDGED:
-        if (got := is_answer_valid(answer, correct)) is not expected:
-            return (
-                f"is_answer_valid({answer}, {correct}) is {got}: right is a finite number within 5 % of the correct one"
-            )
-    return None
 
 
 def diagnose_vocabulary(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
@@ -180,9 +172,22 @@ def diagnose_generate(llm: BaseLLM) -> str | None:
     return None
 
 
-def diagnose_batch_of_prompts(llm: BaseLLM, longest: str) -> str | None:
-    """Questions of different length: padded on the right, cut, decoded by luck, or answered in another order."""
-    questions = [longest, "One?", "How many apples are in a basket?"]
+def diagnose_batch_of_prompts(llm: BaseLLM) -> str | None:
+    """Prompts of different length: padded on the right, cut, or answered in another order."""
+    prompts = ["How many apples are in a basket, and how many in two?", "One?", "How many apples are in a basket?"]
+    stubbed, model = with_stub(llm, None)
+    texts = stubbed.batched_generate(prompts)
+    wanted = [list(llm.tokenizer(prompt)["input_ids"]) for prompt in prompts]
+    if model.complaint or sorted(model.asked) != sorted(wanted):
+        return model.complaint or PADDING
+    told = [f"<answer>{len(ids)}e-7</answer>" for ids in wanted]
+    if [str(text).strip() for text in texts] != told:
+        return f"batched_generate mixes up its prompts: the model wrote {told}, it returns {texts}"
+    return None
+
+
+def diagnose_answers(llm: BaseLLM, questions: list[str]) -> str | None:
+    """Too few answers, or those of other questions."""
     stubbed, model = with_stub(llm, None)
     given = list(stubbed.answer(*questions))
     if model.complaint:
@@ -191,15 +196,21 @@ def diagnose_batch_of_prompts(llm: BaseLLM, longest: str) -> str | None:
         return f"answer gives {len(given)} answers to {len(questions)} questions: one for each, NaN where there is none"
     wanted = [list(llm.tokenizer(llm.format_prompt(question))["input_ids"]) for question in questions]
     if sorted(model.asked) != sorted(wanted):
-        return PADDING
+        return f"answer asks {[llm.tokenizer.decode(ids) for ids in model.asked]!s:.200}: one prompt for each question"
     if not near(given, [len(ids) * 1e-7 for ids in wanted]):
         told = [f"{len(ids)}e-7" for ids in wanted]
         return f"answer mixes up or changes its answers: the model wrote {told}, it gives {given}"
-    stubbed, model = with_stub(llm, None)
-    texts = stubbed.batched_generate([llm.format_prompt(question) for question in questions])
-    told = [f"<answer>{len(ids)}e-7</answer>" for ids in wanted]
-    if model.complaint or [str(text).strip() for text in texts] != told:
-        return model.complaint or f"batched_generate mixes up its prompts: the model wrote {told}, it returns {texts}"
+    return None
+
+
+def diagnose_raw_prompt(llm: BaseLLM, question: str) -> str | None:
+    """A prompt that is not the question alone."""
+    prompt = llm.format_prompt(question)
+    if not isinstance(prompt, str) or prompt != question:
+        return (
+            f"format_prompt({question!r:.60}) gives {prompt!r:.100}: the prompt is the question alone, with which the "
+            "training row begins"
+        )
     return None
 
 
@@ -261,8 +272,8 @@ def diagnose_shapes(llm: BaseLLM) -> str | None:
         groups = texts if copies else [[text] for text in texts]
         if any(text.strip() != right for group, right in zip(groups, told, strict=True) for text in group):
             return (
-                f"batched_generate with num_return_sequences={copies} mixes up its prompts: the model wrote {told}, the "
-                f"lists hold {texts}"
+                f"batched_generate with num_return_sequences={copies} mixes up its prompts: the model wrote {told}, "
+                f"the lists hold {texts}"
             )
     return None
 

@@ -31,6 +31,31 @@ def check_rows(
             raise HomeworkError(f"row {index}: {complaint}; to look: python -m homework.sft show --first {index}")
 
 
+def check_texts(data: ListLike[tuple[str, float]], format_fn: Callable[..., dict[str, str]]) -> None:
+    """Check the texts of all rows, before they become tokens.
+
+    Raises:
+        HomeworkError: naming the first row whose text is wrong.
+    """
+    for index in range(len(data)):
+        question, correct = data[index]
+        example = format_fn(question, correct)
+        if not isinstance(example, dict) or not all(isinstance(example.get(k), str) for k in ("question", "answer")):
+            raise HomeworkError(f"format_example gives {example!r:.80}, not two texts by the names question and answer")
+        if example["question"] != question:
+            raise HomeworkError(f"row {index}: format_example changes the question into {example['question']!r:.80}")
+        if complaint := diagnose_value(example, correct):
+            raise HomeworkError(f"row {index}: {complaint}")
+
+
+def check_labels(
+    tokenizer: Any, data: ListLike[tuple[str, float]], format_fn: Callable[..., dict[str, str]], tokenize: Callable
+) -> None:
+    """Check what `tokenize` makes of all rows; raises as `check_rows` does."""
+    rows = [plain_row(tokenize(tokenizer, **format_fn(*data[index]))) for index in range(len(data))]
+    check_rows(tokenizer, data, format_fn, rows)
+
+
 def diagnose_row(tokenizer: Any, example: dict[str, str], correct: float, row: Row) -> str | None:
     """What is wrong with a row's text or labels and how to fix it, or None.
 

@@ -53,6 +53,8 @@ def make_patterns() -> tuple[re.Pattern[str], re.Pattern[str], dict[str, str]]:
 def read_question(question: str) -> tuple[str, float]:
     """The quantity of a question and the value that it converts; ('other', nan) where there is no number or no unit.
 
+    Questions about anything else than units are 'other', too.
+
     Where no unit follows a number, the first number counts, and the quantity that most units of the question are of.
     Example: 'How many g are in 6 kg?' -> ('mass', 6.0), 'kg to g: 6' -> ('mass', 6.0)
     """
@@ -80,7 +82,7 @@ def kind_of(sample: Sample, value: float) -> str:
     if sample.correct_answer and is_answer_valid(sample.answer, value * value / sample.correct_answer):
         return "inverse factor"
     ratio = sample.answer / sample.correct_answer if sample.correct_answer else 0.0
-    if ratio > 0 and is_answer_valid(ratio, 10.0 ** round(math.log10(ratio))):
+    if 0 < ratio < math.inf and is_answer_valid(ratio, 10.0 ** round(math.log10(ratio))):
         return "wrong power of ten"
     return "wrong digits"
 

@@ -6,22 +6,42 @@ from homework.common.errors import HomeworkError
 from homework.data import Dataset, take_rows
 
 PROBE = 50  # rows of each split that show the accuracy during training; those of valid are in no reported accuracy
+LEAST_VALID = 20  # rows, below which an accuracy says nothing
+
+
+def count_probes(valid: Dataset) -> int:
+    """`PROBE`, or a quarter of valid where that is less.
+
+    Example: 1,000 rows -> 50, 40 rows -> 10
+
+    Raises:
+        HomeworkError: if valid has too few rows for an accuracy.
+    """
+    if len(valid) < LEAST_VALID:
+        raise HomeworkError(
+            f"valid has {len(valid)} rows, too few for an accuracy: it takes {LEAST_VALID} and more in data/valid.json"
+        )
+    return min(PROBE, len(valid) // 4)
 
 
 def take_probes(train: Dataset, valid: Dataset) -> dict[str, list[tuple[str, float]]]:
-    """The last `PROBE` rows of each split, by the split's name."""
-    return {dataset.split: take_rows(dataset, None)[-PROBE:] for dataset in (train, valid)}
+    """The last rows of each split, `count_probes` of them, by the split's name; fewer than `PROBE` are said."""
+    count = count_probes(valid)
+    if count < PROBE:
+        print(
+            f"valid has {len(valid)} rows: {count} of them show how the training goes, not {PROBE}, and the accuracy "
+            f"is that of the other {len(valid) - count}"
+        )
+    return {dataset.split: take_rows(dataset, None)[-count:] for dataset in (train, valid)}
 
 
 def take_reported(valid: Dataset, count: int | None) -> list[tuple[str, float]]:
     """The first `count` rows of valid without the probes, which a student has watched while choosing.
 
     Raises:
-        HomeworkError: if there are hardly more rows than probes.
+        HomeworkError: if valid has too few rows for an accuracy.
     """
-    if len(valid) < 2 * PROBE:
-        raise HomeworkError(f"valid has {len(valid)} rows, too few for an accuracy: git checkout data/valid.json")
-    return take_rows(valid, count)[: len(valid) - PROBE]
+    return take_rows(valid, count)[: len(valid) - count_probes(valid)]
 
 
 def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:

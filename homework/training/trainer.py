@@ -38,14 +38,9 @@ from homework.common.files import write_json
 from homework.common.runtime import training_memory
 from homework.common.zip_contents import WEIGHTS
 from homework.data import IGNORE_INDEX, Dataset, ListLike, Row, check_apart
-from homework.guards.inference_check import (
-    check_generation,
-    check_lengths,
-    check_metric,
-    check_parser,
-    check_prompt,
-)
+from homework.guards.inference_check import check_answering, check_lengths, check_prompt
 from homework.guards.labels import check_rows
+from homework.guards.metric_check import check_is_answer_valid
 from homework.guards.reload_check import capture_logits, check_load
 from homework.guards.watchdog import (
     NO_GRADIENT,
@@ -364,9 +359,8 @@ def check_rows_and_prompt(
 ) -> None:
     """Raise HomeworkError unless the labels of all rows are right, and the questions reach the model as in training."""
     check_apart(train, valid)
-    check_metric()
-    check_parser(llm)
-    check_generation(llm, train)
+    check_is_answer_valid()
+    check_answering(llm, train)
     check_rows(llm.tokenizer, train, format_fn, rows)
     check_prompt(llm, train, rows)
     check_lengths(llm, valid, "valid")

@@ -19,8 +19,8 @@ from grader.course import Course
 from homework import base_llm, data
 from homework.common.base_model import BUNDLED, BUNDLED_NAME
 from homework.data import take_rows
-from homework.training.evaluation import wilson_interval
 from homework.training import adapter
+from homework.training.evaluation import wilson_interval
 from tests.support.rows import rest
 
 

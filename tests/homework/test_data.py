@@ -6,10 +6,11 @@ import math
 
 import pytest
 
+from grader.questions import MARK
 from grader.world import draw_questions, slice_of
 from homework import data
 from homework.common.errors import HomeworkError
-from homework.data import BenchmarkResult, Dataset, benchmark, is_answer_valid
+from homework.data import BenchmarkResult, Dataset, benchmark, check_apart, is_answer_valid
 from homework.training.evaluation import wilson_interval
 from tools.make_data import ROWS, SEED, make_split
 
@@ -75,6 +76,43 @@ def test_a_corrupt_file_names_file_row_and_reason(tmp_path, content, message):
     with pytest.raises(HomeworkError, match=message) as caught:
         Dataset("train", tmp_path)
     assert "train.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("git", "mark", "tool", "fix"),
+    [
+        (True, False, False, r"git checkout data/train.json"),
+        (False, False, False, "take it again from where you have this folder"),
+        (True, True, False, "take it again from where you have this folder"),
+        (True, True, True, r"python -m tools.import_data data/train.json data/valid.json"),
+    ],
+)
+def test_an_error_names_git_only_where_git_has_the_courses_rows(tmp_path, monkeypatch, git, mark, tool, fix):
+    folder = tmp_path / "data"
+    for path, wanted in ((".git/HEAD", git), (f"data/{data.OWN_MARK}", mark), ("tools/import_data.py", tool)):
+        if wanted:
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            (tmp_path / path).touch()
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setattr(data, "DATA_FOLDER", folder)
+    for name, rows in (("train", [["a", 1], ["b", 2]]), ("valid", [["b", 2]])):
+        (folder / f"{name}.json").write_text(json.dumps(rows))
+    train, valid = (Dataset(name, folder) for name in ("train", "valid"))
+    for check in (lambda: check_apart(train, valid), lambda: check_apart([train[0]] * 2, valid)):
+        with pytest.raises(HomeworkError, match=fix) as caught:
+            check()
+        assert "git" not in str(caught.value) or (git and not mark and not tool)
+    for content in ("[[", None):
+        if content:
+            (folder / "train.json").write_text(content)
+        else:
+            (folder / "train.json").unlink()
+        with pytest.raises(HomeworkError, match="git checkout data/train" if git and not mark else "take it again"):
+            Dataset("train", folder)
+
+
+def test_the_mark_is_the_graders():
+    assert data.OWN_MARK == MARK
 
 
 @pytest.mark.parametrize(

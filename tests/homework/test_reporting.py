@@ -1,14 +1,17 @@
 """What is said about rows and results: lengths, mistakes by quantity and kind, the picture."""
 
+import json
 import math
 
 import pytest
 
 from grader.world import QUANTITIES, draw_questions
-from homework.data import Sample
+from homework.common.errors import HomeworkError
+from homework.data import Dataset, Sample
 from homework.reporting.error_analysis import UNITS, count_mistakes, format_mistakes, kind_of, read_question
 from homework.reporting.plots import draw_run
 from homework.reporting.results import describe_rows
+from homework.training.evaluation import take_probes, take_reported
 
 
 def sample(question: str, answer: float, correct: float) -> Sample:
@@ -43,6 +46,8 @@ def test_the_units_are_those_of_the_world():
         ("3 ft in m?", 9.84, 0.9144, "inverse factor"),
         ("0 kg in g?", 5, 0.0, "wrong digits"),
         ("no number", 5, 1.0, "wrong digits"),
+        ("How many moons does Mars have?", 5, 2, "wrong digits"),
+        ("What is 2 to the power of 1000?", 1e308, 1e-300, "wrong digits"),  # their ratio is infinite
     ],
 )
 def test_kinds_of_mistakes(question, answer, correct, kind):
@@ -61,6 +66,22 @@ def test_the_table_counts_and_fits_the_terminal():
     table = format_mistakes(counts)
     assert [line.split()[0] for line in table.splitlines()[1:]] == ["length", "other", "mass"]
     assert max(map(len, table.splitlines())) <= 80
+
+
+def test_few_rows_of_valid_have_fewer_probes_and_are_said(tmp_path, capsys):
+    for split, count in (("train", 120), ("valid", 40)):
+        (tmp_path / f"{split}.json").write_text(json.dumps([[f"{split} {index}?", index] for index in range(count)]))
+    train, valid = (Dataset(split, tmp_path) for split in ("train", "valid"))
+    probes, reported = take_probes(train, valid), take_reported(valid, None)
+    assert [len(rows) for rows in probes.values()] == [10, 10] and len(reported) == 30
+    assert sorted(probes["valid"] + reported) == sorted(valid.rows)
+    assert "valid has 40 rows: 10 of them show how the training goes, not 50" in capsys.readouterr().out
+    take_probes(train, Dataset("valid"))
+    assert not capsys.readouterr().out, "as many as ever are not worth a word"
+    (tmp_path / "valid.json").write_text(json.dumps(valid.rows[:19]))
+    for take in (lambda few: take_probes(train, few), lambda few: take_reported(few, None)):
+        with pytest.raises(HomeworkError, match="valid has 19 rows, too few for an accuracy: it takes 20"):
+            take(Dataset("valid", tmp_path))
 
 
 def test_rows_are_described():

@@ -13,10 +13,10 @@ from homework import sft
 from homework.common import files
 from homework.common.errors import HomeworkError
 from homework.data import Dataset
-from homework.training.evaluation import take_probes, take_reported
 from homework.training import run_dir, trainer
 from homework.training.adapter import WEIGHTS
 from homework.training.callbacks import CheckpointCallback, is_probe_step
+from homework.training.evaluation import take_probes, take_reported
 from homework.training.run_dir import Run
 from homework.training.trainer import HomeworkTrainer
 from tests.support.rows import rest

@@ -20,7 +20,7 @@ LAYERS = (
     "sandbox",
     "course",
     "reference",
-    "submission adapter seed",
+    "submission adapter seed questions",
     "report",
     "errors",
     "result provenance interrupts",

@@ -46,6 +46,7 @@ def train_model(output_dir=str(FOLDER), **kwargs):
     llm = BaseLLM()
     config = LoraConfig(task_type="CAUSAL_LM", target_modules=TARGETS, r=8, lora_alpha=32, bias="none")
     model = get_peft_model(llm.model, config)
+    model.enable_input_require_grads()
     rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
     arguments = TrainingArguments(
         output_dir=output_dir, num_train_epochs=2, per_device_train_batch_size=32, learning_rate=2e-3, logging_steps=1,
@@ -86,7 +87,7 @@ class BaseLLM:
 
     def parse_answer(self, text):
         try:
-            return float(text.split("<answer>")[1].split("</answer>")[0])
+            return float(text.split("<answer>")[1].split("</answer>", 1)[0]) if "</answer>" in text else float("nan")
         except (IndexError, ValueError):
             return float("nan")
 

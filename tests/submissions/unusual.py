@@ -81,6 +81,7 @@ import torch
 torch.manual_seed(0)
 llm = BaseLLM()
 model = get_peft_model(llm.model, LoraConfig(task_type="CAUSAL_LM", target_modules=TARGETS, r=8, lora_alpha=16))
+model.enable_input_require_grads()
 rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
 collate = DataCollatorForSeq2Seq(llm.tokenizer)
 optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
@@ -144,7 +145,6 @@ ALL = [
         "checkpointing",
         both(
             arguments("gradient_checkpointing=True, max_grad_norm=0.1, bf16=False,"),
-            edit("sft.py", "    rows = Tok", "    model.enable_input_require_grads()\n    rows = Tok"),
         ),
     ),
     Recipe("loop written by hand", training(BY_HAND.replace("TRAIN", "model.train()"))),
@@ -172,6 +172,22 @@ ALL = [
 
             def __getitem__(self, index):
                 return self.data[index]
+
+
+        def is_answer_valid(answer, correct, relative_tolerance=0.05):
+            return abs(answer - correct) <= relative_tolerance * abs(correct) < float("inf")
+
+
+        class BenchmarkResult:
+            def __init__(self, accuracy, answer_rate, samples):
+                self.accuracy, self.answer_rate, self.samples = accuracy, answer_rate, samples
+
+
+        def benchmark(llm, dataset, max_question=None):
+            rows = [dataset[i] for i in range(min(len(dataset), max_question or len(dataset)))]
+            samples = list(zip(llm.answer(*[question for question, _ in rows]), [correct for _, correct in rows]))
+            right = sum(is_answer_valid(*sample) for sample in samples)
+            return BenchmarkResult(right / len(rows), sum(a == a for a, _ in samples) / len(rows), samples)
         """,
             ),
             drop(

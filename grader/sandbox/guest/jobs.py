@@ -30,17 +30,46 @@ def answering(job: Job) -> None:
     few = [inputs["prompts"][0], inputs["prompts"][-1]]
     for count in (1, 3):
         job.record(f"batched_generate n={count}", lambda count=count: sample(llm, few, count))
+    job.record("batched_generate cold", lambda: sample(llm, inputs["prompts"][:4], 2, inputs["cold"]))
     table_model = job.record("BaseLLM(checkpoint)", lambda: base_llm.BaseLLM(str(job.folder / "in" / "table_model")))
     if table_model is None:
         return
     questions = inputs["questions"]
     job.record("format_prompt of questions", lambda: [table_model.format_prompt(question) for question in questions])
     job.record("answer", lambda: table_model.answer(*questions))
+    job.record("batched_generate of questions", lambda: sample(table_model, questions, 3, inputs["cold"]))
 
 
-def sample(llm: Any, prompts: list[str], count: int) -> Any:
-    """Several texts for each prompt, at temperature 1."""
-    return llm.batched_generate(list(prompts), num_return_sequences=count, temperature=1.0)
+def sample(llm: Any, prompts: list[str], count: int, temperature: float = 1.0) -> Any:
+    """Several texts for each prompt."""
+    return llm.batched_generate(list(prompts), num_return_sequences=count, temperature=temperature)
+
+
+def scoring(job: Job) -> None:
+    """is_answer_valid and benchmark of homework.data."""
+    data, inputs = job.use("data"), job.inputs
+    job.record("is_answer_valid", lambda: [bool(data.is_answer_valid(*pair)) for pair in inputs["pairs"]])
+    dataset = job.record("Dataset", lambda: data.Dataset("valid"))
+    for name, count in (("benchmark", None), ("benchmark of the first", inputs["few"])):
+        llm = Scripted(inputs["answers"])
+        job.record(name, lambda llm=llm, count=count: shares(data.benchmark(llm, dataset, count), llm))
+
+
+class Scripted:
+    """Stands in the place of a model: gives each question the answer that belongs to it."""
+
+    def __init__(self, answers: dict[str, float]) -> None:
+        self.answers, self.asked = answers, 0
+
+    def answer(self, *questions: str) -> list[float]:
+        """As the answer of a model."""
+        self.asked += len(questions)
+        return [self.answers.get(question, float("nan")) for question in questions]
+
+
+def shares(result: Any, llm: Scripted) -> dict[str, Any]:
+    """What a benchmark found, and how many questions it asked."""
+    return {"accuracy": result.accuracy, "answer_rate": result.answer_rate, "asked": llm.asked}
 
 
 def labels(job: Job) -> None:
@@ -76,6 +105,7 @@ def training(job: Job) -> None:
     sft = job.use("sft")
     job.record("train_model", lambda: call(sft.train_model, job))
     job.record("batches", lambda: recorder.batches)
+    job.record("input gradients", lambda: recorder.inputs_require_gradients)
     save(job, "gradients", recorder.gradients)
     save(job, "before", recorder.before)
     save(job, "after", recorder.after)
@@ -122,6 +152,7 @@ def save(job: Job, name: str, tensors: dict[str, torch.Tensor]) -> None:
 
 JOBS: dict[str, Callable[[Job], None]] = {
     "answering": answering,
+    "scoring": scoring,
     "labels": labels,
     "training": training,
     "loading": loading,

@@ -23,7 +23,7 @@ class TrainingRecorder:
         self.before: dict[str, torch.Tensor] = {}
         self.after: dict[str, torch.Tensor] = {}
         self.model: torch.nn.Module | None = None
-        self.stepped = self.training = False
+        self.stepped = self.training = self.inputs_require_gradients = False
         self.forward = LlamaForCausalLM.forward
         LlamaForCausalLM.forward = self.record_forward()
         register_optimizer_step_pre_hook(self.record_step)
@@ -51,6 +51,8 @@ class TrainingRecorder:
             self.model, self.batches, self.training = model, [], model.training
         if self.training and not model.training:
             return  # a look at some other rows, amid a training
+        first = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        self.inputs_require_gradients = model.get_input_embeddings()(first).requires_grad
         given = {name: options[name] for name in NOTED if options.get(name) is not None}
         if arguments and "input_ids" not in given:
             given["input_ids"] = arguments[0]

@@ -1,0 +1,49 @@
+"""homework/data.py: what counts as right, and the shares that are made of it. The grade itself rests on neither."""
+
+from collections.abc import Sequence
+
+from grader import reference, rubric
+from grader.checks.answering import is_number, refuse_unless_list, same
+from grader.errors import Refusal
+from grader.harness.harness import Harness
+from grader.harness.inputs import FEW
+from grader.runner import points
+
+
+@points(rubric.METRIC)
+def test_metric(code: Harness) -> None:
+    """is_answer_valid says that an answer is right within 5 % of the correct one; NaN and infinity never are."""
+    found = code.scoring.value("is_answer_valid")
+    refuse_unless_list(found, len(code.pairs), "is_answer_valid, pair by pair,")
+    for ((answer, correct), wanted), got in zip(code.pairs, found, strict=True):
+        if got is not wanted:
+            raise Refusal(f"is_answer_valid({answer:.6g}, {correct:.6g}) is {got!r:.20}: right is a finite number "
+                          "within 5 % of the correct one", expected=f"{wanted}", actual=f"{got!r}"[:20])  # fmt: skip
+
+
+@points(rubric.SCORING, needs="metric")
+def test_scoring(code: Harness) -> None:
+    """benchmark gives accuracy and answer rate as shares of all the questions that it was to ask."""
+    for name, count in (("benchmark", len(code.valid_rows)), ("benchmark of the first", FEW)):
+        found = code.scoring.value(name)
+        answers, correct = code.answers[:count], [number for _, number in code.valid_rows[:count]]
+        refuse_other_count(found, count, name)
+        right = [reference.is_right(*pair) for pair in zip(answers, correct, strict=True)]
+        refuse_other_share(found, "accuracy", right, name)
+        refuse_other_share(found, "answer_rate", [answer == answer for answer in answers], name)
+
+
+def refuse_other_count(found: object, count: int, name: str) -> None:
+    """Refuse a benchmark that asked another number of questions."""
+    asked = found.get("asked") if isinstance(found, dict) else None
+    if asked != count:
+        raise Refusal(f"{name} asks {asked!r:.20} of {count} questions", expected=f"{count}", actual=f"{asked!r}"[:20],
+                      do="ask the first max_question questions in one call of llm.answer")  # fmt: skip
+
+
+def refuse_other_share(found: dict, share: str, flags: Sequence[bool], name: str) -> None:
+    """Refuse a share that is not that of the flags."""
+    got, wanted = found.get(share), sum(flags) / len(flags)
+    if not is_number(got) or not same(got, wanted):
+        raise Refusal(f"{name} gives the {share} {got!r:.20}: wrong and missing answers count among all questions",
+                      expected=f"{wanted:g}", actual=f"{got!r}"[:20])  # fmt: skip

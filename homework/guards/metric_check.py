@@ -1,0 +1,89 @@
+"""The metric check: what counts as right, and that accuracy and answer rate are shares of all questions."""
+
+import math
+
+from homework.common.errors import HomeworkError, explain_error
+from homework.data import BenchmarkResult, benchmark, is_answer_valid
+
+# Two numbers and whether the first is a right answer where the second is correct. None lies at the bound itself, where
+# binary rounding decides.
+JUDGED = (
+    *((number, 2.0, True) for number in (2.0, 2.09, 1.91)),
+    *((number, 2.0, False) for number in (2.11, 1.89, 1.0, -2.0, math.nan, math.inf)),
+    (-3.0, -3.0, True),
+    (-3.1, -3.0, True),
+    (3.0, -3.0, False),
+    (0.0, 0.0, True),
+    (0.001, 0.0, False),
+    (1e-9, 1.04e-9, True),
+    (1e-9, 1.1e-9, False),
+    (1.02, 1.0, True),
+)
+QUESTIONS = [("2 km in m?", 2000.0), ("6 kg in g?", 6000.0), ("1 h in s?", 3600.0), ("3 m in cm?", 300.0)]
+ANSWERS = [2000.0, 60.0, math.nan, 301.0]  # right, wrong, missing, right
+
+
+class Scripted:
+    """Stands in the place of a model: answers each question of `QUESTIONS` by `ANSWERS`."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def answer(self, *questions: str) -> list[float]:
+        """As `BaseLLM.answer`."""
+        self.asked += questions
+        known = {question: answer for (question, _), answer in zip(QUESTIONS, ANSWERS, strict=True)}
+        return [known[question] for question in questions]
+
+
+def check_is_answer_valid() -> None:
+    """Raise HomeworkError unless right and wrong answers are counted as such."""
+    for answer, correct, expected in JUDGED:
+        if bool(got := is_answer_valid(answer, correct)) is not expected:
+            raise HomeworkError(
+                f"is_answer_valid({answer}, {correct}) is {got}: right is a finite number within 5 % of the correct one"
+            )
+
+
+def check_from_answers() -> None:
+    """Raise HomeworkError unless the shares are those of all questions, and nothing to score is an error."""
+    diagnose_result(BenchmarkResult.from_answers(QUESTIONS, ANSWERS), "BenchmarkResult.from_answers", len(QUESTIONS))
+    try:
+        empty = BenchmarkResult.from_answers([], [])
+    except NotImplementedError:
+        raise
+    except Exception:
+        return
+    raise HomeworkError(f"BenchmarkResult.from_answers of no question gives {empty}: an empty set has no accuracy")
+
+
+def check_benchmark() -> None:
+    """Raise HomeworkError unless `benchmark` asks the first questions, once each, and scores the answers."""
+    for count in (None, 2):
+        llm, wanted = Scripted(), [question for question, _ in QUESTIONS][:count]
+        try:
+            result = benchmark(llm, QUESTIONS, count)
+        except KeyError as error:
+            raise HomeworkError(f"benchmark asks {error}: ask the questions as they are") from error
+        if llm.asked != wanted:
+            raise HomeworkError(f"benchmark of {count or 'all'} questions asks {llm.asked}, not {wanted}")
+        diagnose_result(result, f"benchmark of {len(wanted)} questions", len(wanted))
+
+
+def diagnose_result(result: BenchmarkResult, name: str, count: int) -> None:
+    """Raise HomeworkError unless a result for the first `count` of `ANSWERS` has the right shares and samples."""
+    right, answered = [True, False, False, True][:count], [not math.isnan(answer) for answer in ANSWERS[:count]]
+    try:
+        found = (float(result.accuracy), float(result.answer_rate), len(result.samples))
+    except Exception as error:
+        raise HomeworkError(f"{name} gives {result!r:.80}: {explain_error(error)}") from error
+    for what, got, wanted in zip(
+        ("accuracy", "answer rate", "number of samples"),
+        found,
+        (sum(right) / count, sum(answered) / count, count),
+        strict=True,
+    ):
+        if not math.isclose(got, wanted, rel_tol=1e-9):
+            raise HomeworkError(
+                f"{name}: the {what} is {got:g}, not {wanted:g}: wrong and missing answers count among all questions"
+            )
