@@ -16,6 +16,7 @@ BASE_NAME = "data/base_model"  # what an adapter_config.json has to call it
 ADAPTER_DIR = "sft_model"  # the adapter's folder in the package
 ANSWERS = "ANSWERS.md"  # the student's words, in the package: shown to staff, never scored by code
 BASE_SHA256 = {
+    "chat_template.jinja": "17762d2e5131cb2a950db7dd5700c50095547773d3302b52baebe9ae32257a55",
     "config.json": "2cb05ed128d04dc54ad4326945149759f301694163af86768548777db83ba900",
     "model.safetensors": "d16924236a63eb26b7b43796077bfe4cf4a39238caaf7975ae683fb21e565a34",
     "tokenizer.json": "dd67b148d501a1d5d85f8476baebcc22686d515aeac1dd0c655a154c8def8bb6",

@@ -26,12 +26,14 @@ JUNK_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitignore", ".lock"}
 PICKLES = (".bin", ".pt", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".dill")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".whl")
 CODE_FILES = (".py", ".json", ".safetensors")
+TRAINERS_OWN = "training_args.bin"  # a pickle that the Trainer writes beside every adapter: left out unread
 READ_FILES = (*CODE_FILES, *PICKLES, *ARCHIVES, ".pth")  # the others are left out by their names
 # Names that would stand in the place of a library, or run before anybody asks.
 SHADOWS = {
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "accelerate", "fire", "pytest", "_pytest",
     "tqdm", "huggingface_hub", "sitecustomize", "usercustomize", "conftest", "grader",
 }  # fmt: skip
+NAME_BYTES = 255  # of one file or folder, which file systems hold; other letters than a to z take two to four each
 END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record
 
 
@@ -77,7 +79,7 @@ def clean(found: dict[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
     notes, kept = [], {name: content for name, content in found.items() if not is_junk(name)}
     if junk := len(found) - len(kept):
         notes.append(f"left out {junk} files of the system (__MACOSX, .DS_Store, caches)")
-    read = [name for name in kept if name.lower().endswith(READ_FILES)]
+    read = [name for name in kept if is_read(name, READ_FILES)]
     parents = shared_parents(read)
     answers = "/".join([*parents, rubric.ANSWERS])
     other = [name for name in kept if name not in read and name != answers]
@@ -90,6 +92,11 @@ def clean(found: dict[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
     for name in kept:
         refuse_name(name)
     return kept, notes
+
+
+def is_read(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file is looked at, by its path; the others are left out."""
+    return name.lower().endswith(suffixes) and name.rpartition("/")[2] != TRAINERS_OWN
 
 
 def is_junk(name: str) -> bool:
@@ -141,7 +148,7 @@ def read_folder(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, 
         if path.is_file() and is_answers(name):
             with path.open("rb") as file:
                 yield name, file.read(rubric.ANSWERS_BYTES + 1)
-        elif path.is_file() and name.lower().endswith(suffixes):
+        elif path.is_file() and is_read(name, suffixes):
             total += path.stat().st_size
             check_size(name, path.stat().st_size, total)
             yield name, path.read_bytes()
@@ -184,8 +191,8 @@ def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
             total = 0
             for entry in (entry for entry in entries if not entry.is_dir()):
                 name = entry.filename
-                is_read = name.lower().endswith(READ_FILES) or is_answers(name)
-                data = read_entry(archive, entry) if is_read else b""
+                is_wanted = is_read(name, READ_FILES) or is_answers(name)
+                data = read_entry(archive, entry) if is_wanted else b""
                 total += len(data)
                 if not is_answers(name):  # they are cut instead: their length costs nobody the points of the rest
                     check_size(name, len(data), total)
@@ -253,12 +260,21 @@ def check_entries(entries: list[zipfile.ZipInfo]) -> None:
                 f"{name[:100]!r} and {seen[key][:100]!r} are one file on some systems", do="rename one of them"
             )
         seen[key] = name
+    refuse_file_as_folder(seen)
     spans = sorted(
         (entry.header_offset, entry.header_offset + 30 + entry.compress_size, entry.filename) for entry in entries
     )
     for (_, end, first), (start, _, second) in pairwise(spans):
         if start < end:
             raise Refusal(f"{first[:60]!r} and {second[:60]!r} overlap in the zip, as in a bomb", do=BUNDLE_AGAIN)
+
+
+def refuse_file_as_folder(seen: dict[str, str]) -> None:
+    """Refuse a path below a file: no system can unpack both. Keys are the paths as the strictest system reads them."""
+    for key, name in seen.items():
+        for above in (seen.get(str(parent), "/") for parent in PurePosixPath(key).parents):
+            if not above.endswith("/"):
+                raise Refusal(f"{above[:100]!r} is a file and the folder of {name[:100]!r}", do="rename one of them")
 
 
 def check_path(name: str, original: str) -> None:
@@ -270,6 +286,9 @@ def check_path(name: str, original: str) -> None:
         raise Refusal(f"the path {name[:100]!r} leaves the folder", do=BUNDLE_AGAIN)
     if len(name) > 240:
         raise Refusal(f"the path {name[:60]!r}… has {len(name)} characters", expected="at most 240", do="shorten it")
+    if (longest := max(len(part.encode()) for part in parts)) > NAME_BYTES:
+        raise Refusal(f"the path {name[:60]!r}… holds a name of {longest} bytes", expected=f"at most {NAME_BYTES}",
+                      do="shorten it")  # fmt: skip
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:

@@ -210,6 +210,8 @@ def check_tokenize(known: Known) -> str:
     from homework.guards.labels import check_labels
     from homework.sft import format_example, tokenize
 
+    # Its own gap is to be named before that of format_example.
+    tokenize(known.llm.tokenizer, "How many g in 6 kg?", "<answer>6000</answer>")
     check_labels(known.llm.tokenizer, known.train, format_example, tokenize)
     return "in every row exactly the answer and the one EOS are supervised"
 
@@ -231,15 +233,16 @@ def check_tokenized_dataset(known: Known) -> str:
 
 
 def check_collate(known: Known) -> str:
-    """The collator, on the shortest and the longest row."""
+    """The collator, on two rows of different length whose last id is that of the padding, as EOS is here."""
     from homework.guards.watchdog import diagnose_batch
     from homework.sft import Collator
 
-    order = sorted(range(len(known.rows)), key=lambda index: len(known.rows[index]["input_ids"]))
-    batch = Collator(known.llm.pad_id)([known.rows[order[0]], known.rows[order[-1]]])
-    if complaint := diagnose_batch(batch, known.rows):
+    pad = known.llm.pad_id
+    ids = ([5, 6, 7, pad], [8, 9, pad])
+    rows = [{"input_ids": row, "attention_mask": [1] * len(row), "labels": [-100, *row[1:]]} for row in ids]
+    if complaint := diagnose_batch(Collator(pad)(rows), rows):
         raise HomeworkError(complaint)
-    return "ids, mask and labels of a batch are those of its rows, padded"
+    return "ids, mask and labels of a batch are those of its rows, padded on the right"
 
 
 def check_add_lora(known: Known) -> str:
@@ -360,7 +363,7 @@ CHECKS: tuple[tuple[int, str, Callable[[Known], str], tuple[str, ...]], ...] = (
     (3, "format_example", check_format_example, ("parse_answer", "is_answer_valid", "data")),
     (3, "tokenize", check_tokenize, ("format_example", "base model")),
     (3, "TokenizedDataset", check_tokenized_dataset, ("tokenize", "answer")),
-    (4, "collate", check_collate, ("TokenizedDataset",)),
+    (4, "collate", check_collate, ("base model",)),
     (4, "add_lora", check_add_lora, ("base model",)),
     (4, "training_arguments", check_training_arguments, ("packages",)),
     (4, "train_model", check_train_model, ()),

@@ -82,6 +82,12 @@ def stub(block: list[str]) -> str:
     return f'{"".join(hints)}{indent}raise NotImplementedError("{label} is not implemented yet")\n'
 
 
+def count_lines(solution: str) -> int:
+    """The lines that a student writes in a gap, as the solution has them: no marker, no hint, no blank line."""
+    written = [line.strip() for line in solution.splitlines()]
+    return sum(bool(line) and not line.startswith((BEGIN, END, HINT)) for line in written)
+
+
 def strip(text: str, name: str) -> str:
     """A Python file without its solutions."""
     return "".join(given for _, given in split_solutions(text, name))
@@ -110,23 +116,25 @@ def list_given(root: Path) -> list[Path]:
     return sorted(path for path in relative if not LEFT_OUT & set(path.parts) and path.suffix not in (".pyc", ".zip"))
 
 
-def build(root: Path, out: Path) -> list[str]:
-    """Write the starter; returns its tasks, by file and name.
+def build(root: Path, out: Path) -> dict[str, int]:
+    """Write the starter; returns its gaps, by file and name, with the lines that the solution has there.
 
     Raises:
         MarkerError: for a wrong marker, or where a line of a solution would be left in any file. Nothing is kept then.
     """
     files = list_given(root)
     secret: dict[str, str] = {}
-    tasks, texts = [], {}
+    tasks: dict[str, int] = {}
+    texts: dict[Path, str] = {}
     for path in (path for path in files if path.suffix == ".py" and path.parts[0] == "homework"):
         text = (root / path).read_text(encoding="utf-8")
         texts[path] = strip(text, path.as_posix())
         for solution, placeholder in split_solutions(text, path.as_posix()):
             if solution != placeholder:
-                tasks.append(f"{path.as_posix()}: {solution.splitlines()[0].strip().removeprefix(BEGIN).strip()}")
+                label = f"{path.as_posix()}: {solution.splitlines()[0].strip().removeprefix(BEGIN).strip()}"
+                tasks[label] = count_lines(solution)
                 gone = set(solution.splitlines()) - set(placeholder.splitlines())
-                secret |= {line.strip(): tasks[-1] for line in gone if is_secret(line.strip())}
+                secret |= {line.strip(): label for line in gone if is_secret(line.strip())}
     if not tasks:
         raise MarkerError(f"there is no {BEGIN} in homework/: students would get the solution")
     for path in files:
@@ -170,8 +178,10 @@ def main(words: list[str]) -> int:
     except (MarkerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("\n".join(tasks))
-    print(f"{len(tasks)} tasks in {len({task.partition(':')[0] for task in tasks})} files; the starter is in {out}")
+    for label, lines in tasks.items():
+        print(f"{label}, {lines} lines")
+    files = len({label.partition(":")[0] for label in tasks})
+    print(f"{len(tasks)} gaps of {sum(tasks.values())} lines in {files} files; the starter is in {out}")
     return 0
 
 

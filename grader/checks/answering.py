@@ -65,8 +65,8 @@ def test_num_return_sequences(code: Harness) -> None:
     if all(len(set(texts)) == 1 for texts in found):  # right samples of one prompt: one in 40
         raise Refusal("at temperature 1, batched_generate gives the same text again and again",
                       actual=f"{found[0][0]!r}"[:120], do="sample (do_sample=True) above temperature 0")  # fmt: skip
-    refuse_ignored_temperature(code)
     refuse_mixed_prompts(code)
+    refuse_ignored_temperature(code)
 
 
 def refuse_ignored_temperature(code: Harness) -> None:

@@ -18,7 +18,7 @@ from grader.runner import points
 LOSS_TOLERANCE = 0.02  # relative: a loss in bfloat16 is right, a loss over other tokens is not
 LEAST_COSINE = 0.95  # a mean of micro-batches' means has 0.98 and above; the question supervised too, 0.93
 MOST_NORM = 3.0  # times the reference's: clipping makes it smaller, nothing right makes it larger
-MOST_TOKENS = 32_768  # of one step, padding included: all 64 rows, each padded to 512
+MOST_TOKENS = 16_384  # of one step, padding included: all 64 rows, each as long as the base reads
 LOOK = "the collator and the Trainer have to keep tokenize's labels"
 
 
@@ -111,6 +111,9 @@ def seen_rows(code: Harness) -> list[tuple[list[int], list[int] | None]]:
         raise Refusal(
             f"the first step takes more than {MOST_TOKENS} tokens", do="take a smaller batch, pad to the longest"
         )
+    longest, most = max(len(ids) for ids, _ in rows), code.course.base_config["max_position_embeddings"]
+    if longest > most:  # the time that the grader needs grows with the square of it
+        raise Refusal(f"a row of {longest} tokens reached the model, which reads {most}", do="one question a row")
     if not all(labels is None or are_labels(labels, make_families()["bundled"][0]) for _, labels in rows):
         raise Refusal("a batch with labels that the model does not have reached it", do=LOOK)
     return rows
@@ -122,6 +125,8 @@ def read_step(code: Harness) -> list[Example]:
     for ids, _ in seen_rows(code):
         question, _ = match(code, ids)
         start = len(tokenizer(question)["input_ids"])
+        if start >= len(ids):  # ids that no text has, such as bytes that are no UTF-8
+            raise Refusal("a row whose ids are not those of its text reached the model", actual=f"{question!r:.80}")
         examples.append(Example(ids, [IGNORE_INDEX] * start + ids[start:]))
     return examples
 

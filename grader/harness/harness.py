@@ -1,6 +1,7 @@
 """Runs the jobs of a submission in the sandbox: each once, when a check first asks for it."""
 
 import json
+import time
 from functools import cached_property
 from typing import Any
 
@@ -9,14 +10,16 @@ from safetensors.torch import save
 from grader import rubric
 from grader.adapter import CONFIG, WEIGHTS
 from grader.course import Course
-from grader.errors import Stopped
+from grader.errors import GraderFault, Stopped
 from grader.harness.inputs import COLD, FEW, Inputs
-from grader.harness.job_report import SECONDS, JobReport
+from grader.harness.job_report import SECONDS, WAITS, JobReport
 from grader.harness.table_model import make_checkpoint
 from grader.harness.tokenizers import FAMILIES, make_families
-from grader.sandbox.host import Sandbox
+from grader.result import State
+from grader.sandbox.host import WALL_SECONDS, Outcome, Sandbox
 from grader.submission import Submission
 
+LEAST_SECONDS = 30  # of wall clock that have to be left for a job
 MODULES = {
     "answering": ("base_llm",),
     "scoring": ("data",),
@@ -40,6 +43,8 @@ class Harness(Inputs):
         super().__init__(course, submission.sha256)
         self.submission, self.sandbox = submission, sandbox
         self.dead: dict[str, Stopped] = {}
+        self.faults: dict[str, GraderFault] = {}
+        self.seconds = self.delay = 0.0
 
     @cached_property
     def answering(self) -> JobReport:
@@ -93,19 +98,51 @@ class Harness(Inputs):
         code: dict[str, bytes] | None = None,
     ) -> JobReport:  # fmt: skip
         """Run a job; a module whose import ended an earlier one is not imported again."""
+        if job in self.faults:
+            raise self.faults[job]
         for module in MODULES[job]:
             if module in self.dead:
                 raise self.dead[module]
         placed = {**self.code, **{f"homework/{name}": content for name, content in (code or {}).items()}}
         content = json.dumps({**inputs, "adapter_dir": rubric.ADAPTER_DIR}).encode()
         given = {"inputs.json": content, **(files or {})}
-        report = JobReport(job, self.sandbox.run(job, placed, given, SECONDS[job]))
+        report = JobReport(job, self.run_once(job, placed, given))
         if report.stage.startswith("import homework.") and not report.outcome.ended.startswith("exit 3"):
             try:
                 report.refuse_end()
             except Stopped as stopped:
                 self.dead[report.stage.rpartition(".")[2]] = stopped
         return report
+
+    def run_once(self, job: str, placed: dict[str, bytes], given: dict[str, bytes]) -> Outcome:
+        """Run a job in what is left of the time of all; a fault of ours is kept, or each check would run it again."""
+        started = time.monotonic()
+        try:
+            self.refuse_late(WALL_SECONDS - LEAST_SECONDS)
+            outcome = self.sandbox.run(job, placed, given, SECONDS[job], WALL_SECONDS - self.seconds)
+            self.delay += outcome.delay
+            self.seconds += time.monotonic() - started
+            if outcome.ended == "wall":
+                self.refuse_late(0)
+            return outcome
+        except GraderFault as fault:
+            self.faults[job] = fault
+            raise
+
+    def refuse_late(self, most: float) -> None:
+        """Refuse to go on where the jobs took more seconds of wall clock than this.
+
+        Raises:
+            GraderFault: if the machine was too busy for them.
+            Stopped: if they waited instead of computing.
+        """
+        if self.seconds <= most:
+            return
+        if self.delay > self.seconds / 2:
+            raise GraderFault(
+                f"the machine is too busy: in {self.seconds:.0f} s, the jobs of one submission did not end"
+            )
+        raise Stopped(State.TIMEOUT, f"the code waited, until all of {WALL_SECONDS} s were over", do=WAITS)
 
     @cached_property
     def code(self) -> dict[str, bytes]:

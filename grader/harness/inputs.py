@@ -71,6 +71,7 @@ class Inputs:
             (f"It is <answer>{whole}</answer> now", float(whole)), (f"<answer>{small}</answer>", float(small)),
             (f"<answer>-{part}</answer>", -part), (f"{whole}", nan), (f"The answer is {part}.", nan), ("", nan),
             ("<answer></answer>", nan), ("<answer>about five</answer>", nan), (f"answer>{whole}</answer", nan),
+            (f"<answer>{whole}", nan),
         ]  # fmt: skip
 
     @cached_property
@@ -103,9 +104,9 @@ class Inputs:
     def pairs(self) -> list[tuple[tuple[float, float], bool]]:
         """Two numbers, and whether the first is a right answer where the second is correct; none at the bound."""
         rng, found = self.rng("pairs"), []
-        for _ in range(12):
+        for far_from, far_to in [(0.052, 0.09), (0.09, 0.4)] * 6:
             correct = rng.choice((-1, 1)) * rng.uniform(1, 10) * 10.0 ** rng.randrange(-6, 7)
-            near, far = rng.uniform(0.001, 0.048), rng.uniform(0.052, 0.4)
+            near, far = rng.uniform(0.01, 0.048), rng.uniform(far_from, far_to)
             found += [((correct * (1 + sign * near), correct), True) for sign in (-1, 1)]
             found += [((correct * (1 + sign * far), correct), False) for sign in (-1, 1)]
         other = ((float("nan"), 2.0), False), ((float("inf"), 2.0), False), ((-3.0, 3.0), False), ((0.0, 0.0), True)

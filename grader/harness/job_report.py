@@ -7,15 +7,19 @@ from grader.result import State
 from grader.sandbox.host import LIMITS, Outcome
 from grader.sandbox.job_output import read_lines
 
-TAKEN = {"threads": "threads", "entries": "files", "disk": "disk space", "written": "disk space"}  # by how a job ended
-SECONDS = {
-    "answering": 40,
-    "scoring": 30,
-    "labels": 40,
-    "training": 120,
-    "loading": 30,
-    "agreeing": 40,
-}  # that a job may take
+TAKEN = {
+    "threads": "threads",
+    "entries": "files",
+    "disk": "disk space",
+    "written": "disk space",
+    "resident": "memory",
+}  # by how a job ended
+SECONDS = {  # that a job may compute
+    "answering": 40, "scoring": 30, "labels": 40, "training": 120, "loading": 30, "agreeing": 40,
+}  # fmt: skip
+WAITS = "take out what waits: a sleep, an input, a lock, the network"
+
+WORKER_FAILED = 70  # the exit code of a job that could not write its results: see guest/fork_server.py
 
 
 class JobReport:
@@ -69,11 +73,20 @@ class JobReport:
         last = self.outcome.output.strip().splitlines()[-1:] or [""]
         if ended == "time" or ended == "signal SIGXCPU":
             raise Stopped(
-                State.TIMEOUT, f"{stage} took more than {SECONDS[self.job]} s and was stopped",
+                State.TIMEOUT, f"{stage} took more than {SECONDS[self.job]} s of computing, and was stopped",
                 do="look for a loop without an end, or for work at import",
             )  # fmt: skip
+        if ended == "idle":
+            raise Stopped(State.TIMEOUT, f"{stage} did nothing for {LIMITS['idle']} s and was stopped", do=WAITS)
+        if ended == "wall":
+            raise Stopped(State.TIMEOUT, f"{stage} waited, until all the time of the submission was over", do=WAITS)
         if taken := TAKEN.get(ended):
             raise Stopped(State.CRASHED, f"{stage} took more {taken} than a homework may, and was stopped")
+        if ended == f"exit {WORKER_FAILED}":
+            raise Stopped(
+                State.CRASHED, f"after {stage}, its results could not be written: the homework changed the files in "
+                "out/, or a library", actual=last[0][:200], do="change nothing outside of homework/",
+            )  # fmt: skip
         raise Stopped(
             State.CRASHED, f"{stage} ended the whole process ({ended}): no sys.exit, os._exit or kill in a homework",
             actual=last[0][:200],
@@ -87,6 +100,9 @@ def refuse_error(name: str, error: Any) -> NoReturn:
     where = f" ({details['where']!s:.80})" if details.get("where") else ""
     if kind == "NotImplementedError":
         raise Refusal(f"not implemented yet: {message or str(details.get('function') or name)[:80]}{where}")
+    if "[Errno 28]" in message:
+        raise Refusal(f"{name} took more disk space than a homework may, {LIMITS['disk'] >> 20} MiB{where}",
+                      do="delete what is no longer needed")  # fmt: skip
     if "[Errno 27]" in message:
         raise Refusal(f"{name} printed, or wrote to one file, more than {LIMITS['file'] >> 20} MiB{where}",
                       do="print a line now and then")  # fmt: skip

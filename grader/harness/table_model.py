@@ -12,6 +12,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from grader.harness.tokenizers import read_chat_template
+
 SILENT = "silence"
 TOKENS = ["<unk>", "<|im_start|>", "<|im_end|>", "<answer>", "</answer>", SILENT, *"0123456789", *"?.,:"]
 UNKNOWN_DIGIT = "\u0660"  # a digit to whoever splits texts, but in no vocabulary here
@@ -60,7 +62,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<|im_start|>", eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
+        pad_token="<|im_end|>", chat_template=read_chat_template(),
     )  # fmt: skip
 
 

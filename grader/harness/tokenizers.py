@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from grader import rubric
 from grader.world import draw_questions
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 FAMILIES = ("bundled", "sentencepiece", "bytelevel")
 SPECIAL = ["<unk>", "<s>", "</s>", "<pad>"]
 
@@ -25,7 +26,7 @@ def make_families() -> dict[str, tuple[Any, dict[str, bytes]]]:
     """Each family's tokenizer and its files, by the family's name."""
     made = {"sentencepiece": sentencepiece(), "bytelevel": bytelevel()}
     families = {name: (tokenizer, files_of(tokenizer)) for name, tokenizer in made.items()}
-    files = {name: (rubric.BASE / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json")}
+    files = {name: (rubric.BASE / name).read_bytes() for name in TOKENIZER_FILES}
     return {"bundled": (AutoTokenizer.from_pretrained(rubric.BASE), files), **families}
 
 
@@ -34,7 +35,10 @@ def sentencepiece() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
-    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=SPECIAL, show_progress=False)
+    printable = [chr(code) for code in range(ord("!"), ord("~") + 1)]  # an exponent's + is in no text of the course
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=SPECIAL, show_progress=False, initial_alphabet=printable
+    )
     tokenizer.train_from_iterator(corpus(), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return wrap(tokenizer, "</s>")
@@ -62,8 +66,14 @@ def corpus() -> list[str]:
 def wrap(tokenizer: Tokenizer, padding: str) -> PreTrainedTokenizerFast:
     """A tokenizer as transformers gives it."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token=padding
-    )
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token=padding,
+        chat_template=read_chat_template(),
+    )  # fmt: skip
+
+
+def read_chat_template() -> str:
+    """The base model's chat template: without one, apply_chat_template is the library's error, not the student's."""
+    return (rubric.BASE / "chat_template.jinja").read_text(encoding="utf-8")
 
 
 def files_of(tokenizer: PreTrainedTokenizerFast) -> dict[str, bytes]:

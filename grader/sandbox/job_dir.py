@@ -1,6 +1,6 @@
-"""The job directory: made, filled, and deleted afterwards, also after a grader that was killed.
+"""The folder of a sandbox, below which its jobs run: made, and deleted afterwards, also after a grader that was killed.
 
-What a submission left in it is deleted by grader/sandbox/guest/folders.py, which trusts no name and no mode in it.
+The folder of each job is filled, read and deleted by grader/sandbox/guest/folders.py, which trusts no name in it.
 """
 
 import os
@@ -20,19 +20,6 @@ def environment(folder: Path) -> dict[str, str]:
         "TMPDIR": str(folder / "tmp"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "MPLBACKEND": "agg",
         "HOMEWORK_DEBUG": "1", "GOMP_SPINCOUNT": "2000",
     }  # fmt: skip
-
-
-def fill_job_dir(folder: Path, code: dict[str, bytes], inputs: dict[str, bytes], uid: int | None) -> None:
-    """Make a job's folder with its files. Their names were checked when the submission was opened."""
-    for name in ("homework", "data", "in", "out", "tmp", "runs"):
-        (folder / name).mkdir(parents=True)
-    for name, content in {**code, **{f"in/{name}": content for name, content in inputs.items()}}.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    if uid is not None:
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, uid, uid, follow_symlinks=False)
 
 
 def make_work_dir() -> Path:

@@ -1,14 +1,12 @@
 """Job output, read as bytes and as JSON. A submission may have written all of it, in any form."""
 
 import json
-import os
-import stat
-from pathlib import Path
 from typing import Any
 
 from grader import rubric
 
 RESULTS_BYTES = 16 << 20  # a hundred times an honest one; as JSON, it takes up to 25 times as much memory
+OUTPUT_BYTES = 100_000  # of what a job printed
 LONGEST_TEXT, DEEPEST, LARGEST_INT = 20_000, 10, 2**63 - 1
 
 
@@ -40,27 +38,9 @@ def prune(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def read_files(folder: Path) -> dict[str, bytes]:
-    """What a job left in `out`, and the adapter that it saved: regular files of known names, never through a link."""
-    names = tuple(f"{name}.safetensors" for name in ("gradients", "before", "after", "logits"))
-    found = {name: read_file(folder / "out", name, rubric.ZIP_BYTES) for name in names}
-    found |= {name: read_file(folder / "out", name, RESULTS_BYTES) for name in ("results.jsonl", "stage")}
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        found[f"{rubric.ADAPTER_DIR}/{name}"] = read_file(
-            folder / "homework" / rubric.ADAPTER_DIR, name, rubric.ZIP_BYTES
-        )
-    return {name: content for name, (content, exists) in found.items() if exists}
-
-
-def read_file(folder: Path, name: str, most: int) -> tuple[bytes, bool]:
-    """The first `most` bytes of a regular file, and whether there is one; links and pipes are none."""
-    if any(part.is_symlink() for part in (folder, folder.parent)):
-        return b"", False
-    try:
-        opened = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
-        return b"", False
-    with os.fdopen(opened, "rb") as file:
-        if not stat.S_ISREG(os.fstat(opened).st_mode):
-            return b"", False
-        return file.read(most), True
+def outputs() -> list[tuple[str, int]]:
+    """What is read of a job's folder: paths, and the most bytes of each."""
+    tensors = [(f"out/{name}.safetensors", rubric.ZIP_BYTES) for name in ("gradients", "before", "after", "logits")]
+    lines = [("out/results.jsonl", RESULTS_BYTES), ("out/stage", RESULTS_BYTES), ("out/output.txt", OUTPUT_BYTES)]
+    adapter = [f"homework/{rubric.ADAPTER_DIR}/{name}" for name in ("adapter_config.json", "adapter_model.safetensors")]
+    return [*tensors, *lines, *((name, rubric.ZIP_BYTES) for name in adapter)]

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,11 +76,15 @@ def is_public(path: str) -> bool:
     return all(parent.stat().st_mode & 0o001 for parent in found.parents) and bool(found.stat().st_mode & 0o004)
 
 
-def command(tier: Tier, jobs: Path) -> list[str]:
-    """The command line of the fork server, whose jobs have their folders below `jobs`."""
+def command(tier: Tier, jobs: Path, disk: int) -> list[str]:
+    """The command line of the fork server, whose jobs have their folders below `jobs`, on a disk of so many bytes."""
     python = [sys.executable, "-I", "-B", str(GUEST / "fork_server.py")]
+    if tier is Tier.NONE:
+        return python
+    python += [str(jobs), str(disk)]
     if tier is not Tier.BUBBLEWRAP:
         return python
+    own_disk = ["--size", str(disk), "--tmpfs", str(jobs)] if knows_sizes() else ["--bind", str(jobs), str(jobs)]
     binds = [part for path in readable_paths() for part in ("--ro-bind", path, path)]
     namespaces = ["--unshare-user", "--unshare-all", "--new-session", "--cap-drop", "ALL", "--hostname", "grader"]
     base = ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"]
@@ -90,9 +95,7 @@ def command(tier: Tier, jobs: Path) -> list[str]:
         *namespaces,
         *base,
         *binds,
-        "--bind",
-        str(jobs),
-        str(jobs),
+        *own_disk,
         *closed,
         "--chdir",
         str(jobs),
@@ -101,9 +104,15 @@ def command(tier: Tier, jobs: Path) -> list[str]:
     ]
 
 
+def knows_sizes() -> bool:
+    """Whether this bubblewrap can bound the size of a file system in memory: 0.7 and later can."""
+    said = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False)
+    return "--size" in said.stdout + said.stderr
+
+
 @contextmanager
-def canary_targets(work: Path) -> Iterator[dict[str, Any]]:
-    """Things of the grader that a canary has to fail to reach: files beside its folder, ports, and this process."""
+def canary_targets(work: Path, disk: int) -> Iterator[dict[str, Any]]:
+    """Things of the grader that a canary has to fail to reach: files beside its folder, ports, this process, a disk."""
     secret, outside = work.with_name(f"{work.name}.secret"), work.with_name(f"{work.name}.outside")
     with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         for listener in (tcp, udp):
@@ -120,6 +129,7 @@ def canary_targets(work: Path) -> Iterator[dict[str, Any]]:
                 "tcp": tcp.getsockname()[1],
                 "udp": udp.getsockname()[1],
                 "pid": os.getpid(),
+                "disk": disk,
             }
         finally:
             secret.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,12 +15,13 @@ import torch
 from grader import __main__, course, interrupts, reference, rubric, runner
 from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
 from grader.course import Course
-from grader.errors import GraderFault
+from grader.errors import GraderFault, Stopped
 from grader.grade import grade
+from grader.harness.harness import Harness
 from grader.report import console, gradescope
 from grader.result import CheckResult, Result, State
 from grader.runner import run_checks
-from grader.sandbox.host import Sandbox
+from grader.sandbox.host import WALL_SECONDS, Outcome, Sandbox
 from grader.seed import PUBLIC, Seed, choose_seed, official_seed
 from grader.submission import Submission
 from grader.world import draw_questions
@@ -212,6 +214,38 @@ def test_a_check_that_hangs_is_our_fault(files, staff, monkeypatch):
 def test_without_a_sandbox_no_code_runs(reference_files, staff):
     result = check(reference_files, staff, checks=("spans",))["supervised"]
     assert result.state is State.FAULT and "no sandbox was given" in result.traceback
+
+
+def test_a_sandbox_that_fails_is_not_started_again_for_each_check():
+    class Broken:
+        runs = 0
+
+        def run(self, *_):
+            Broken.runs += 1
+            raise GraderFault("the sandbox failed")
+
+    harness = Harness(Submission("x.zip", {}, [], "0"), Course(), Broken())
+    for _ in range(3):
+        with pytest.raises(GraderFault, match="the sandbox failed"):
+            harness.training  # noqa: B018 (it runs the job)
+    assert Broken.runs == 1
+
+
+@pytest.mark.parametrize(("delay", "raised"), [(400.0, GraderFault), (10.0, Stopped)])
+def test_all_jobs_of_a_submission_share_one_time_and_a_busy_machine_is_no_fault_of_a_student(delay, raised):
+    class Slow:
+        given: ClassVar[list[float]] = []
+
+        def run(self, job, code, inputs, seconds, wall):
+            Slow.given.append(wall)
+            harness.seconds += 530
+            return Outcome("exit 0", {}, "", 530.0, delay)
+
+    harness = Harness(Submission("x.zip", {}, [], "0"), Course(), Slow())
+    harness.training  # noqa: B018 (it runs the job)
+    with pytest.raises(raised, match="busy" if raised is GraderFault else "waited"):
+        harness.run("agreeing", {})
+    assert Slow.given == [WALL_SECONDS] and WALL_SECONDS < rubric.CHECK_SECONDS
 
 
 @pytest.mark.parametrize("score", [float("nan"), -1.0, 6.0, float("inf")])

@@ -14,12 +14,25 @@ import pytest
 
 from grader.errors import GraderFault
 from grader.sandbox import tiers
-from grader.sandbox.guest.folders import measure, remove
-from grader.sandbox.host import Sandbox
+from grader.sandbox.guest.folders import measure, read_file, remove
+from grader.sandbox.host import DISK, LIMITS, Sandbox
 from grader.sandbox.tiers import FIRST_UID, Tier
 from homework.common.base_model import ROOT
 from tests.support.rows import rest
 
+# Files that are deleted, and then mapped, or open, and filled: no folder lists them, and nothing is written to them.
+HIDES = """
+import mmap, os
+kept = []
+for number in range(20):
+    file = os.open("tmp/hidden", os.O_RDWR | os.O_CREAT)
+    os.unlink("tmp/hidden")
+    os.ftruncate(file, 32 << 20)
+    kept.append(mmap.mmap(file, 32 << 20))
+    os.close(file)
+    try: kept[-1][:] = bytes(32 << 20)
+    except OSError: break
+"""
 TIERS = (Tier.BUBBLEWRAP, Tier.LANDLOCK)
 
 
@@ -52,10 +65,10 @@ def guest(scratch, monkeypatch) -> Path:
     return folder
 
 
-def run_code(sandbox: Sandbox, code: str, seconds: float = 20):
+def run_code(sandbox: Sandbox, code: str, seconds: float = 20, wall: float = 60):
     """What became of a job of these lines."""
     (tiers.GUEST / "canary.py").write_text("def attempt(targets): exec(targets['code'], {})")
-    return sandbox.run("canary", {}, {"inputs.json": json.dumps({"code": code}).encode()}, seconds)
+    return sandbox.run("canary", {}, {"inputs.json": json.dumps({"code": code}).encode()}, seconds, wall)
 
 
 def processes_in(folder: Path) -> list[str]:
@@ -82,6 +95,10 @@ def test_the_canary_finds_nothing_open(tier):
         ('"socket", "socketpair", ', "", "send to a socket by a pair"),
         rest('"symlink", "symlinkat", "truncate",', "", ""),  # Landlock bounds these too: one layer less is no hole
         rest('"chmod", "fchmod", "fchmodat",', "", "change a file's rights"),
+        ("seccomp.Arg(1, seccomp.GT, max(IOCTLS))", "seccomp.Arg(1, seccomp.EQ, 0)", "reserve disk space by ioctl"),
+        ("SUID, SGID = 0o4000, 0o2000", "SUID, SGID = 1 << 20, 1 << 20", "make a file with the suid bit"),
+        ('"maps", "smaps"', '"maps", "net"', "read the host's connections"),
+        ('"maps", "smaps"', '"maps", "task"', "read them by a thread's name"),
         rest("landlock([*allowed,", "landlock([('/', WRITING), *allowed,", "read the answers"),
         rest('"setpriority", ', "", ""),
         rest("filter_calls()\n\n\ndef limit", "pass\n\n\ndef limit", "start a program"),
@@ -147,14 +164,76 @@ def test_nothing_runs_where_nothing_holds(monkeypatch):
         rest("import os\nfor i in range(9999): open(f'tmp/{i}', 'w').close()\nwhile True: pass", "entries"),
         rest("import os\nwhile True:\n f = open('tmp/f', 'wb'); os.unlink('tmp/f'); f.write(bytes(1 << 24))",
              "written"),
+        (f"{HIDES}\nwhile True: pass", "disk"),
+        ("import time\ntime.sleep(99)", "idle"),
+        rest("import time\nwhile True: time.sleep(0.01); sum(range(99999))", "wall"),
     ],
 )  # fmt: skip
-def test_no_file_outlives_a_job_and_the_next_one_runs(code, ended, tier, guest, scratch):
+def test_no_file_outlives_a_job_and_the_next_one_runs(code, ended, tier, guest, scratch, monkeypatch):
+    monkeypatch.setitem(LIMITS, "idle", 1)
     with Sandbox(tier) as sandbox:
-        assert run_code(sandbox, code, seconds=30 if ended != "time" else 1).ended == ended
+        found = run_code(sandbox, code, seconds=30 if ended != "time" else 1, wall=3 if ended == "wall" else 60)
+        assert found.ended == ended
         assert not list(sandbox.jobs.iterdir())
         assert run_code(sandbox, "print('next', flush=True)").output == "next\n"
     assert list(scratch.iterdir()) == [guest.parent]
+
+
+def weaken(guest: Path, name: str, line: str, plant: str) -> None:
+    """Put other words in the place of a line of the guest, which has to be there once."""
+    source = (guest / name).read_text()
+    assert source.count(line) == 1
+    (guest / name).write_text(source.replace(line, plant))
+
+
+@pytest.mark.parametrize("code", ["for i in range(99): open(f'tmp/{i}', 'wb').write(bytes(1 << 24))", HIDES])
+def test_a_job_that_wants_more_than_its_disk_leaves_the_others_theirs(code, tier, guest):
+    """The kernel bounds the disk of the jobs, so that no burst between two looks can fill the machine's."""
+    with Sandbox(tier) as sandbox:
+        outcome = run_code(sandbox, f"import os\n{code}")
+        if not sandbox.describe()["own disk"]:
+            pytest.skip("a disk of one's own can't be mounted here")
+        assert outcome.ended == "disk"
+        said = run_code(
+            sandbox, "import os; s = os.statvfs('.'); print(s.f_blocks * s.f_frsize, s.f_bfree * s.f_frsize)"
+        )
+        size, free = map(int, said.output.split())
+        assert size == DISK and free > size - (1 << 20), "and the next job has all of it"
+
+
+def test_the_canary_fires_where_a_disk_is_larger_than_it_may_be(guest):
+    if reason := tiers.why_not(Tier.LANDLOCK):
+        pytest.skip(reason)
+    weaken(guest, "disk.py", 'f"size={size},mode', 'f"size={2 * size},mode')
+    weaken(guest, "disk.py", "f_frsize <= size", "f_frsize <= 2 * size")
+    with Sandbox(Tier.LANDLOCK) as sandbox:
+        found = sandbox.run_canary()
+        if not sandbox.describe()["own disk"]:
+            pytest.skip("a disk of one's own can't be mounted here")
+    assert found == "fill more than its disk: was possible"
+
+
+@pytest.mark.parametrize(("code", "ended"), [("print('right')", ""), (f"{HIDES}\nwhile True: pass", "disk")])
+@pytest.mark.parametrize(
+    ("line", "plant", "lack"),
+    [
+        ("disk.f_bavail * disk.f_frsize", "0", "disk"),
+        rest('found.get("MemAvailable", LEAST_MEMORY) + found.get("SwapFree", 0)', "0", "memory"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_fault_of_a_student(code, ended, line, plant, lack, guest):
+    """Without a disk of their own: where the machine has none to give, but a job that takes too much is named."""
+    if reason := tiers.why_not(Tier.LANDLOCK):
+        pytest.skip(reason)
+    weaken(guest, "disk.py", "        return is_bounded(jobs, size)\n", "        return False\n")
+    weaken(guest, "disk.py", "            mount(jobs, size)\n", "            raise OSError\n")
+    weaken(guest, "watch.py", line, plant)
+    with Sandbox(Tier.LANDLOCK) as sandbox:
+        if ended:
+            assert run_code(sandbox, code).ended == ended and not sandbox.describe()["own disk"]
+        else:
+            with pytest.raises(GraderFault, match=f"the machine lacks {lack}"):
+                run_code(sandbox, code)
 
 
 def test_nothing_reaches_out_of_a_job(tier, guest, scratch):
@@ -190,7 +269,8 @@ def test_nothing_outlives_a_grader_that_is_killed(sent, tier, guest, scratch):
     )
     environment = {**os.environ, "TMPDIR": str(scratch)}
     grader = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    wait_until(lambda: list(scratch.glob("*/jobs/*/tmp/started")))
+    places = (str(scratch)[1:], f"proc/[0-9]*/root{scratch}")  # on a disk of its own, only its processes see it
+    wait_until(lambda: any(list(Path("/").glob(f"{place}/*/jobs/*/tmp/started")) for place in places))
     grader.send_signal(sent)
     grader.wait(20)  # well before the job's own end
     wait_until(lambda: not processes_in(scratch))
@@ -228,6 +308,13 @@ def test_remove_touches_nothing_beside(tmp_path):
         assert (tmp_path / "work").stat().st_mode == mode
         remove(str(tmp_path / "work"))
         assert not (tmp_path / "work").exists() and (tmp_path / "beside" / "kept").exists()
+
+
+def test_a_folder_in_the_place_of_a_file_is_no_file_and_costs_no_descriptor(tmp_path):
+    (tmp_path / "results.jsonl").mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    assert read_file(str(tmp_path / "results.jsonl"), 5) is None
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_what_cannot_be_looked_into_is_too_much(tmp_path):

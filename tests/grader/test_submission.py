@@ -87,6 +87,15 @@ def test_answers_alone_are_no_homework(tmp_path):
         open_submission(tmp_path / "x.zip")
 
 
+def test_what_the_trainer_writes_beside_an_adapter_is_left_out_and_said(files, tmp_path):
+    entries = [(f"homework/{name}", content) for name, content in files.items()]
+    pickle = zips.canary_pickle(tmp_path / "canary")
+    zips.write(tmp_path / "x.zip", [*entries, ("homework/sft_model/training_args.bin", pickle)])
+    opened = open_submission(tmp_path / "x.zip")
+    assert opened.files == files and not (tmp_path / "canary").exists()
+    assert opened.notes == ["left out 1 files that are no code: training_args.bin"]
+
+
 def test_files_beside_the_folder_do_not_hide_it(files, tmp_path):
     entries = [(f"homework/{name}", content) for name, content in files.items()]
     picture = random.Random(0).randbytes(2_000_000)

@@ -3,9 +3,15 @@
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from grader import rubric
+from grader.course import Course
+from grader.harness.harness import Harness
 from grader.harness.table_model import SILENT, answer_to, make_checkpoint
+from grader.harness.tokenizers import make_families
+from grader.submission import Submission
 from homework.base_llm import LONGEST_ANSWER, parse_answer
 
+NOTHING = Submission("x.zip", {}, [], "0")
 NUMBER = "253786194"
 
 
@@ -48,3 +54,19 @@ def test_a_cap_that_is_computed_from_the_longest_number_has_room_for_the_answer(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     longest = tokenizer(LONGEST_ANSWER, add_special_tokens=False)["input_ids"]
     assert len(longest) > len(["<answer>", *NUMBER, "</answer>"])
+
+
+def test_every_tokenizer_of_a_job_has_the_chat_template_of_the_base(folder, tmp_path):
+    """Without one, apply_chat_template raises the library's own error."""
+    code = {f"data/base_model/{name}" for name in rubric.BASE_SHA256}
+    assert "data/base_model/chat_template.jinja" in code <= set(Harness(NOTHING, Course(), None).code)
+    folders = [folder, *(tmp_path / family for family in make_families())]
+    for family, (_, files) in make_families().items():
+        (tmp_path / family).mkdir()
+        for name, content in files.items():
+            (tmp_path / family / name).write_bytes(content)
+    for one in folders:
+        chat = AutoTokenizer.from_pretrained(one).apply_chat_template(
+            [{"role": "user", "content": "hi"}], tokenize=False
+        )
+        assert chat == "<|im_start|>user\nhi<|im_end|>\n", one

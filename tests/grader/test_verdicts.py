@@ -16,7 +16,7 @@ from grader.harness import job_report
 from grader.report import console
 from grader.result import Result, State
 from grader.runner import FILES, check_names
-from grader.sandbox.host import Sandbox
+from grader.sandbox.host import LIMITS, Sandbox
 from tests.submissions import SUBMISSIONS
 from tests.support import zips
 
@@ -37,6 +37,7 @@ def grade_one(reference_files, tmp_path_factory) -> Iterator[Grade]:
             with pytest.MonkeyPatch.context() as patch:
                 for job in job_report.SECONDS if recipe.seconds else ():  # what never ends is stopped after these
                     patch.setitem(job_report.SECONDS, job, recipe.seconds)
+                    patch.setitem(LIMITS, "idle", recipe.seconds)
                 return grade(path, course, sandbox, checks)
 
         yield one

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from homework.common.errors import explain_error
-from homework.sft import load, train_model
+from homework.sft import train_model
 
 
 def test_collate(check):
@@ -25,20 +25,21 @@ def test_training_arguments(check):
     check("training_arguments")
 
 
-def test_train_model(check, tmp_path):
-    """Two steps: the adapter is saved, its weights have moved, and load gives it back."""
-    check("train_model")
-    folder = tmp_path / "sft_model"
-    try:
-        train_model(str(folder), max_steps=2, questions=1, run_dir=str(tmp_path / "run"))
-    except Exception as error:
-        pytest.fail(explain_error(error), pytrace=False)
-    weights = load_file(folder / "adapter_model.safetensors")
-    still = [name for name, tensor in weights.items() if "lora_B" in name and not tensor.any()]
-    assert not still, f"{len(still)} LoRA matrices did not move, first {still[0]}"
-    assert type(load(folder)).__name__ == "BaseLLM"
-
-
 def test_load(check):
     """Raises where there is no adapter: an untrained model must never pass for a trained one."""
     check("load")
+
+
+def test_train_model(check, tmp_path):
+    """Two steps: the adapter is saved, and all of its weights have moved."""
+    check("train_model")
+    folder, complaint = tmp_path / "sft_model", ""
+    try:
+        train_model(str(folder), max_steps=2, questions=1, run_dir=str(tmp_path / "run"))
+        weights = load_file(folder / "adapter_model.safetensors")
+        still = [name for name, tensor in weights.items() if "lora_B" in name and not tensor.any()]
+        complaint = f"{len(still)} LoRA matrices have not moved, first {still[0]}" if still else ""
+    except Exception as error:
+        complaint = explain_error(error)
+    if complaint:
+        pytest.fail(complaint, pytrace=False)

@@ -1,6 +1,7 @@
 """The renewal of what rests on the base model: it resumes, loses no figure, and its figures are those of the pages."""
 
 import json
+import re
 
 import pytest
 
@@ -39,6 +40,16 @@ def test_it_goes_on_where_it_stopped_and_begins_anew_for_another_base(steps, mon
     monkeypatch.setattr(renew, "fingerprint_file", lambda path: "another base")
     renew.main()
     assert steps[4:] == ["first", "second", "third"]
+
+
+def test_the_hash_of_every_pinned_file_is_renewed(tmp_path, monkeypatch):
+    text = (renew.ROOT / "grader" / "rubric.py").read_text()
+    copy = tmp_path / "grader" / "rubric.py"
+    copy.parent.mkdir()
+    copy.write_text(re.sub(r'"[0-9a-f]{64}"', '"0"', text))
+    monkeypatch.setattr(renew, "ROOT", tmp_path)
+    renew.renew_hashes()
+    assert copy.read_text() == text and '"chat_template.jinja": "' in text
 
 
 def test_a_figure_without_a_place_is_an_error(tmp_path):

@@ -1,6 +1,7 @@
 """The starter: it builds, says what is missing, is graded 0, gives nothing away, and takes the solution back."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,18 @@ from grader.grade import grade
 from grader.sandbox.host import Sandbox
 from homework.common.base_model import ROOT
 from tests.support import zips
+from tests.support.rows import rest
 from tools import make_starter
 from tools.make_starter import BEGIN, END, MarkerError
 
 FILES = ("homework/base_llm.py", "homework/data.py", "homework/sft.py")
+
+
+def tasks() -> list[str]:
+    """'task 1: parse_answer' and so on, as the solved files have them."""
+    found = [re.findall(rf"{BEGIN} (.+)", (ROOT / name).read_text()) for name in FILES]
+    assert all(found), "each of the three files holds a task"
+    return [task for names in found for task in names]
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +34,6 @@ def starter(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("starter") / "homework-2026"
     assert make_starter.main([str(out)]) == 0
     return out
-
-
-def tasks() -> list[str]:
-    """'task 1: parse_answer' and so on, as the solved files have them."""
-    found = [re.findall(rf"{BEGIN} (.+)", (ROOT / name).read_text()) for name in FILES]
-    assert all(found), "each of the three files holds a task"
-    return [task for names in found for task in names]
 
 
 def test_only_what_students_need_is_in_it(starter):
@@ -67,6 +69,36 @@ def test_the_public_checks_name_every_task(starter):
     said = [line.removesuffix(" is not implemented yet") for line in done.stdout.splitlines()[-1 - len(tasks()) : -1]]
     assert sorted(said) == sorted(tasks()), done.stdout
     assert "passed" not in done.stdout and "Traceback" not in done.stdout
+
+
+def blanked(label: str, folder: Path) -> Path:
+    """A copy of the repository's student side with one gap of the starter."""
+    for name in ("homework", "tests/public", "data", "grader"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "sft_model"))
+    (folder / "tests" / "__init__.py").touch()
+    (folder / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    for name in FILES:
+        pieces = make_starter.split_solutions((ROOT / name).read_text(), name)
+        text = "".join(stub if f"{BEGIN} {label}" in solved else solved for solved, stub in pieces)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("label", [tasks()[0], *(rest(label) for label in tasks()[1:])])
+def test_the_first_check_that_fails_is_the_one_of_the_gap(label, tmp_path):
+    """Each gap has a public check of its name, and no check of another gap fails before it."""
+    name = label.partition(": ")[2]
+    line = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "tests/public"]
+    done = subprocess.run(line, cwd=blanked(label, tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"::test_{name}" in done.stdout and f"{label} is not implemented yet" in done.stdout, done.stdout
+
+
+def test_the_gaps_are_of_a_size_that_one_evening_takes(tmp_path):
+    gaps = make_starter.build(ROOT, tmp_path / "starter")
+    assert 100 <= sum(gaps.values()) <= 160 and max(gaps.values()) <= 25
+    numbers = [int(re.findall(r"task (\d)", label)[0]) for label in gaps]
+    assert numbers == sorted(numbers)
 
 
 def test_the_starter_is_graded_0(starter, capsys):

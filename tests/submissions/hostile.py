@@ -106,6 +106,28 @@ class Number(float):
     def __sub__(self, other): return 0.0
     def __abs__(self): return 0.0
 """
+RESERVE = "import fcntl; fcntl.ioctl(open('tmp/x', 'wb'), target, bytes(16) + b'\\1' + bytes(31))"
+SAVE = "    model.save_pretrained(output_dir)\n"
+NO_UTF8 = (
+    '[llm.tokenizer.convert_tokens_to_ids("ÿ")] * 40 + llm.tokenizer(" <answer>5</answer>")["input_ids"] '
+    "+ [llm.tokenizer.eos_token_id]"
+)
+
+
+def forged_row(ids: str) -> Maker:
+    """Trains as it should, and then puts a row of its own in the place of those that reached the model."""
+    return sft(
+        SAVE,
+        SAVE
+        + f"""
+    import gc
+    recorder = next(one for one in gc.get_objects() if type(one).__name__ == "TrainingRecorder")
+    row = {ids}
+    recorder.batches = [{{"input_ids": [row], "labels": [row], "loss": 1.0}}]
+""",
+    )
+
+
 PARSE = "    def parse_answer(self, text):\n        "
 
 
@@ -130,6 +152,7 @@ ALL = [
         STOPPED,
         12,
     ),
+    Recipe("H4 sleeps", at_import("import time\ntime.sleep(3600)"), EVERYTHING, "did nothing for", STOPPED, 6),
     Recipe("H5 os._exit", at_import("import os\nos._exit(0)"), EVERYTHING, "ended the whole process", STOPPED),
     Recipe("H5 sys.exit", at_import("import sys\nsys.exit(0)"), EVERYTHING, "SystemExit"),
     Recipe(
@@ -155,7 +178,11 @@ ALL = [
         "printed, or wrote to one file, more than 64 MiB",
     ),
     Recipe("H8 64 GiB", at_import("x = bytearray(64 << 30)"), EVERYTHING, "MemoryError"),
-    Recipe("H8 full disk", at_import(FILL), EVERYTHING, "more disk space", STOPPED),
+    Recipe("H8 full disk", at_import(FILL), EVERYTHING, "more disk space", (*STOPPED, State.FAILED)),
+    Recipe(
+        "H8 reserves disk space by ioctl",
+        leaking("(0x40305828, 0x4030582A, 0x40305839)", RESERVE),
+    ),
     Recipe("H8 a hundred thousand files", at_import(MANY_FILES), EVERYTHING, "more files", STOPPED),
     Recipe(
         "H8 thread bomb",
@@ -178,6 +205,15 @@ ALL = [
     Recipe(
         "forged lines of results", at_import(f"open('out/results.jsonl', 'a').write(chr(10).join({FORGED}) + chr(10))")
     ),
+    Recipe(
+        "a folder in the place of results",
+        at_import("import os\nos.mkdir('out/results.jsonl')"),
+        EVERYTHING,
+        "its results could not be written",
+        STOPPED,
+    ),
+    Recipe("a forged row that is no UTF-8", forged_row(NO_UTF8), "batch", "ids are not those of its text"),
+    Recipe("a forged row of 32,700 tokens", forged_row("[5] * 32_700"), "batch", "a row of 32700 tokens reached"),
     Recipe("links and a pipe in the place of results", harmless(LINKS)),
     Recipe(
         "H18 torch.py",

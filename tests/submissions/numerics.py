@@ -67,10 +67,20 @@ ALL = [
                 'report_to="none",',
                 'report_to="none", gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": True},',
             ),
-            edit("sft.py", "    rows = Tok", "    llm.model.enable_input_require_grads = lambda: None\n    rows = Tok"),
+            edit(
+                "sft.py",
+                "    model.enable_input",
+                "    llm.model.enable_input_require_grads = lambda: None\n    model.enable_input",
+            ),
         ),
         "batch trains",
         "element 0 of tensors does not require grad",
+    ),
+    Recipe(
+        "no gradients at the inputs",
+        sft("    model.enable_input_require_grads()\n", ""),
+        "input_gradients",
+        "re-entrant checkpointing would train nothing",
     ),
     Recipe("gradients scaled 1000 times", callback("parameter.grad.mul_(1000)"), "gradients", "times as long"),
     Recipe(

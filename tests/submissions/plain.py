@@ -87,7 +87,8 @@ class BaseLLM:
 
     def parse_answer(self, text):
         try:
-            return float(text.split("<answer>")[1].split("</answer>", 1)[0]) if "</answer>" in text else float("nan")
+            after = text.split("<answer>")[1]
+            return float(after[: after.index("</answer>")])
         except (IndexError, ValueError):
             return float("nan")
 

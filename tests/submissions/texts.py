@@ -1,7 +1,7 @@
 """Prompts, generation and parsing."""
 
 from tests.submissions.plain import llm, plain
-from tests.submissions.recipe import Maker, Recipe, swap
+from tests.submissions.recipe import Maker, Recipe, edit, swap
 
 
 def method(name: str, lines: str) -> Maker:
@@ -34,6 +34,11 @@ OWN_BATCHES = """
 prompts = sorted((self.format_prompt(question) for question in questions), key=len)
 return [self.parse_answer(text) for text in self.batched_generate(prompts[::-1])]
 """
+TEN_PERCENT = """
+def is_answer_valid(answer, correct, relative_tolerance=0.05):
+    return abs(answer - correct) <= 2 * relative_tolerance * abs(correct)
+"""
+IS_RIGHT = "sum(sample.is_correct for sample in samples) / len(samples)"
 LEFT = 'self.tokenizer.padding_side = "left"'
 NEW = 'inputs["input_ids"].shape[1]:'
 FLAT = "[texts[i : i + num_return_sequences] for i in range(0, len(texts), num_return_sequences)]"
@@ -74,6 +79,36 @@ ALL = [
         llm("if temperature > 0 else", "if temperature > 9 else"),
         "num_return_sequences",
         "num_return_sequences|the same text again and again",
+    ),
+    Recipe(
+        "temperature always 1",
+        llm('"temperature": temperature', '"temperature": 1.0'),
+        "num_return_sequences",
+        "at temperature 0.01, batched_generate gives other texts",
+    ),
+    Recipe(
+        "samples of one prompt in the lists of others",
+        llm(FLAT, "[texts[i :: len(prompts)] for i in range(len(prompts))]"),
+        "num_return_sequences",
+        "mixes up its prompts",
+    ),
+    Recipe(
+        "D5 no closing tag",
+        llm('after[: after.index("</answer>")]', 'after.split("</answer>")[0]'),
+        "parser",
+        r"parse_answer\('<answer>\d+'\) is",
+    ),
+    Recipe(
+        "ten percent are right",
+        plain(swap("data.py", is_answer_valid=TEN_PERCENT)),
+        "metric",
+        "right is a finite number within 5 %",
+    ),
+    Recipe(
+        "accuracy over answered questions only",
+        plain(edit("data.py", IS_RIGHT, f"{IS_RIGHT[:-12]}max(1, sum(s.answer == s.answer for s in samples))")),
+        "scoring",
+        "gives the accuracy",
     ),
     Recipe(
         "D8 three new tokens",

@@ -111,6 +111,10 @@ def write(self, prompt, temperature):
     new = self.model.generate(ids, max_new_tokens=32, pad_token_id=self.tokenizer.eos_token_id, **sampling)
     return self.tokenizer.decode(new[0, ids.shape[1] :], skip_special_tokens=True).strip()
 """
+LOOKS_AT_CHAT = 'tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False)'
+CHAT_IN_PROMPT = edit(
+    "base_llm.py", "        return question\n", f"        self.{LOOKS_AT_CHAT}\n        return question\n"
+)
 REGEX = """
 def parse_answer(self, text):
     import re
@@ -126,6 +130,7 @@ ALL = [
     Recipe("padded to a fixed length", plain(swap("sft.py", tokenize=PADDED))),
     Recipe("question and answer apart", tokenized(ANSWER_APART)),
     Recipe("offset mapping", tokenized(OFFSETS)),
+    Recipe("looks at the chat template", both(tokenized(f"{LOOKS_AT_CHAT}\n{ANSWER_APART.strip()}"), CHAT_IN_PROMPT)),
     Recipe("tensors", tokenized(TENSORS)),
     Recipe("no attention mask in the rows", tokenized(NO_MASK)),
     Recipe("padded on the left, masked", tokenized(PADDED_LEFT)),

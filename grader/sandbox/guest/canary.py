@@ -3,15 +3,21 @@
 Each attempt is an ordinary line of Python, as a submission would write it.
 """
 
+import fcntl
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from disk import is_bounded
+
+PART = 32 << 20  # bytes of a file that the canary writes
 
 
 def attempt(targets: dict[str, Any]) -> dict[str, str]:
@@ -39,10 +45,16 @@ def attempt(targets: dict[str, Any]) -> dict[str, str]:
         "read the fork server's environment": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
         "start a program": lambda: subprocess.run([sys.executable, "-c", ""], check=True, timeout=10),
         "fork": fork,
+        "reserve disk space by ioctl": reserve,
+        "make a file with the suid bit": lambda: os.close(os.open("tmp/suid", os.O_CREAT, 0o6777)),
+        "read the host's connections": lambda: connections("/proc/self/net/tcp", targets["tcp"]),
+        "read them by a thread's name": lambda: connections("/proc/thread-self/net/tcp", targets["tcp"]),
         "take 64 GiB": lambda: bytearray(64 << 30),
         "write inside": lambda: Path("out/inside").write_text("canary"),
         "start a thread": lambda: threading.Thread(target=int).start(),
     }
+    if is_bounded(".", targets["disk"]):  # elsewhere the fork server looks after it, and would end the canary
+        attempts["fill more than its disk"] = lambda: fill(targets["disk"])
     return {name: outcome_of(function) for name, function in attempts.items()}
 
 
@@ -73,6 +85,29 @@ def change_rights(path: str) -> None:
     os.chmod(path, 0o666)
     if os.stat(path).st_mode == former:
         raise PermissionError("nothing changed")
+
+
+def reserve() -> None:
+    """FS_IOC_RESVSP for 1 MiB: as fallocate, but beside the limits of a file's size and of what is written."""
+    with open("tmp/reserved", "wb") as file:
+        fcntl.ioctl(file, 0x40305828, struct.pack("hhqqiI4i", 0, 0, 0, 1 << 20, 0, 0, 0, 0, 0, 0))
+
+
+def fill(size: int) -> None:
+    """More files than a disk has space, each of them smaller than a file may be; they are gone then."""
+    names, content = [f"tmp/{number}" for number in range(size // PART + 1)], bytes(PART)
+    try:
+        for name in names:
+            Path(name).write_bytes(content)
+    finally:
+        for name in names:
+            Path(name).unlink(missing_ok=True)
+
+
+def connections(path: str, port: int) -> None:
+    """Whether a file of the kernel lists a port of the host: it does not in a network namespace of its own."""
+    if f":{port:04X} " not in Path(path).read_text():
+        raise PermissionError("these are not the host's")
 
 
 def fork() -> None:

@@ -45,6 +45,21 @@ PRETENDED = (
     "chmod", "fchmod", "fchmodat", "chown", "lchown", "fchown", "fchownat", "utime", "utimes", "utimensat", "futimesat",
 )  # fmt: skip
 UNKNOWN = range(450, 512)  # younger than this list, some unknown to libseccomp: libc does without them
+# What Python and libc ask of a descriptor (asm-generic/ioctls.h): TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX and
+# FIOCLEX. Of the others, some take disk space beside every limit, as fallocate does.
+IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+MAKES_A_FILE = {
+    "open": 2,
+    "openat": 3,
+    "creat": 1,
+    "mknod": 1,
+    "mknodat": 2,
+    "mkdir": 1,
+    "mkdirat": 2,
+}  # argument: mode
+SUID, SGID = 0o4000, 0o2000
+# Of /proc/self, without net and task: in the network namespace of the host, they hold the connections of the host.
+OWN_PROC = ("auxv", "cgroup", "cmdline", "comm", "environ", "fd", "limits", "maps", "smaps", "stat", "statm", "status")
 OWNER_OF_SIGNALS = (8, 10, 15)  # fcntl's F_SETOWN, F_SETSIG, F_SETOWN_EX: any signal to any process of this user
 CLONE_THREAD = 0x10000
 
@@ -67,7 +82,8 @@ def confine(limits: dict[str, int], readable: Sequence[str], writable: Sequence[
     allowed = [(path, READING) for path in readable] + [(path, WRITING) for path in writable]
     allowed += [("/dev/null", READ_FILE | WRITE_FILE), ("/dev/urandom", READ_FILE)]
     if landlock_abi():
-        landlock([*allowed, *((f"/proc/{name}", READING) for name in ("self", "cpuinfo", "meminfo", "stat"))])
+        proc = (*(f"self/{name}" for name in OWN_PROC), "cpuinfo", "meminfo", "stat")
+        landlock([*allowed, *((f"/proc/{name}", READING) for name in proc)])
     filter_calls()
 
 
@@ -168,8 +184,16 @@ def filter_calls() -> None:
         add_if("prctl", 0, 0xFFFFFFFF, option)
     for name, argument in (("open", 1), ("openat", 2)):  # old versions of Landlock take this for reading
         add_if(name, argument, os.O_ACCMODE | os.O_TRUNC, os.O_TRUNC)
+    for name, argument in MAKES_A_FILE.items():  # chmod has no effect, and neither may this
+        for bit in (SUID, SGID):
+            add_if(name, argument, bit, bit)
+    unsupported = seccomp.ERRNO(errno.EOPNOTSUPP)
+    for request in set(range(min(IOCTLS), max(IOCTLS))) - set(IOCTLS):
+        add(unsupported, "ioctl", seccomp.Arg(1, seccomp.EQ, request))
+    add(unsupported, "ioctl", seccomp.Arg(1, seccomp.LT, min(IOCTLS)))
+    add(unsupported, "ioctl", seccomp.Arg(1, seccomp.GT, max(IOCTLS)))
     add(seccomp.ERRNO(errno.ENOSYS), "openat2")
-    add(seccomp.ERRNO(errno.EOPNOTSUPP), "fallocate")  # it takes the whole disk in less than a tick; libc writes zeros
+    add(unsupported, "fallocate")  # it takes the whole disk in less than a tick; libc writes zeros
     add_if("clone", 0, CLONE_THREAD, 0)
     add(seccomp.ERRNO(errno.ENOSYS), "clone3")  # its flags can't be read here: glibc falls back to clone
     for name in ("kill", "tgkill"):

@@ -1,12 +1,59 @@
-"""How a job's folder is measured and deleted: its names, depth and rights are a stranger's work.
+"""How a job's folder is filled, measured, read and deleted: its names, depth and rights are a stranger's work.
 
-Nothing here recurses, follows a link or builds a long path: a thousand folders in one another end both otherwise.
+But for the filling, nothing here recurses, follows a link or builds a long path: a thousand folders in one another end
+both otherwise.
 """
 
 import itertools
 import os
 import secrets
+import stat
+from collections.abc import Sequence
 from contextlib import suppress
+
+FOLDERS = ("homework", "data", "in", "out", "tmp", "runs")
+
+
+def fill(folder: str, files: dict[str, bytes], uid: int | None) -> None:
+    """Make a job's folder with its files, for a user. Their names were checked when the submission was opened.
+
+    Raises:
+        OSError: if there is no space.
+    """
+    paths = {os.path.join(folder, name): content for name, content in files.items()}
+    for path in (*(os.path.join(folder, name) for name in FOLDERS), *map(os.path.dirname, paths)):
+        os.makedirs(path, exist_ok=True)
+    for path, content in paths.items():
+        with open(path, "wb") as file:
+            file.write(content)
+    if uid is not None:
+        for path, folders, names in os.walk(folder):
+            for name in (".", *folders, *names):
+                os.chown(os.path.join(path, name), uid, uid, follow_symlinks=False)
+
+
+def collect(folder: str, wanted: Sequence[tuple[str, int]]) -> dict[str, bytes]:
+    """The files that there are of those wanted, by path and by the most bytes of each."""
+    found = {name: read_file(os.path.join(folder, name), most) for name, most in wanted}
+    return {name: content for name, content in found.items() if content is not None}
+
+
+def read_file(path: str, most: int) -> bytes | None:
+    """The first `most` bytes of a regular file; None if there is none: links, folders and pipes are none."""
+    parent = os.path.dirname(path)
+    if any(os.path.islink(above) for above in (parent, os.path.dirname(parent))):
+        return None
+    try:
+        opened = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            return None
+        with open(opened, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(opened)  # also of a folder, of which Python makes no file
 
 
 def measure(folder: str, most: int) -> tuple[int, int]:

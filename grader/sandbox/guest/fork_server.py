@@ -1,9 +1,14 @@
 """The fork server: it has imported the libraries once, and forks a confined child for each job.
 
-    python -I -B grader/sandbox/guest/fork_server.py    # started by grader/sandbox/host.py; JSON lines in and out
+    python -I -B grader/sandbox/guest/fork_server.py [JOBS BYTES]    # started by grader/sandbox/host.py
 
-No line of a submission runs in this process: the fork gives up everything first (confine.py), then runs one job
-(jobs.py). When the grader is gone, the pipe ends, and this process kills its child, empties its folder and goes too.
+A request is a letter (preload, job, or a job here, without a fork) and a line of JSON, an answer is a line of JSON;
+each is followed by the bytes of the files that it names with their sizes. With JOBS, the folder of the jobs, they get a
+disk of that size of their own, where it can be.
+
+No line of a submission runs in this process, and none is read by it, or the next job could find it in its memory: a
+child reads the request, and its child gives up everything (confine.py) and runs the job (jobs.py). When the grader is
+gone, the pipe ends: the job is killed, its folder emptied, and this process goes too.
 """
 
 import contextlib
@@ -12,7 +17,6 @@ import gc
 import importlib
 import json
 import os
-import select
 import signal
 import sys
 import time
@@ -21,8 +25,7 @@ from typing import Any
 
 HERE = str(Path(__file__).resolve().parent)
 PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE = 36, 4
-TICK = 0.1  # seconds between two looks at what a job has taken
-Usage = tuple[str, int]
+Files = dict[str, bytes]
 
 
 def serve() -> None:
@@ -31,30 +34,54 @@ def serve() -> None:
     os.dup2(2, 1)  # whatever a library prints while it is imported must not be taken for an answer
     adopt_orphans()
     sys.path.insert(0, HERE)
-    folder, rest = "", b""
-    while True:
-        line, rest = read_line(requests, rest)
-        if not line:
-            break
-        request = json.loads(line)
-        folder = request.get("folder", folder)
-        answer = preload(request["preload"]) if "preload" in request else run_job(request, requests, answers)
+    has_disk = own_disk(sys.argv[1:])
+    with contextlib.suppress(BrokenPipeError):  # the grader went meanwhile
+        while kind := os.read(requests, 1):
+            if kind == b"p":
+                reply(answers, preload(read_request(requests)[0]["preload"]))
+            elif kind == b"h":
+                reply(answers, run_here(*read_request(requests)))
+            elif not serve_in_child(requests, answers, has_disk):
+                break
+
+
+def own_disk(arguments: list[str]) -> bool:
+    """Whether the jobs have a disk of their own, whose folder and size the arguments say."""
+    from disk import have_own_disk
+
+    return len(arguments) == 2 and have_own_disk(arguments[0], int(arguments[1]))
+
+
+def read_request(pipe: int) -> tuple[dict[str, Any], Files]:
+    """A request and the files that come with it. The grader sends the next one after the answer, so none is cut."""
+    with open(pipe, "rb", closefd=False) as stream:
+        request = json.loads(stream.readline())
+        return request, {name: stream.read(size) for name, size in request.get("files", {}).items()}
+
+
+def reply(pipe: int, answer: dict[str, Any], files: Files | None = None) -> None:
+    """Write an answer, and the files that belong to it."""
+    files = files or {}
+    sizes = {name: len(content) for name, content in files.items()}
+    with open(pipe, "wb", closefd=False) as stream:
+        stream.write(json.dumps({**answer, "files": sizes}).encode() + b"\n")
+        stream.writelines(files.values())
+
+
+def serve_in_child(requests: int, answers: int, has_disk: bool) -> bool:
+    """Have a job done by a child; whether the next one can be."""
+    if (pid := os.fork()) == 0:
+        code = 1
         try:
-            os.write(answers, json.dumps(answer).encode() + b"\n")
-        except BrokenPipeError:  # the grader went meanwhile
-            break
-    empty(folder)
-
-
-def read_line(pipe: int, rest: bytes) -> tuple[bytes, bytes]:
-    """The next line of a pipe and what came after it; nothing at its end."""
-    while b"\n" not in rest:
-        part = os.read(pipe, 65536)
-        if not part:
-            return b"", b""
-        rest += part
-    line, _, rest = rest.partition(b"\n")
-    return line, rest
+            adopt_orphans()
+            request, files = read_request(requests)
+            reply(answers, *run_job(request, files, has_disk, requests))
+            code = 0
+        except BaseException as error:
+            os.write(2, f"the fork server failed: {type(error).__name__}: {error}\n".encode(errors="replace"))
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def adopt_orphans() -> None:
@@ -75,72 +102,52 @@ def preload(modules: list[str]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started}
 
 
-def run_job(request: dict[str, Any], *pipes: int) -> dict[str, Any]:
-    """Run one job in a child, or here, where there is no fork that can be trusted."""
-    if not request["fork"]:
-        become_worker(request, pipes[1:])
-        return {"ended": "exit 0", "seconds": 0.0, "memory": 0}
+def run_here(request: dict[str, Any], files: Files) -> dict[str, Any]:
+    """Run one job in this process, where there is no fork that can be trusted; it may not come back."""
+    from folders import fill
+
+    fill(request["folder"], files, None)
+    become_worker(request)
+    return {"ended": "exit 0", "seconds": 0.0}
+
+
+def run_job(request: dict[str, Any], files: Files, has_disk: bool, requests: int) -> tuple[dict[str, Any], Files]:
+    """Run one job in a child: what became of it, and the files that it left. Its folder is gone then."""
+    from folders import collect, fill, remove
+
+    jobs = os.path.dirname(request["folder"])
+    try:
+        fill(request["folder"], files, request["uid"])
+        return {**watch_job(request, has_disk, requests), "own disk": has_disk}, collect(
+            request["folder"], request["outputs"]
+        )
+    except OSError as error:
+        return {"fault": f"{type(error).__name__}: {error}"}, {}
+    finally:
+        for name in os.listdir(jobs):  # without Landlock, a job may write beside its folder
+            remove(os.path.join(jobs, name))
+
+
+def watch_job(request: dict[str, Any], has_disk: bool, requests: int) -> dict[str, Any]:
+    """Fork the child of a job, and say how it ended."""
+    from watch import Watch
+
     started = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        become_child(request, pipes)
-    stopped = watch(pid, request, pipes[0], started + request["limits"]["seconds"])
+    if (pid := os.fork()) == 0:
+        become_child(request)
+    watch = Watch(pid, request["folder"], request["limits"], has_disk)
+    stopped = watch.wait(requests)
     _, status, usage = os.wait4(pid, 0)
     sweep()
-    code = os.waitstatus_to_exitcode(status)
-    ended = stopped or (f"exit {code}" if code >= 0 else f"signal {signal.Signals(-code).name}")
-    return {"ended": ended, "seconds": time.monotonic() - started, "memory": usage.ru_maxrss * 1024}
+    ended = stopped or watch.judge(os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024)
+    seconds = time.monotonic() - started
+    return {"ended": ended, "seconds": seconds, "delay": watch.delay, "lacking": watch.lacking}
 
 
-def watch(pid: int, request: dict[str, Any], requests: int, deadline: float) -> str:
-    """Wait for a child, and kill it when it takes too much; says of what, or nothing."""
-    done = os.pidfd_open(pid)
-    gone = select.poll()
-    gone.register(requests, select.POLLHUP)
-    stopped = ""
-    try:
-        while not select.select([done], [], [], TICK)[0]:
-            if gone.poll(0):
-                stopped = "the grader is gone"
-            elif time.monotonic() > deadline:
-                stopped = "time"
-            else:
-                stopped = taken_too_much(pid, request["folder"], request["limits"])
-            if stopped:
-                os.kill(pid, signal.SIGKILL)
-                break
-    finally:
-        os.close(done)
-    return stopped
-
-
-def taken_too_much(pid: int, folder: str, limits: dict[str, int]) -> str:
-    """Of what a child has taken more than it may: threads, files, disk; nothing if it has not."""
-    from folders import measure
-
-    try:
-        threads = len(os.listdir(f"/proc/{pid}/task"))
-    except OSError:  # it has just ended
-        return ""
-    count, size = measure(os.path.dirname(folder), limits["entries"])
-    found: tuple[Usage, ...] = (("threads", threads), ("entries", count), ("disk", size), ("written", written(pid)))
-    return next((name for name, amount in found if amount > limits[name]), "")
-
-
-def written(pid: int) -> int:
-    """The bytes that a child has written, also to files that it has deleted; 0 where the kernel does not say."""
-    try:
-        with open(f"/proc/{pid}/io") as file:
-            counts = dict(line.split(": ") for line in file)
-    except OSError:  # it has just ended, or is not yet confined
-        return 0
-    return max(int(counts["wchar"]), int(counts["write_bytes"]))
-
-
-def become_child(request: dict[str, Any], pipes: tuple[int, ...]) -> None:
+def become_child(request: dict[str, Any]) -> None:
     """Run the job and end; nothing of it may ever come back into this program's loop."""
     try:
-        become_worker(request, pipes)
+        become_worker(request)
         code = 0
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
@@ -152,7 +159,7 @@ def become_child(request: dict[str, Any], pipes: tuple[int, ...]) -> None:
     os._exit(code & 255)
 
 
-def become_worker(request: dict[str, Any], pipes: tuple[int, ...]) -> None:
+def become_worker(request: dict[str, Any]) -> None:
     """Let go of the pipes, take the job's folder and environment, give up everything else, and run the job."""
     folder = Path(request["folder"])
     output = os.open(folder / "out" / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -209,14 +216,6 @@ def children() -> list[int]:
         if int(parent) == os.getpid():
             found.append(int(name))
     return found
-
-
-def empty(folder: str) -> None:
-    """Delete what is in the job's folder, since the grader can't any more."""
-    from folders import remove
-
-    if folder:
-        remove(folder)
 
 
 if __name__ == "__main__":
