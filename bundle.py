@@ -29,7 +29,7 @@ from grader.grade import grade
 from grader.report import console
 from grader.report.text import plain
 from grader.sandbox.host import Sandbox
-from grader.submission import open_submission
+from grader.submission import Submission, open_submission
 
 NEEDED = ("__init__.py", "base_llm.py", "data.py", "sft.py", CONFIG, WEIGHTS)
 REQUIRED = ("adapter_present", "configured", "weights_valid")
@@ -37,22 +37,41 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the time of
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a file of the package goes into the zip: Python files, and the adapter's two."""
-    return name in (CONFIG, WEIGHTS) or (name.endswith(".py") and PurePosixPath(name).parts[0] != rubric.ADAPTER_DIR)
+    """Whether a file of the package goes into the zip: Python files, the adapter's two, and the answers."""
+    return name in (CONFIG, WEIGHTS, rubric.ANSWERS) or (
+        name.endswith(".py") and PurePosixPath(name).parts[0] != rubric.ADAPTER_DIR
+    )
 
 
-def choose_files(files: dict[str, bytes]) -> dict[str, bytes]:
+def choose_files(submission: Submission) -> dict[str, bytes]:
     """The files of the zip.
 
     Raises:
-        Refusal: naming all that is missing.
+        Refusal: naming all that is missing, or what is wrong with the answers.
     """
+    files = submission.files
     if missing := [name for name in NEEDED if name not in files]:
         do = (
             "train with python -m homework.sft train" if WEIGHTS in missing else "restore it with git checkout homework"
         )
         raise Refusal(f"the homework lacks {', '.join(missing)}", do=do)
+    if submission.answers:
+        check_answers(submission.answers)
+        files = files | {rubric.ANSWERS: submission.answers}
     return {name: files[name] for name in sorted(files) if is_wanted(name)}
+
+
+def check_answers(content: bytes) -> None:
+    """Raise Refusal unless staff will see the answers as they were written."""
+    if len(content) > rubric.ANSWERS_BYTES:
+        limit = f"at most {rubric.ANSWERS_BYTES:,} bytes"
+        raise Refusal(f"{rubric.ANSWERS} is too long", do=f"shorten it: {limit}, or staff would see the beginning only")
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refusal(
+            f"{rubric.ANSWERS} is no UTF-8 at byte {error.start}", do="save it as UTF-8 in your editor"
+        ) from error
 
 
 def write_zip(path: Path, files: dict[str, bytes]) -> None:
@@ -80,8 +99,12 @@ def bundle(folder: Path, target: Path) -> int:
         Refusal: if the folder can't be handed in as it is.
     """
     submission = open_submission(folder, own=True)
-    files = choose_files(submission.files)
+    files = choose_files(submission)
     print(show_sizes(files, sorted(set(submission.files) - set(files))))
+    if not submission.answers:
+        print(
+            f"    missing: {rubric.ANSWERS}, with your answers; git checkout homework/{rubric.ANSWERS} brings it back"
+        )
     scratch = target.with_name(f".{target.name}-{os.getpid()}")
     try:
         write_zip(scratch, files)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "data" / "base_model"
 BASE_NAME = "data/base_model"  # what an adapter_config.json has to call it
 ADAPTER_DIR = "sft_model"  # the adapter's folder in the package
+ANSWERS = "ANSWERS.md"  # the student's words, in the package: shown to staff, never scored by code
 BASE_SHA256 = {
     "chat_template.jinja": "17762d2e5131cb2a950db7dd5700c50095547773d3302b52baebe9ae32257a55",
     "config.json": "2cb05ed128d04dc54ad4326945149759f301694163af86768548777db83ba900",
@@ -53,6 +54,7 @@ ZIP_BYTES = 50_000_000
 UNPACKED_BYTES = 80_000_000
 FILES = 200
 CODE_BYTES = 1_000_000  # of one file that is not the adapter's weights
+ANSWERS_BYTES = 100_000  # of the answers that are read
 HEADER_BYTES = 1_000_000
 MAX_RANK, MAX_ALPHA = 64, 1024
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -38,12 +38,17 @@ END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record
 
 
 class Submission(NamedTuple):
-    """What was handed in: files by their path in the package, what was cleaned up, and the hash of it all."""
+    """What was handed in: files by their path in the package, what was cleaned up, and the hash of the files.
+
+    The answers in words stand apart: they decide no score, so they are in no hash and reach no sandbox. One byte above
+    `rubric.ANSWERS_BYTES` says that they go on.
+    """
 
     name: str
     files: dict[str, bytes]
     notes: list[str]
     sha256: str
+    answers: bytes = b""
 
 
 def open_submission(path: Path, own: bool = False) -> Submission:
@@ -60,24 +65,27 @@ def open_submission(path: Path, own: bool = False) -> Submission:
         raise Refusal(f"there is no submission at {path}", do="name the folder homework or the ID.zip")
     found = dict(read_folder(path, CODE_FILES if own else READ_FILES) if path.is_dir() else read_zip(path))
     cleaned, notes = clean(found)
+    answers = cleaned.pop(rubric.ANSWERS, b"")
     if not cleaned:
         raise Refusal("the submission holds no file of a homework", do=BUNDLE_AGAIN)
     digest = hashlib.sha256()
     for name in sorted(cleaned):
         digest.update(f"{name}\0{len(cleaned[name])}\0".encode() + cleaned[name])
-    return Submission(path.name, cleaned, notes, digest.hexdigest())
+    return Submission(path.name, cleaned, notes, digest.hexdigest(), answers)
 
 
 def clean(found: dict[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
-    """Files relative to the package, without junk, a parent folder and what no check reads; and what was done."""
+    """Files relative to the package, without junk, a parent folder and what nobody reads; and what was done."""
     notes, kept = [], {name: content for name, content in found.items() if not is_junk(name)}
     if junk := len(found) - len(kept):
         notes.append(f"left out {junk} files of the system (__MACOSX, .DS_Store, caches)")
-    other = [name for name in kept if not is_read(name, READ_FILES)]
+    read = [name for name in kept if is_read(name, READ_FILES)]
+    parents = shared_parents(read)
+    answers = "/".join([*parents, rubric.ANSWERS])
+    other = [name for name in kept if name not in read and name != answers]
     if other:
         names = ", ".join(sorted(name.rpartition("/")[2] for name in other)[:3])
         notes.append(f"left out {len(other)} files that are no code: {names}")
-    parents = shared_parents([name for name in kept if name not in other])
     if len(parents) > 1:
         notes.append(f"the homework lies in {'/'.join(parents)}, not at the top: taken from there")
     kept = {name.split("/", len(parents))[-1]: content for name, content in kept.items() if name not in other}
@@ -137,10 +145,18 @@ def read_folder(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, 
             raise Refusal(f"{name[:100]!r} is a link", do="put the file itself in its place")
         if any(0xD800 <= ord(char) <= 0xDFFF for char in name):
             raise Refusal(f"the file name {name[:100]!r} is no UTF-8", do="rename the file")
-        if path.is_file() and is_read(name, suffixes):
+        if path.is_file() and is_answers(name):
+            with path.open("rb") as file:
+                yield name, file.read(rubric.ANSWERS_BYTES + 1)
+        elif path.is_file() and is_read(name, suffixes):
             total += path.stat().st_size
             check_size(name, path.stat().st_size, total)
             yield name, path.read_bytes()
+
+
+def is_answers(name: str) -> bool:
+    """Whether a path is called as the answers are, wherever it stands."""
+    return PurePosixPath(name).name == rubric.ANSWERS
 
 
 def check_size(name: str, size: int, total: int) -> None:
@@ -174,10 +190,13 @@ def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
             check_entries(entries)
             total = 0
             for entry in (entry for entry in entries if not entry.is_dir()):
-                data = read_entry(archive, entry) if is_read(entry.filename, READ_FILES) else b""
+                name = entry.filename
+                is_wanted = is_read(name, READ_FILES) or is_answers(name)
+                data = read_entry(archive, entry) if is_wanted else b""
                 total += len(data)
-                check_size(entry.filename, len(data), total)
-                yield entry.filename, data
+                if not is_answers(name):  # they are cut instead: their length costs nobody the points of the rest
+                    check_size(name, len(data), total)
+                yield name, data
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -275,6 +294,7 @@ def check_path(name: str, original: str) -> None:
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     """The bytes of an entry, at most what its limit allows, whatever size it claims."""
     limit = rubric.ZIP_BYTES if entry.filename.endswith(WEIGHTS) else rubric.CODE_BYTES
+    limit = rubric.ANSWERS_BYTES if is_answers(entry.filename) else limit
     with archive.open(entry) as file:
         content = file.read(limit + 1)
     if len(content) != entry.file_size and len(content) <= limit:

@@ -15,17 +15,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.span_cost import RESULTS as SPANS
-from benchmarks.span_cost import format_table
 from grader import rubric
+from homework.common.base_model import BUNDLED_NAME
 from homework.common.cli import run
 from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file, read_json, write_json
+from homework.data import Dataset
+from homework.reporting.comparison import format_table
+from homework.training.evaluation import take_reported
 from tools.calibrate import RESULT as CALIBRATION
 from tools.calibrate import choose_bounds
 from tools.model_card import MEASURES
 
 ROOT = rubric.ROOT
+SPANS = ROOT / "benchmarks" / "experiment_span.json"
 STATE = ROOT / "runs" / "renew.json"
 SAMPLE = ROOT / "runs" / "renew-train.log"
 HANDOUTS = ("README.md", "tools/starter/README.md")
@@ -92,13 +95,8 @@ def renew_calibration() -> None:
 
 
 def renew_spans() -> None:
-    """What wrong spans cost; the file of another base goes first, that of this one is gone on with."""
-    base = fingerprint_file(rubric.BASE / "model.safetensors")
-    state = read_json(STATE) or {}
-    if state.get("spans of") != base:
-        SPANS.unlink(missing_ok=True)
-        write_json(STATE, state | {"spans of": base})
-    call("benchmarks.span_cost")
+    """What wrong spans cost: the experiment goes on with what it has of this base; that of another is trained anew."""
+    call("homework.experiment", "span", "--seeds", "5", "--checkpoint", BUNDLED_NAME, "--json", str(SPANS))
 
 
 def renew_guards() -> None:
@@ -129,6 +127,11 @@ def sample_output(log: str) -> str:
     return re.sub(r"\S*/(homework/sft_model|sft_model)", ".../homework/sft_model", "\n".join(short))
 
 
+def span_table(spans: dict[str, dict[str, dict]]) -> str:
+    """What wrong spans cost, as docs/training.md shows it."""
+    return format_table(spans, len(take_reported(Dataset("valid"), None)), "supervised")
+
+
 def expected_table(measured: dict[str, float]) -> str:
     """What the finished adapter reaches, by the questions."""
     rows = [f"| {title} | {measured[name]:.2f} |" for title, name in EXPECTED.items()]
@@ -148,7 +151,7 @@ def renew_figures() -> None:
     substitute(grading, r"[\d.]+ on average", f"{calibration['mean']:.3f} on average")
     bounds = re.search(r"^ZERO, FULL = ([\d.]+), ([\d.]+)", (ROOT / "grader" / "rubric.py").read_text(), re.MULTILINE)
     substitute(grading, r"nothing up to [\d.]+, all from [\d.]+", f"nothing up to {bounds[1]}, all from {bounds[2]}")
-    substitute(training, r"^\| supervised \| accuracy.*?(?=\n\n)", format_table(json.loads(SPANS.read_text())))
+    substitute(training, r"^\| supervised +\| accuracy.*?(?=\n\n)", span_table(json.loads(SPANS.read_text())))
     cost = json.loads((ROOT / "benchmarks" / "guard_cost.json").read_text())["median_cost"]
     substitute(training, r"cost -?[\d.]+ % of its time", f"cost {100 * cost:.1f} % of its time")
     spans = json.loads(SPANS.read_text(encoding="utf-8"))
@@ -195,7 +198,7 @@ def main(*, list: bool = False, restart: bool = False) -> None:
         step()
         done = [*done, name]
         STATE.parent.mkdir(exist_ok=True)
-        write_json(STATE, (read_json(STATE) or {}) | {"base": base, "done": done})
+        write_json(STATE, {"base": base, "done": done})
     if not list:
         print("all that rests on the base is renewed: look at git diff, run the tests, commit")
 

@@ -48,7 +48,7 @@ examples:
   python -m grader.classroom hand-ins/ --out results/ --only 123456         one student
   python -m grader.classroom hand-ins/ --out results/ --regrade failed      those that the grader failed to grade
   python -m grader.classroom hand-ins/ --out results/ --regrade changed     those that another grader version graded
-  python -m grader.classroom hand-ins/ --out results/ --overrides mine.csv  ID, points, reason: for a column of its own
+  python -m grader.classroom hand-ins/ --out results/ --overrides mine.csv  ID, points, added, reason: what staff decide
 
 results/ then holds class.csv, class.html, a page for each student, and one result.json for each submission.
 What is graded is not graded again, unless the zip, the seed, the key or the hidden questions changed. The exit code is
@@ -71,7 +71,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), metavar="N", help="processes")
     parser.add_argument("--only", default="", metavar="IDS", help="grade these students only, separated by commas")
     parser.add_argument("--regrade", default="", metavar="WHAT", help="ID, failed, changed or all: grade again")
-    parser.add_argument("--overrides", type=Path, metavar="FILE", help="CSV with ID, points, reason")
+    parser.add_argument("--overrides", type=Path, metavar="FILE", help="CSV with ID, points, added, reason")
     parser.add_argument(
         "--canvas", type=Path, metavar="FILE", help="the gradebook as Canvas exports it: a filled copy is made"
     )
@@ -151,8 +151,8 @@ def grade_class(arguments: argparse.Namespace, course: Course | None = None, che
 
 def identify(store: Store, hand_in: HandIn) -> Student:
     """A student with the hash of the hand-in, and the result that is known."""
-    sha256, features = read_hand_in(hand_in.path)
-    student = Student(hand_in, sha256, features, store.read(sha256))
+    sha256, features, answers = read_hand_in(hand_in.path)
+    student = Student(hand_in, sha256, features, store.read(sha256), answers=answers)
     if student.result is None:
         student.result = store.read_other(sha256)
         student.is_from_other_grader = student.result is not None

@@ -43,7 +43,8 @@ def to_csv(rows: list[list[object]], separator: str = ",", as_is: tuple[int, ...
 def class_table(students: list[Student], late_penalty: float) -> str:
     """class.csv: a line for each student, the scores of each check, and why."""
     names = list(dict.fromkeys(check.name for one in students if one.result for check in one.result.checks))
-    head = ["ID", "name", "state", "raw", "late", "penalty", "override", "override reason", "final", "points"]
+    head = ["ID", "name", "state", "raw", "late", "penalty", "override", "added", "override reason", "final",
+            "points"]  # fmt: skip
     rows: list[list[object]] = [
         [
             *head,
@@ -70,9 +71,9 @@ def class_row(student: Student, names: list[str], late_penalty: float) -> list[o
     version = result.provenance.get("grader", "") if result else ""
     return [
         student.id, student.hand_in.name, student.state, student.raw, "late" if student.hand_in.late else "",
-        student.penalty(late_penalty) or None, student.override, student.reason, student.final(late_penalty),
-        result.points if result else None, *(scores.get(name) for name in names), measured.get("accuracy"),
-        measured.get("public"), SOURCES.get(student.source, student.source),
+        student.penalty(late_penalty) or None, student.override, student.added or None, student.reason,
+        student.final(late_penalty), result.points if result else None, *(scores.get(name) for name in names),
+        measured.get("accuracy"), measured.get("public"), SOURCES.get(student.source, student.source),
         f"{cause.name}: {cause.cause or cause.detail}" if cause else "", student.hand_in.path.name,
         "; ".join(student.hand_in.older), round(result.seconds, 1) if result else None,
         f"{version} (another version)" if student.is_from_other_grader else version, student.sha256,

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections import Counter
+from html import escape
 
 from grader import rubric
 from grader.classroom import charts
@@ -11,7 +12,7 @@ from grader.classroom.students import Student
 from grader.questions import PUBLIC_NOTE
 from grader.report import html
 from grader.report.html import clean, render_check
-from grader.report.text import headline
+from grader.report.text import headline, plain
 from grader.result import State
 
 MORE_STYLE = """
@@ -19,6 +20,7 @@ table { border-collapse: collapse; width: 100%; margin: .5rem 0 } td, th { text-
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } h2 { margin: 1.6rem 0 .4rem } section h2 { margin: 0 } svg { width: 100%; height: auto; font-size: 13px; margin: .4rem 0 }
 svg text { fill: var(--ink) } svg .soft { fill: var(--soft) } .bar { fill: var(--go) } .back { fill: var(--line); opacity: .35 } .half { fill: var(--half); opacity: .5 } .go { fill: var(--go); opacity: .5 }
 .axis { stroke: var(--line) } .mark { stroke: var(--ink); stroke-width: 3 } .dot { fill: var(--ink) } .alarm { border-left: .35rem solid var(--no); padding-left: .8rem } a { color: inherit }
+pre.words { white-space: pre-wrap; overflow-wrap: anywhere; font-family: inherit }
 """
 
 
@@ -59,6 +61,8 @@ def student_page(student: Student, late_penalty: float) -> str:
         rows.append([f"late, {late_penalty:g} %", -penalty])
     if student.override is not None:
         rows.append([f"set by the staff: {student.reason}", student.override])
+    if student.added:
+        rows.append([f"added by the staff: {student.reason}", student.added])
     final = student.final(late_penalty)
     rows.append([f"counts, of {result.points:g}", "none yet" if final is None else final])
     shares = [
@@ -77,8 +81,16 @@ def student_page(student: Student, late_penalty: float) -> str:
         student.id,
         f'<p class="total">{clean(headline(result))}</p>{table(["points", ""], rows)}{chart}'
         f"{f'<ul>{notes}</ul>' if notes else ''}{''.join(map(render_check, result.checks))}"
-        f"<p><small>{clean(str(facts))}</small></p>",
+        f"{render_answers(student.answers)}<p><small>{clean(str(facts))}</small></p>",
     )
+
+
+def render_answers(answers: str) -> str:
+    """What the student wrote, as text and never as HTML or Markdown."""
+    if not answers.strip():
+        return f"<h2>{rubric.ANSWERS}</h2><p>There is none in what could be read.</p>"
+    text = escape(plain(answers, 2 * rubric.ANSWERS_BYTES))  # it is bounded where it is read
+    return f"<h2>{rubric.ANSWERS}, never scored by code</h2><pre class=words>{text}</pre>"
 
 
 def class_page(students: list[Student], likeness: list[Likeness], late_penalty: float) -> str:

@@ -1,6 +1,7 @@
 """A student in the class tables: the hand-in, its result, and what staff decided beside it.
 
-raw is what the grader gave, late what lateness costs, override what staff put in its place, final what counts.
+raw is what the grader gave, late what lateness costs, override what staff put in its place, added what they gave on
+top, final what counts.
 """
 
 import contextlib
@@ -8,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from grader import rubric
 from grader.classroom.hand_ins import HandIn
 from grader.classroom.similarity import Features, extract_features
 from grader.result import CheckResult, Result, State
@@ -24,7 +26,9 @@ class Student:
     result: Result | None = None
     is_from_other_grader: bool = False
     override: float | None = None
+    added: float = 0.0
     reason: str = ""
+    answers: str = ""  # what the student wrote to the questions of the handout
 
     @property
     def id(self) -> str:
@@ -58,10 +62,11 @@ class Student:
         return round(self.raw * percent / 100, 2) if self.raw and self.hand_in.late else 0.0
 
     def final(self, percent: float) -> float | None:
-        """What counts: the override of the staff, else the score without the penalty."""
-        if self.override is not None:
-            return self.override
-        return None if self.raw is None else round(self.raw - self.penalty(percent), 2)
+        """What counts: the override of the staff, else the score without the penalty; and what staff added."""
+        if self.override is None and self.raw is None:
+            return None
+        base = self.override if self.override is not None else (self.raw or 0.0) - self.penalty(percent)
+        return round(base + self.added, 2)
 
     @property
     def root_cause(self) -> CheckResult | None:
@@ -70,16 +75,26 @@ class Student:
         return next((check for check in checks if check.state not in (State.PASSED, State.SKIPPED)), None)
 
 
-def read_hand_in(path: Path) -> tuple[str, Features | None]:
-    """The hash of a hand-in, and what is compared of it.
+def read_hand_in(path: Path) -> tuple[str, Features | None, str]:
+    """The hash of a hand-in, what is compared of it, and the answers in words.
 
     The hash is the submission's own, over the files that are graded. One that can't be opened has the hash of its
     bytes: it is refused, or the grader fails on it, in the process that grades it.
     """
     with contextlib.suppress(Exception):
         submission = open_submission(path)
-        return submission.sha256, extract_features(submission)
-    return hash_bytes(path), None
+        return submission.sha256, extract_features(submission), decode_answers(submission.answers)
+    return hash_bytes(path), None, ""
+
+
+def decode_answers(content: bytes) -> str:
+    """The answers as text, whatever bytes they are: what is no UTF-8 becomes U+FFFD, what is too long is cut, and said.
+
+    Example: b'mask\r\nEOS\xff' -> 'mask\nEOS\ufffd'
+    """
+    text = content[: rubric.ANSWERS_BYTES].decode("utf-8-sig", "replace")
+    cut = [f"… cut after {rubric.ANSWERS_BYTES:,} bytes"] if len(content) > rubric.ANSWERS_BYTES else []
+    return "\n".join([*text.expandtabs(4).splitlines(), *cut])
 
 
 def hash_bytes(path: Path) -> str:

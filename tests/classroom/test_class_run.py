@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import kill_class
-from grader import __main__, runner
+from grader import __main__, rubric, runner
 from grader.classroom import __main__ as cli
 from grader.classroom import session, supervisor
 from grader.classroom.store import Store, run_key
@@ -246,6 +246,15 @@ def test_the_same_files_in_another_zip_are_the_same_submission(graded_class, fil
     assert run(graded_class) == 0 and written(graded_class) == before
     row = table(graded_class)["1"]
     assert row["file"] == "doe_1_200_homework-1.zip" and row["older files"] == "doe_1_100_homework.zip"
+
+
+def test_new_answers_stand_on_the_page_and_keep_the_grade(graded_class, files, monkeypatch):
+    monkeypatch.setattr(supervisor, "Worker", lambda *_: pytest.fail("started a process"))
+    before, page = written(graded_class), graded_class.parent / "out" / "students" / "1.html"
+    assert "There is none in what could be read" in page.read_text(encoding="utf-8")
+    zips.good(graded_class / "doe_1_200_homework-1.zip", {**files, rubric.ANSWERS: "1. <b>EOS</b> µ".encode()})
+    assert run(graded_class) == 0 and written(graded_class) == before
+    assert "<pre class=words>1. &lt;b&gt;EOS&lt;/b&gt; µ</pre>" in page.read_text(encoding="utf-8")
 
 
 def test_the_pages_say_what_staff_need_and_load_nothing(graded_class):

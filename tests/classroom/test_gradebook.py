@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from grader import rubric
 from grader.classroom import gradebook
 from grader.classroom.hand_ins import HandIn, collect
-from grader.classroom.overrides import apply_overrides, read_overrides
-from grader.classroom.pages import file_name
-from grader.classroom.students import Student
+from grader.classroom.overrides import Override, apply_overrides, read_overrides
+from grader.classroom.pages import file_name, student_page
+from grader.classroom.students import Student, decode_answers
 from grader.errors import GraderFault
 from grader.result import CheckResult, Result, State
 
@@ -109,8 +110,21 @@ def student(student_id: str = "1", score: float = 6, late: bool = False, state: 
 def test_lateness_and_overrides_stand_beside_the_raw_score():
     one = student(late=True)
     assert (one.raw, one.penalty(10), one.final(10)) == (6, 0.6, 5.4)
-    apply_overrides([one], {"1": (9.0, "regrade request")})
+    apply_overrides([one], {"1": Override(9.0, 0.0, "regrade request")})
     assert (one.raw, one.final(10)) == (6, 9.0)
+
+
+def test_points_for_the_answers_come_on_top_of_what_counts(tmp_path):
+    (tmp_path / "o.csv").write_text(
+        'ID,points,added,reason\n1,,4.5,"answers: 4.5, of 5"\n2,9,1,both\n3,,2,answers\n4,3,,set\n'
+    )
+    students = [student("1", late=True), student("2"), student("3", state=State.FAULT), student("4")]
+    apply_overrides(students, read_overrides(tmp_path / "o.csv"))
+    assert [one.final(10) for one in students] == [9.9, 10.0, None, 3.0], "no score stays none"
+    row = next(csv.DictReader(io.StringIO(gradebook.class_table(students, 10))))
+    assert (row["raw"], row["override"], row["added"], row["final"]) == ("6", "", "4.5", "9.9")
+    assert row["override reason"] == "answers: 4.5, of 5"
+    assert "added by the staff: answers: 4.5, of 5" in student_page(students[0], 10)
 
 
 def test_a_fault_of_ours_has_no_score_and_is_no_zero():
@@ -122,12 +136,22 @@ def test_a_fault_of_ours_has_no_score_and_is_no_zero():
 
 @pytest.mark.parametrize(
     "line",
-    ["1,5,", ",5,why", "1,nan,why", "1,inf,why", "1,-1,why", "1,five,why", "1,5,why\n1,6,why", "1", "1,700,why",
+    ["1,5,", ",5,why", "1,,why", "1,+5,why",
+     "1,nan,why", "1,inf,why", "1,-1,why", "1,five,why", "1,5,why\n1,6,why", "1", "1,700,why",
      "1,70,5,why"],
 )  # fmt: skip
 def test_an_override_needs_id_points_and_reason(tmp_path, line):
     (tmp_path / "o.csv").write_text(f"ID,points,reason\n{line}\n")
     with pytest.raises(GraderFault, match=r"o.csv, line [23]"):
+        read_overrides(tmp_path / "o.csv")
+
+
+@pytest.mark.parametrize(
+    "line", ["1,,,why", "1,,-1,why", "1,,+1,why", "1,,101,why", "1,5,x,why", "1,,5,", "1,5,1,2,why"]
+)
+def test_points_on_top_are_as_strict(tmp_path, line):
+    (tmp_path / "o.csv").write_text(f"ID,points,added,reason\n{line}\n")
+    with pytest.raises(GraderFault, match=r"o.csv, line 2"):
         read_overrides(tmp_path / "o.csv")
 
 
@@ -140,12 +164,37 @@ def test_overrides_without_their_first_line_are_an_error(tmp_path, head):
 
 def test_an_id_is_known_as_class_csv_writes_it(tmp_path):
     (tmp_path / "o.csv").write_text(f"ID,points,reason\n{gradebook.safe('=7')},5,why\n")
-    assert read_overrides(tmp_path / "o.csv") == {"=7": (5.0, "why")}
+    assert read_overrides(tmp_path / "o.csv") == {"=7": Override(5.0, 0.0, "why")}
 
 
 def test_an_override_of_nobody_is_an_error():
     with pytest.raises(GraderFault, match="nobody with this ID"):
-        apply_overrides([student()], {"2": (1.0, "why")})
+        apply_overrides([student()], {"2": Override(1.0, 0.0, "why")})
+
+
+# --- the answers in words ---
+
+
+def test_answers_are_text_and_nothing_else_on_the_page():
+    one = student()
+    one.answers = decode_answers(
+        b"\xef\xbb\xbf# 1\r\n<script>alert(1)</script> & <img src=x>\x1b[2J \xe2\x80\xae\r\n\xff\xfe\tend"
+    )
+    page = student_page(one, 0)
+    assert "# 1\n&lt;script&gt;alert(1)&lt;/script&gt; &amp; &lt;img src=x&gt;?[2J ?\n\ufffd\ufffd  end</pre>" in page
+    assert "<script" not in page and "<img" not in page and "\x1b" not in page and "\u202e" not in page
+
+
+def test_answers_that_go_on_and_on_are_cut_and_said():
+    one = student()
+    one.answers = decode_answers(b"<" * (rubric.ANSWERS_BYTES + 1))
+    page = student_page(one, 0)
+    assert page.count("&lt;") == rubric.ANSWERS_BYTES and "… cut after 100,000 bytes</pre>" in page
+    assert "cut after" not in decode_answers(b"<" * rubric.ANSWERS_BYTES)
+
+
+def test_a_page_says_that_there_are_no_answers():
+    assert "There is none in what could be read" in student_page(student(), 0)
 
 
 # --- tables ---

@@ -174,8 +174,8 @@ def test_another_grader_keeps_a_result_and_says_so(kept, monkeypatch):
 def test_a_link_in_a_folder_is_not_followed(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "link").symlink_to("/")
-    sha256, features = read_hand_in(tmp_path / "one")
-    assert len(sha256) == 64 and features is None
+    sha256, features, answers = read_hand_in(tmp_path / "one")
+    assert len(sha256) == 64 and features is None and answers == ""
 
 
 # --- the table ---

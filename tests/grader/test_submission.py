@@ -54,6 +54,39 @@ def test_rubbish_of_systems_is_cleaned_up_and_said(files, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("top", ["homework/", "", "123456/homework/"])
+def test_the_answers_stand_apart_and_are_in_no_hash(files, tmp_path, top):
+    zips.good(tmp_path / "plain.zip", files)
+    zips.good(tmp_path / "x.zip", {**files, rubric.ANSWERS: b"1. EOS"}, top)
+    opened, plain = open_submission(tmp_path / "x.zip"), open_submission(tmp_path / "plain.zip")
+    assert opened.answers == b"1. EOS" and opened.files == files and plain.answers == b""
+    assert opened.sha256 == plain.sha256 and not any(rubric.ANSWERS in note for note in opened.notes)
+
+
+def test_answers_elsewhere_are_left_out_and_said(files, tmp_path):
+    entries = [(f"homework/{name}", content) for name, content in files.items()]
+    zips.write(tmp_path / "x.zip", [*entries, ("ANSWERS.md", b"1"), ("homework/sft_model/ANSWERS.md", b"2")])
+    opened = open_submission(tmp_path / "x.zip")
+    assert opened.answers == b"" and opened.files == files
+    assert opened.notes == ["left out 2 files that are no code: ANSWERS.md, ANSWERS.md"]
+
+
+def test_long_answers_are_cut_and_cost_nothing(files, tmp_path):
+    content = random.Random(0).randbytes(10_000_000)
+    zips.good(tmp_path / "x.zip", {**files, rubric.ANSWERS: content})
+    (tmp_path / "homework").mkdir()
+    (tmp_path / "homework" / "sft.py").write_bytes(b"")
+    (tmp_path / "homework" / rubric.ANSWERS).write_bytes(content)
+    for name in ("x.zip", "homework"):
+        assert open_submission(tmp_path / name).answers == content[: rubric.ANSWERS_BYTES + 1]
+
+
+def test_answers_alone_are_no_homework(tmp_path):
+    zips.good(tmp_path / "x.zip", {rubric.ANSWERS: b"1. EOS"})
+    with pytest.raises(Refusal, match="holds no file of a homework"):
+        open_submission(tmp_path / "x.zip")
+
+
 def test_what_the_trainer_writes_beside_an_adapter_is_left_out_and_said(files, tmp_path):
     entries = [(f"homework/{name}", content) for name, content in files.items()]
     pickle = zips.canary_pickle(tmp_path / "canary")

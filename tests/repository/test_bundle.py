@@ -35,6 +35,8 @@ def test_the_zip_holds_code_and_adapter_and_says_its_score(homework, capsys):
     names = zipfile.ZipFile("123456.zip").namelist()
     assert {f"homework/{CONFIG}", f"homework/{WEIGHTS}", "homework/sft.py"} <= set(names)
     assert not any("notes" in name or "optimizer" in name for name in names)
+    answers = zipfile.ZipFile("123456.zip").read("homework/ANSWERS.md")
+    assert answers == (ROOT / "homework" / "ANSWERS.md").read_bytes()
     out = capsys.readouterr().out
     assert re.search(r"hand in 123456.zip: [\d,]+ bytes, \d+(\.\d+)? of 100 points by the public questions", out)
     assert "left out: sft_model/optimizer.json" in out and "sft_model/adapter_model.safetensors" in out
@@ -75,6 +77,14 @@ def shadow(homework):
     (homework / "torch.py").write_text("")
 
 
+def write_on_and_on(homework):
+    (homework / "ANSWERS.md").write_bytes(b"x" * 10_000_000)
+
+
+def save_otherwise(homework):
+    (homework / "ANSWERS.md").write_text("1. µ", encoding="latin-1")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -83,6 +93,8 @@ def shadow(homework):
         (other_rank, "was not written"),
         (cut_weights, "was not written"),
         (shadow, "has the name of a library"),
+        (write_on_and_on, "ANSWERS.md is too long"),
+        (save_otherwise, "ANSWERS.md is no UTF-8 at byte 3"),
     ],
 )
 def test_what_cannot_be_handed_in_is_refused_and_leaves_the_former_zip(homework, weights_alone, capsys, spoil, message):
@@ -92,6 +104,12 @@ def test_what_cannot_be_handed_in_is_refused_and_leaves_the_former_zip(homework,
     assert message in capsys.readouterr().err
     assert (homework.parent / "1.zip").read_bytes() == b"the former one"
     assert sorted(path.name for path in homework.parent.iterdir()) == ["1.zip", "homework"]
+
+
+def test_without_answers_the_zip_is_made_and_says_so(homework, weights_alone, capsys):
+    (homework / "ANSWERS.md").unlink()
+    assert bundle.main(["homework", "1"]) == 0
+    assert "missing: ANSWERS.md" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["homeworkk", "1"], ["homework", "../1"], ["homework"], ["homework", "1", "--fast"]])
@@ -105,6 +123,7 @@ def test_wrong_arguments_are_refused(homework, capsys, words):
 
 def test_check_and_bundle_agree_on_what_goes_into_the_zip(homework):
     (homework / "notes.txt").write_text("x")
+    (homework / "sft_model" / "ANSWERS.md").write_text("x")
     inside, _ = zip_contents.list_files(homework)
     for path in homework.rglob("*"):
         if path.is_file():

@@ -1,6 +1,7 @@
 """The handout against the code: tree, commands, recipes, requirements, and what must not be in the project."""
 
 import ast
+import math
 import re
 import shlex
 import subprocess
@@ -11,17 +12,17 @@ from pathlib import PurePosixPath
 import pytest
 from packaging.requirements import Requirement
 
-from benchmarks.span_cost import format_table
 from grader import rubric
 from grader.__main__ import parse_arguments as parse_grader_arguments
 from grader.classroom.__main__ import parse_arguments as parse_class_arguments
 from grader.runner import check_names
-from homework import base_llm, chat, check, sft
+from homework import base_llm, chat, check, experiment, sft
 from homework.common.base_model import ROOT
 from homework.common.cli import UsageError, parse_arguments
 from homework.common.files import read_json
+from homework.reporting.comparison import mean_of
 from homework.training.recipe import DEFAULT_RECIPE, RECIPES
-from tools import make_autograder
+from tools import make_autograder, renew
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STARTER = (ROOT / "tools" / "starter" / "README.md").read_text(encoding="utf-8")
@@ -30,7 +31,7 @@ TRAINING, GRADING, STAFF = (
 )
 HANDOUT = README + STARTER + TRAINING + GRADING + STAFF
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-COMMANDS = [*sft.COMMANDS.values(), *base_llm.COMMANDS.values(), chat.chat, check.check]
+COMMANDS = [*sft.COMMANDS.values(), *base_llm.COMMANDS.values(), chat.chat, check.check, experiment.experiment]
 
 
 def tracked_files() -> list[str]:
@@ -82,7 +83,7 @@ def test_every_link_leads_somewhere():
 
 def commands() -> list[tuple[str, str, list[str]]]:
     """Every command of the handout: module, subcommand, arguments."""
-    lines = re.findall(r"python -m (homework\.\w+) (\w+)([^`\n|&]*)", HANDOUT)
+    lines = re.findall(r"python -m (homework\.(?!experiment)\w+) (\w+)([^`\n|&]*)", HANDOUT)
     return [(module, name, shlex.split(rest)) for module, name, rest in lines]
 
 
@@ -93,10 +94,11 @@ def test_every_command_of_the_handout_parses():
 
 
 def test_every_line_of_a_module_with_one_command_parses():
-    lines = re.findall(r"python -m homework\.(chat|check)\b([^`\n|&]*)", HANDOUT)
-    assert {name for name, _ in lines} == {"chat", "check"} and any("--" in rest for _, rest in lines)
+    lines = re.findall(r"python -m homework\.(chat|check|experiment)\b([^`\n|&#]*)", HANDOUT)
+    assert {name for name, _ in lines} == {"chat", "check", "experiment"} and any("--" in rest for _, rest in lines)
     for name, rest in lines:
-        parse_arguments(getattr(import_module(f"homework.{name}"), name), shlex.split(rest))
+        values = parse_arguments(getattr(import_module(f"homework.{name}"), name), shlex.split(rest))
+        assert name != "experiment" or values["name"] in experiment.EXPERIMENTS
 
 
 def test_every_line_of_grading_in_the_handout_parses():
@@ -186,8 +188,8 @@ def test_no_large_file_but_the_base_model():
 
 
 def test_the_table_of_spans_is_the_measured_one():
-    results = read_json(ROOT / "benchmarks" / "span_cost.json")
-    assert format_table(results) in TRAINING
+    results = read_json(renew.SPANS)
+    assert renew.span_table(results) in TRAINING and list(results) == list(experiment.SPANS)
     assert all(len(seeds) == 5 for seeds in results.values())
 
 
@@ -229,3 +231,26 @@ def test_the_lock_file_satisfies_the_requirements():
                 f"requirements.lock is older than requirements.txt: {name}"
             )
     assert "-r requirements.lock" in make_autograder.SETUP
+
+
+def test_the_answers_have_a_place_for_each_question_and_staff_a_model_of_each():
+    text = (ROOT / "homework" / "ANSWERS.md").read_text("utf-8")
+    asked = re.findall(r"^## (\d)\. .+\n\n(?:.+\n)+\nYour answer:\n", text, re.MULTILINE)
+    model = STAFF.split("What a good answer holds")[1].split("\n## ")[0]
+    assert asked == re.findall(r"^(\d)\. ", model, re.MULTILINE) == list("12345")
+
+
+def test_what_the_questions_and_model_answers_say_is_what_was_measured():
+    """By variant, the mean over the seeds; a base with which one of these does not hold needs another question."""
+    results = read_json(renew.SPANS)
+    exact, first, question, padding, eos, masked = (
+        {key: mean_of(runs, key) for key in runs["0"]} for runs in results.values()
+    )
+    assert max(first["accuracy"], masked["accuracy"], first["answer_rate"]) < 0.02 < 0.5 < exact["accuracy"]
+    assert first["last_loss"] < 2 * exact["last_loss"] and math.isnan(masked["first_loss"]), "1, 2"
+    assert question["last_loss"] > 10 * exact["last_loss"], "3"
+    assert 0 < exact["accuracy"] - question["accuracy"] < 0.1, "3"
+    assert padding["first_loss"] > question["first_loss"] > exact["first_loss"] > padding["last_loss"], "4"
+    assert padding["last_loss"] < exact["last_loss"] and padding["accuracy"] <= exact["accuracy"], "4"
+    assert min(masked["ended_by_eos"], eos["ended_by_eos"]) > 0.5 and masked["last_grad_norm"] == 0, "5"
+    assert all(eos[key] < exact[key] for key in ("answer_rate", "ended_by_eos")), "5"

@@ -44,6 +44,8 @@ def test_only_what_students_need_is_in_it(starter):
         "bundle.py",
         "grader/__main__.py",
         "data/train.json",
+        "homework/experiment.py",
+        "homework/ANSWERS.md",
         "tests/public/test_task1.py",
     } <= names
     forbidden = re.compile(

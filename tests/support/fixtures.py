@@ -137,7 +137,7 @@ def trained(make_once) -> TrainingRun:
 @pytest.fixture(scope="session")
 def files(trained) -> dict[str, bytes]:
     """The one trained adapter of the session, as the grader sees it."""
-    return {f"sft_model/{path.name}": path.read_bytes() for path in trained.folder.iterdir()}
+    return {f"sft_model/{path.name}": path.read_bytes() for path in trained.folder.iterdir() if path.name[0] != "."}
 
 
 @pytest.fixture(scope="session")
