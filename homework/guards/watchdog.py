@@ -68,8 +68,8 @@ def check_trainable(model: Any, rank: int) -> None:
     count, expected = sum(model.get_parameter(name).numel() for name in names), lora_formula(model, rank)
     if count != expected:
         raise HomeworkError(
-            f"{count:,} parameters would be trained, but LoRA of rank {rank} has {expected:,} on these layers: take the "
-            "recipe's rank, and load an adapter for training"
+            f"{count:,} parameters would be trained, but LoRA of rank {rank} has {expected:,} on these layers: take "
+            "the recipe's rank, and load an adapter for training"
         )
     if len({name.split(".lora_")[0].rpartition(".")[2] for name in names}) < len(LINEAR):
         print(f"LoRA is on some of the linear layers only; all of them ({', '.join(LINEAR)}) learn faster")

@@ -50,20 +50,24 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             if not distributed.is_first():
                 return  # the first process holds the folder for all
-            self.hold(folder, f"the same training runs already, in {folder}: wait for it or stop it")
+            self.hold(folder / ".lock", f"the same training runs already, in {folder}: wait for it or stop it")
             output = settings.get("output_dir")
             if output:
-                self.hold(Path(output), f"another training is about to write {output}: wait for it, stop it, or choose "
-                          "another --output-dir")  # fmt: skip
+                RUNS.mkdir(exist_ok=True)
+                lock = (
+                    RUNS / f".{hashlib.sha256(output.encode()).hexdigest()[:8]}.lock"
+                )  # no file of ours in the folder
+                self.hold(lock, f"another training is about to write {output}: wait for it, stop it, or choose another "
+                          "--output-dir")  # fmt: skip
             write_json(folder / SETTINGS, settings)
         except OSError as error:
             raise HomeworkError(
                 f"can't write to {folder} ({error.strerror}), where checkpoints and log go: choose another --run-dir"
             ) from error
 
-    def hold(self, folder: Path, refusal: str) -> None:
-        """Keep a folder for this run until it is closed; HomeworkError with the refusal if another run has it."""
-        lock = FileLock(folder / ".lock", timeout=0)
+    def hold(self, path: Path, refusal: str) -> None:
+        """Hold a lock until the run is closed; HomeworkError with the refusal if another run has it."""
+        lock = FileLock(path, timeout=0)
         try:
             lock.acquire()
         except Timeout:
