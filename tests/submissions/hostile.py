@@ -130,7 +130,7 @@ def forged_row(ids: str) -> Maker:
     import gc
     recorder = next(one for one in gc.get_objects() if type(one).__name__ == "TrainingRecorder")
     row = {ids}
-    recorder.batches = [{{"input_ids": [row], "labels": [row], "loss": 1.0}}]
+    recorder.batches = [{{"input_ids": [row], "loss": 1.0}}]
 """,
     )
 
