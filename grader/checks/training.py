@@ -107,13 +107,13 @@ def seen_rows(code: Harness) -> list[tuple[list[int], list[int] | None]]:
         Refusal: if they are too many, or labels are no ids.
     """
     rows = [row for batch in batches_of(code) for row in rows_of(batch)]
-    if len(rows) * max(len(ids) for ids, _ in rows) > MOST_TOKENS:
-        raise Refusal(
-            f"the first step takes more than {MOST_TOKENS} tokens", do="take a smaller batch, pad to the longest"
-        )
     longest, most = max(len(ids) for ids, _ in rows), code.course.base_config["max_position_embeddings"]
     if longest > most:  # the time that the grader needs grows with the square of it
         raise Refusal(f"a row of {longest} tokens reached the model, which reads {most}", do="one question a row")
+    if len(rows) * longest > MOST_TOKENS:
+        raise Refusal(
+            f"the first step takes more than {MOST_TOKENS} tokens", do="take a smaller batch, pad to the longest"
+        )
     if not all(labels is None or are_labels(labels, make_families()["bundled"][0]) for _, labels in rows):
         raise Refusal("a batch with labels that the model does not have reached it", do=LOOK)
     return rows

@@ -22,6 +22,7 @@ from grader.course import Course
 from grader.errors import GraderFault
 from grader.grade import explain_fault
 from grader.result import Result
+from grader.sandbox.job_dir import remove_stale
 
 SUBMISSION_SECONDS = 3 * rubric.CHECK_SECONDS
 START_SECONDS = 300  # until a process is ready: imports and the base model, on a busy machine
@@ -116,10 +117,12 @@ class Supervisor:
         return count
 
     def end(self) -> None:
-        """End all processes at once."""
+        """End all processes at once, and delete the folders of their sandboxes, which a killed one leaves behind."""
         self.stop.set()
         for worker in list(self.workers):
             worker.kill()
+            worker.process.wait()
+        remove_stale()
 
     def serve(self) -> None:
         """One thread: a process, and job after job for it, until none is left."""

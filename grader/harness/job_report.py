@@ -123,7 +123,7 @@ class JobReport:
 def refuse_error(name: str, error: Any) -> NoReturn:
     """Raise a step's exception as what the student reads."""
     details = error if isinstance(error, dict) else {}
-    kind, message = str(details.get("type"))[:60], str(details.get("message"))[:300]
+    kind, message = str(details.get("type"))[:60], " ".join(str(details.get("message")).split())[:300]
     where = f" ({details['where']!s:.80})" if details.get("where") else ""
     if kind == "NotImplementedError":
         raise Refusal(f"not implemented yet: {message or str(details.get('function') or name)[:80]}{where}")

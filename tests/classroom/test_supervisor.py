@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,13 @@ def test_death_costs_one_more_try_and_then_a_fault_of_ours(kept, fake):
     results = [kept.read(f"{index:064}") for index in range(4)]
     assert [result.is_fault for result in results] == [False, False, True, False]
     assert "died (exit code 7)" in results[2].checks[0].cause and results[0].score == 2
+
+
+def test_no_folder_of_a_sandbox_outlives_a_run(kept, fake, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert supervise_jobs(kept, "good", "fine") == (["fine", "good"], [])
+    assert list(tmp_path.iterdir()) == [kept.root]
 
 
 def test_what_takes_too_long_is_ended_and_a_fault_of_ours(kept, fake, monkeypatch):

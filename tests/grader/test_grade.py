@@ -11,13 +11,17 @@ from typing import ClassVar
 
 import pytest
 import torch
+from peft import get_peft_model_state_dict
 
 from grader import __main__, course, interrupts, reference, rubric, runner
-from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
+from grader.adapter import CONFIG, WEIGHTS, Adapter, expected_shapes, read_config, read_weights
+from grader.checks.training import example_of
 from grader.course import Course
 from grader.errors import GraderFault, Stopped
 from grader.grade import grade
+from grader.harness.gradients import mean_loss
 from grader.harness.harness import Harness
+from grader.harness.inputs import COURSE_ADAPTER
 from grader.report import console, gradescope
 from grader.result import CheckResult, Result, State
 from grader.runner import run_checks
@@ -150,6 +154,27 @@ def test_credit_is_a_straight_line_between_two_bounds(files, staff, monkeypatch,
     monkeypatch.setattr(Course, "measure", lambda *_: measured)
     result = check(files, staff)["accuracy"]
     assert (round(result.score, 6), result.state) == (score, state) and "95 % interval" in result.detail
+
+
+@pytest.mark.everything
+def test_an_adapter_that_knows_the_public_questions_by_heart_gains_nothing_and_is_told():
+    staff = Course(Seed(77, is_official=True), 30, 10)
+    rows = [
+        (question, f"<answer>{correct:.4g}</answer>") for question, correct in Course(PUBLIC, 30, 10).draw("hidden", 30)
+    ]
+    shapes = expected_shapes(COURSE_ADAPTER, staff.base_config)
+    blank = {name: torch.randn(shape) / shape[-1] ** 0.5 * ("lora_A" in name) for name, shape in shapes.items()}
+    model = reference.attach(staff.base.model, Adapter(*COURSE_ADAPTER, blank))
+    weights = [weight.requires_grad_() for name, weight in model.named_parameters() if "lora_" in name]
+    optimizer, examples = torch.optim.Adam(weights, lr=5e-3), [example_of(staff, *row) for row in rows]
+    for _ in range(150):
+        optimizer.zero_grad()
+        mean_loss(model, examples).backward()
+        optimizer.step()
+    learned = {name: weight.detach().clone() for name, weight in get_peft_model_state_dict(model).items()}
+    model.unload()
+    measured = staff.measure(Adapter(*COURSE_ADAPTER, learned))
+    assert measured.public > 0.9 and measured.accuracy < rubric.ZERO, measured
 
 
 # --- our own faults ---

@@ -94,6 +94,13 @@ for _ in range(5000):
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 time.sleep(60)
 """
+BURST = """
+import threading
+threading.stack_size(32768)
+hold = threading.Event()
+for _ in range(100000):
+    threading.Thread(target=hold.wait, daemon=True).start()
+"""
 EQUAL = """
 class Yes:
     def __eq__(self, other): return True
@@ -123,7 +130,7 @@ def forged_row(ids: str) -> Maker:
     import gc
     recorder = next(one for one in gc.get_objects() if type(one).__name__ == "TrainingRecorder")
     row = {ids}
-    recorder.batches = [{{"input_ids": [row], "labels": [row], "loss": 1.0}}]
+    recorder.batches = [{{"input_ids": [row], "loss": 1.0}}]
 """,
     )
 
@@ -184,6 +191,13 @@ ALL = [
         leaking("(0x40305828, 0x4030582A, 0x40305839)", RESERVE),
     ),
     Recipe("H8 a hundred thousand files", at_import(MANY_FILES), EVERYTHING, "more files", STOPPED),
+    Recipe(
+        "H8 burst of threads",
+        at_import(BURST),
+        EVERYTHING,
+        "more threads|can't start new thread|more memory|MemoryError",
+        (*STOPPED, State.FAILED),
+    ),
     Recipe(
         "H8 thread bomb",
         at_import(THREADS),

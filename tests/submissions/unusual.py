@@ -7,7 +7,7 @@ from safetensors.torch import load, save
 
 from tests.submissions.labels import tokenized
 from tests.submissions.plain import PADDED, plain, sft
-from tests.submissions.recipe import Files, Maker, Recipe, both, drop, edit, put, swap
+from tests.submissions.recipe import Files, Maker, Recipe, before, both, drop, edit, put, swap
 from tests.submissions.saving import CONFIG, WEIGHTS, training
 
 
@@ -111,6 +111,8 @@ def write(self, prompt, temperature):
     new = self.model.generate(ids, max_new_tokens=32, pad_token_id=self.tokenizer.eos_token_id, **sampling)
     return self.tokenizer.decode(new[0, ids.shape[1] :], skip_special_tokens=True).strip()
 """
+MODEL = "AutoModelForCausalLM.from_pretrained(checkpoint).eval()"
+COMPILED = "        self.model.forward = torch.compile(self.model.forward)"
 LOOKS_AT_CHAT = 'tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False)'
 CHAT_IN_PROMPT = edit(
     "base_llm.py", "        return question\n", f"        self.{LOOKS_AT_CHAT}\n        return question\n"
@@ -131,6 +133,13 @@ ALL = [
     Recipe("question and answer apart", tokenized(ANSWER_APART)),
     Recipe("offset mapping", tokenized(OFFSETS)),
     Recipe("looks at the chat template", both(tokenized(f"{LOOKS_AT_CHAT}\n{ANSWER_APART.strip()}"), CHAT_IN_PROMPT)),
+    Recipe(
+        "keeps a temporary file",
+        plain(before("base_llm.py", "import tempfile\ntempfile.TemporaryFile().write(bytes(99))")),
+    ),
+    Recipe(
+        "compiles its model", plain(edit("base_llm.py", f"self.model = {MODEL}", f"self.model = {MODEL}\n{COMPILED}"))
+    ),
     Recipe("tensors", tokenized(TENSORS)),
     Recipe("no attention mask in the rows", tokenized(NO_MASK)),
     Recipe("padded on the left, masked", tokenized(PADDED_LEFT)),

@@ -1,5 +1,7 @@
 """Stands in for grader/classroom/worker.py: grades by the name of the file, at once, or dies, hangs, or finds no space.
 
+Like the real one, it has a folder of a sandbox, and is killed at its end.
+
 python -m tests.support.fake_worker      # started by the supervisor under test
 """
 
@@ -12,12 +14,14 @@ from grader.classroom.jobs import WorkerConfig
 from grader.classroom.store import Store
 from grader.classroom.worker import read_lines, tell
 from grader.result import CheckResult, Result, State
+from grader.sandbox.job_dir import make_work_dir
 
 
 def main() -> None:
     lines = read_lines(sys.stdin)
     config = WorkerConfig.from_json(next(lines))
     store = Store(Path(config.results), config.key)
+    make_work_dir()
     tell(sys.stdout, state="ready")
     for job in lines:
         name = job["name"]

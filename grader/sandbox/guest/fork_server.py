@@ -19,6 +19,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,7 @@ def become_worker(request: dict[str, Any]) -> None:
         os.closerange(3, 1024)
     os.environ.clear()
     os.environ.update(request["environment"])
+    tempfile.tempdir = None  # a library may have asked while it was imported: then it is a folder that is closed here
     os.chdir(folder)
     import worker
 
