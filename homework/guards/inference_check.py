@@ -261,8 +261,8 @@ def diagnose_shapes(llm: BaseLLM) -> str | None:
         groups = texts if copies else [[text] for text in texts]
         if any(text.strip() != right for group, right in zip(groups, told, strict=True) for text in group):
             return (
-                f"batched_generate with num_return_sequences={copies} mixes up its prompts: the model wrote {told}, the "
-                f"lists hold {texts}"
+                f"batched_generate with num_return_sequences={copies} mixes up its prompts: the model wrote {told}, "
+                f"the lists hold {texts}"
             )
     return None
 
