@@ -1,4 +1,4 @@
-"""Public checks of task 3, homework/sft.py: the text of a row, its labels, and the trained adapter.
+"""Public checks of task 3, homework/sft.py: the text of a row, and its labels.
 
 python -m pytest tests/public/test_task3.py
 """
@@ -9,7 +9,7 @@ from homework.base_llm import BaseLLM
 from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, Dataset
 from homework.guards.labels import check_rows
-from homework.sft import TokenizedDataset, format_example, load, tokenize
+from homework.sft import TokenizedDataset, format_example, tokenize
 
 QUESTION, ANSWER = "How many g are in 6 kg?", "<answer>6000</answer>"
 
@@ -51,8 +51,3 @@ def test_every_row_of_train_is_right(tokenizer):
     rows = TokenizedDataset(tokenizer, train, format_example)
     assert len(rows) == len(train)
     check_rows(tokenizer, train, format_example, rows)
-
-
-def test_a_missing_adapter_is_an_error_and_nothing_is_made_up(tmp_path):
-    with pytest.raises(HomeworkError, match="no trained adapter"):
-        load(tmp_path / "sft_model")
