@@ -12,8 +12,8 @@ from peft import PeftModel
 from homework.base_llm import BaseLLM
 from homework.data import Dataset, Row
 from homework.sft import Collator, TokenizedDataset, add_lora, format_example, training_arguments
+from homework.training.callbacks import AccuracyCallback
 from homework.training.recipe import Recipe, choose_recipe
-from homework.training.run_dir import Run
 from homework.training.trainer import HomeworkTrainer
 
 
@@ -24,35 +24,39 @@ class Setup(NamedTuple):
     model: PeftModel
     rows: TokenizedDataset
     recipe: Recipe
-    run: Run
+    folder: Path
 
     def train(
         self, rows: Sequence[Row] | None = None, *, max_steps: int | None = None, seed: int = 0, watch: bool = True
     ) -> list[dict]:
         """Train, on other rows where they are given, without the watchdog where `watch` is False; returns the log."""
         trainer = HomeworkTrainer(
+            self.llm,
             self.model,
-            training_arguments(self.recipe, self.run.folder, max_steps, seed=seed),
+            training_arguments(self.recipe, seed=seed, max_steps=max_steps or -1),
             Collator(self.llm.pad_id),
             self.rows if rows is None else rows,
-            run=self.run,
             recipe=self.recipe,
+            train_data=Dataset("train"),
+            valid_data=Dataset("valid"),
+            format_fn=format_example,
+            output=self.folder / "sft_model",
+            run_dir=str(self.folder / "run"),
             max_steps=max_steps,
             watch=watch,
         )
-        trainer.train()
+        trainer.remove_callback(AccuracyCallback)  # the training alone is measured
+        with contextlib.closing(trainer.run):
+            trainer.train()
         return trainer.state.log_history
 
 
 @contextlib.contextmanager
 def reference_run(seed: int) -> Iterator[Setup]:
     """A base model with fresh LoRA, the training rows and a folder; nothing is printed meanwhile."""
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        tempfile.TemporaryDirectory() as folder,
-        Run(Path(folder), {}) as run,
-    ):
+    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sft_model").mkdir()
         llm = BaseLLM("data/base_model")
         recipe = choose_recipe(llm.name, {})
         rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
-        yield Setup(llm, add_lora(llm.model, recipe, seed), rows, recipe, run)
+        yield Setup(llm, add_lora(llm.model, recipe, seed), rows, recipe, Path(folder))

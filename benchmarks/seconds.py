@@ -34,7 +34,8 @@ def time_parts(folder: Path) -> None:
     seconds["imports"] = time.perf_counter() - started
     for part, owner, name in (
         ("base model, first load", BaseLLM, "__init__"),
-        ("rows and proof of labels", sft, "prepare_rows"),
+        ("rows and proof of labels", sft, "TokenizedDataset"),
+        ("rows and proof of labels", trainer, "check_rows_and_prompt"),
         ("training, without the probes", trainer.HomeworkTrainer, "train"),
         ("probes of accuracy", callbacks.AccuracyCallback, "measure"),
         ("save, and proof by reloading", trainer, "save_adapter"),

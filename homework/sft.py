@@ -235,7 +235,7 @@ def train_model(
     output = begin(
         output_dir or default_output(ADAPTER_FOLDER, max_steps), seed, questions=questions, **limits, **given
     )
-    options = {"output": output, "run_dir": run_dir, "restart": restart, **limits}
+    options: dict[str, Any] = {"output": output, "run_dir": run_dir, "restart": restart, **limits}
     # BEGIN SOLUTION task 4: train_model
     # Hint: base model, rows, recipe, LoRA, arguments, Trainer; then train, save, report.
     # Hint: the Trainer also takes recipe, train_data, valid_data, format_fn, and **options.
@@ -251,7 +251,7 @@ def train_model(
         activation_checkpointing=gradient_checkpointing,
         report_to=report_to,
     )
-    data = {"train_data": train, "valid_data": valid, "format_fn": format_example}
+    data: dict[str, Any] = {"train_data": train, "valid_data": valid, "format_fn": format_example}
     trainer = HomeworkTrainer(llm, model, arguments, Collator(llm.pad_id), rows, recipe=recipe, **data, **options)
     trainer.train()
     trainer.save(partial(load, output, checkpoint))

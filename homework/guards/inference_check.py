@@ -265,7 +265,7 @@ def diagnose_shapes(llm: BaseLLM) -> str | None:
     told = [f"<answer>{len(llm.tokenizer(prompt)['input_ids'])}e-7</answer>" for prompt in prompts]
     for copies, wanted in ((None, 2), (1, [1, 1]), (3, [3, 3])):
         stubbed, _ = with_stub(llm, None)
-        texts = stubbed.batched_generate(prompts, num_return_sequences=copies, temperature=1.0 if copies else 0)
+        texts: Any = stubbed.batched_generate(prompts, num_return_sequences=copies, temperature=1.0 if copies else 0)
         got = [len(part) for part in texts] if copies else len(texts)
         if got != wanted or (copies and not all(isinstance(part, list) for part in texts)):
             return (

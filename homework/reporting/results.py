@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from homework.training.trainer import HomeworkTrainer
 
 LATE = 10  # steps at the end of a run, over which the loss is averaged
+HARDLY = 0.05  # an accuracy that no training on the right rows ends with
+CHANCE = 0.25  # where the interval reaches so far, too few questions were asked to say so
 
 
 def report_accuracy(llm: BaseLLM, rows: Sequence[tuple[str, float]], split: str) -> dict[str, Any]:
@@ -52,11 +54,16 @@ def report_accuracy(llm: BaseLLM, rows: Sequence[tuple[str, float]], split: str)
     }
 
 
-def check_outcome(log: Sequence[dict]) -> None:
-    """Stop with an error where the log shows that the saved adapter can't be what the student wanted.
+def check_outcome(log: Sequence[dict], result: dict[str, Any] | None = None) -> None:
+    """Stop with an error where the log, or the accuracy, shows that the saved adapter can't be what the student wanted.
+
+    Args:
+        log: of the training.
+        result: of `report_accuracy` on valid, where the training was a whole one.
 
     Raises:
-        HomeworkError: if the loss has not fallen, or has, and the questions of the training still are not answered.
+        HomeworkError: if the loss has not fallen, or has, and the questions of the training still are not answered, or
+            hardly one of valid is.
     """
     losses = [entry["loss"] for entry in log if "loss" in entry]
     if len(losses) < 2 * LATE:
@@ -73,6 +80,13 @@ def check_outcome(log: Sequence[dict]) -> None:
             f"the adapter is saved, but the loss of {late:.2f} says that the training rows are learned, and only "
             f"{answered[-1]:.0%} of their questions are answered: the fault lies between question and answer, "
             "in generate, batched_generate, answer or parse_answer; fix it, and train with --restart"
+        )
+    if result and result["accuracy"] < HARDLY and result["interval"][1] < CHANCE:
+        asked, right = result["questions"], round(result["accuracy"] * result["questions"])
+        raise HomeworkError(
+            f"the adapter is saved, but it answers {right} of {asked} questions of valid right: look at the mistakes "
+            "above, at the labels (python -m homework.sft show), and whether the questions are of the kind that the "
+            "base model knows"
         )
 
 
@@ -93,7 +107,8 @@ def report_run(trainer: "HomeworkTrainer", questions: int | None = None) -> None
     run, log = trainer.run, trainer.state.log_history
     rows = take_reported(trainer.valid_data, questions or (100 if trainer.is_cut else None))
     result = report_accuracy(trainer.loaded, rows, "valid")
-    check_outcome(log)  # before the run counts as finished, or the same command would call it a success
+    # Before the run counts as finished, or the same command would call it a success.
+    check_outcome(log, None if trainer.is_cut else result)
     title = f"{run.folder.name}: accuracy {result['accuracy']:.3f}"
     draw_run(log, len(trainer.probes["valid"]), run.folder / "curve.png", title)
     run.finish({**result, "adapter_sha256": fingerprint_file(trainer.output / WEIGHTS), "finished": now()})

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
@@ -100,6 +100,7 @@ def save_adapter(
         # Inside the folder, which may be a mount of its own: a file can't be renamed across file systems.
         scratch = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
         try:
+            sort_sets(model.peft_config["default"])
             # "auto" would look for the base model's config, on the hub if it is not below the working folder.
             model.save_pretrained(str(scratch), save_embedding_layers=False)
             free_weights(model)
@@ -123,6 +124,13 @@ def save_adapter(
             f"can't write the adapter to {folder} ({reason}), the former one is unchanged: free space, then the same "
             "command goes on from the last checkpoint"
         ) from error
+
+
+def sort_sets(config: PeftConfig) -> None:
+    """Make sorted lists of a configuration's sets, target_modules for one: their order changes with each process."""
+    for name, value in vars(config).items():
+        if isinstance(value, set):
+            setattr(config, name, sorted(value))
 
 
 def finish_swap(folder: Path) -> None:

@@ -61,6 +61,7 @@ class Run:
                           "--output-dir")  # fmt: skip
             write_json(folder / SETTINGS, settings)
         except OSError as error:
+            self.close()
             raise HomeworkError(
                 f"can't write to {folder} ({error.strerror}), where checkpoints and log go: choose another --run-dir"
             ) from error
@@ -76,9 +77,12 @@ class Run:
         self.locks.append(lock)
 
     def close(self) -> None:
-        """Let other runs have the folders."""
+        """Let other runs have the folders. The lock's file goes too: an adapter's folder holds its two files alone."""
         for lock in self.locks:
+            with contextlib.suppress(OSError):  # on Windows a held file stays, and goes when it is released
+                Path(lock.lock_file).unlink()
             lock.release()
+        self.locks = []
 
     @contextlib.contextmanager
     def closed_on_error(self) -> Iterator[None]:
@@ -138,7 +142,7 @@ def describe(collator: Any, rows: Iterable[Row], **settings: Any) -> dict[str, A
         settings: flags and names, by name.
     """
     files = [path for folder in DECIDING for path in sorted(folder.rglob("*.py"))]
-    sources = [*(path.read_text(encoding="utf-8") for path in files), source_of(type(collator))]
+    sources = [*(path.read_text(encoding="utf-8") for path in files), source_of(collator)]
     return {
         **settings,
         "code": hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16],
@@ -147,12 +151,13 @@ def describe(collator: Any, rows: Iterable[Row], **settings: Any) -> dict[str, A
     }
 
 
-def source_of(kind: type) -> str:
-    """The source of a class; its name where there is no source, as in a notebook."""
+def source_of(thing: Any) -> str:
+    """The source of a function, or of an object's class; its name where there is no source, as in a notebook."""
+    code = thing if inspect.isroutine(thing) else type(thing)
     try:
-        return inspect.getsource(kind)
+        return inspect.getsource(code)
     except (OSError, TypeError):
-        return kind.__qualname__
+        return code.__qualname__
 
 
 def open_run(settings: dict[str, Any], run_dir: str | None = None, name: str = "sft", restart: bool = False) -> Run:

@@ -21,6 +21,7 @@ from homework.common.base_model import BUNDLED, BUNDLED_NAME
 from homework.data import take_rows
 from homework.training import adapter
 from homework.training.evaluation import wilson_interval
+from homework.training.recipe import DEFAULT_RECIPE, LIMITS, RECIPES
 from tests.support.rows import rest
 
 
@@ -58,6 +59,12 @@ def test_both_mean_the_same_base_model():
     assert (rubric.BASE, rubric.BASE_NAME) == (BUNDLED, BUNDLED_NAME)
     model = reference.load_base().model
     assert reference.fingerprint(model) == adapter.fingerprint_base(model)
+
+
+def test_both_have_the_same_limits_of_lora():
+    assert LIMITS == {"rank": rubric.MAX_RANK, "alpha": rubric.MAX_ALPHA}
+    for recipe in (*RECIPES.values(), DEFAULT_RECIPE):  # alpha follows the rank
+        assert rubric.MAX_RANK * recipe.alpha // recipe.rank <= rubric.MAX_ALPHA
 
 
 def test_the_grader_reads_every_field_that_the_homework_writes(trained):

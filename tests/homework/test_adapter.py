@@ -4,6 +4,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -225,8 +227,32 @@ def test_an_adapter_that_landed_elsewhere_is_found(trained, tmp_path):
         load(tmp_path / "homework" / "sft_model")
 
 
+class Unsorted(set):
+    """A set whose order is that of another process."""
+
+    def __iter__(self):
+        return iter(sorted(super().__iter__(), reverse=True))
+
+
+def test_the_configuration_is_the_same_in_every_process(tmp_path, monkeypatch):
+    add_lora = sft.add_lora
+
+    def shuffle(*arguments):
+        model = add_lora(*arguments)
+        model.peft_config["default"].target_modules = Unsorted(model.peft_config["default"].target_modules)
+        return model
+
+    monkeypatch.setattr(sft, "add_lora", shuffle)
+    train_model(output_dir=str(tmp_path / "a"), max_steps=1, questions=1)
+    targets = json.loads((tmp_path / "a" / "adapter_config.json").read_text())["target_modules"]
+    assert targets == sorted(targets) and len(targets) == 7
+
+
 @pytest.mark.everything
-def test_the_same_seed_gives_the_same_bytes(tmp_path):
-    for name in ("a", "b"):
-        train_model(output_dir=str(tmp_path / name), max_steps=2, questions=1)
-    assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
+def test_the_same_flags_give_the_same_bytes_in_another_process(tmp_path):
+    for name in ("1", "2"):
+        line = [sys.executable, "-m", "homework.sft", "train", "--max-steps", "2", "--questions", "1"]
+        line += ["--output-dir", str(tmp_path / name), "--run-dir", str(tmp_path / f"run-{name}")]
+        subprocess.run(line, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": name}, capture_output=True, check=True)
+    for name in adapter.ADAPTER_FILES:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
-from homework import check, data
+from homework import check, data, sft
 from homework.base_llm import BaseLLM
 from homework.common import base_model, zip_contents
 from homework.common.base_model import BUNDLED, ROOT
@@ -19,7 +21,9 @@ from homework.guards import watchdog
 from homework.sft import add_lora
 from homework.training import run_dir
 from homework.training.recipe import DEFAULT_RECIPE
+from tests.support import plants
 from tests.support.bundled import bundled_steps
+from tools import make_starter
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ def verdicts(command):
 
     def call(words: str = ""):
         code, out, err = command(check.check, words)
-        return code, {line[7:18].strip(): line for line in out.splitlines() if line.startswith("[")}, err
+        return code, {line[7:19].strip(): line for line in out.splitlines() if line.startswith("[")}, err
 
     return call
 
@@ -46,7 +50,7 @@ def test_a_good_clone_passes(verdicts):
     code, lines, _ = verdicts()
     assert code == 0
     assert [name for name, line in lines.items() if not line.startswith("[ OK ]")] == ["adapter", "last run"]
-    assert "1000 of 1000 rows" in lines["labels"] and "none yet" in lines["adapter"]
+    assert "1000 of 1000 rows" in lines["3 labels"] and "none yet" in lines["adapter"]
 
 
 def seconds_of(*words: str) -> float:
@@ -113,6 +117,46 @@ def fault_float16(patch, folder):
     patch.setattr("homework.base_llm.pick_device", lambda: ("cpu", torch.float16, "for speed"))
 
 
+def fault_parser(patch, folder):
+    patch.setattr("homework.base_llm.BaseLLM.parse_answer", lambda self, text: 0.0)
+
+
+def fault_generation(patch, folder):
+    patch.setattr(BaseLLM, "batched_generate", plants.fixed_temperature(BaseLLM.batched_generate))
+
+
+def fault_metric(patch, folder):
+    patch.setattr("homework.guards.inference_check.is_answer_valid", lambda answer, correct: True)
+
+
+def fault_batch(patch, folder):
+    class Collator(sft.Collator):
+        def __call__(self, rows):
+            batch = super().__call__(rows)
+            return {**batch, "labels": batch["input_ids"]}
+
+    patch.setattr(sft, "Collator", Collator)
+
+
+def fault_inputs(patch, folder):
+    patch.setattr(PreTrainedModel, "enable_input_require_grads", lambda self: None)
+
+
+def fault_rate(patch, folder):
+    arguments = sft.training_arguments
+    patch.setattr(sft, "training_arguments", lambda recipe, **more: arguments(replace(recipe, learning_rate=1), **more))
+
+
+def fault_steps(patch, folder):
+    arguments = sft.training_arguments
+    patch.setattr(sft, "training_arguments", lambda recipe, **more: arguments(recipe, **more | {"max_steps": -1}))
+
+
+def fault_gap(patch, folder):
+    path = folder / "sft.py"
+    path.write_text(make_starter.strip(path.read_text(), "sft.py"))
+
+
 def fault_labels(patch, folder):
     patch.setattr("homework.sft.tokenize", lambda tokenizer, question, answer: {"input_ids": [1]})
 
@@ -150,9 +194,17 @@ FAULTS = {
     fault_split: ("data", "10 questions are in train and in valid.*accuracy would be recall"),
     fault_weight: ("base model", "the weight model.norm.weight of data/base_model is not finite: fetch"),
     fault_float16: ("base model", "is loaded in float16, which overflows to NaN"),
-    fault_labels: ("labels", "row 0: tokenize must return a dictionary with input_ids, attention_mask, labels"),
-    fault_prompt: ("prompt", "inference asks .*ends in 'Ġ'.*but the training row begins with"),
-    fault_lora: ("lora", "parameters would be trained, but LoRA of rank 16 on all linear layers has 1"),
+    fault_parser: ("1 parser", r"parse_answer\('42'\) is 0.0, not nan"),
+    fault_generation: ("1 generation", "at temperature 0.25 gives the model the temperature 0.7: pass it on"),
+    fault_metric: ("2 metric", r"is_answer_valid\(2.2, 2.0\) is True: right is a finite number within 5 %"),
+    fault_labels: ("3 labels", "row 0: tokenize must return a dictionary with input_ids, attention_mask, labels"),
+    fault_prompt: ("3 prompt", "inference asks .*ends in 'Ġ'.*but the training row begins with"),
+    fault_batch: ("4 batch", "the labels that reach the model are not those of tokenize: the collator rebuilds them"),
+    fault_lora: ("4 lora", "parameters would be trained, but LoRA of rank 16 on all linear layers has 1"),
+    fault_inputs: ("4 lora", r"the inputs of the layers require no gradient.*: add_lora has to call enable_input"),
+    fault_rate: ("4 training", "training_arguments sets learning_rate to 1, but recipe and flags say 0.0008: pass"),
+    fault_steps: ("4 training", "training_arguments sets max_steps to -1, but recipe and flags say 3: pass"),
+    fault_gap: ("4 training", "task 4: train_model is not implemented yet"),
     fault_adapter: ("adapter", "the adapter was trained on None, but the base model is data/base_model"),
     fault_run: ("last run", "sft-x: loss was 0.0 at step 1: every label was -100"),
     fault_size: ("zip", "MB of 0: make the largest smaller: "),
@@ -173,8 +225,24 @@ def test_each_check_fails_with_its_fix(verdicts, monkeypatch, student_folder, fa
 def test_what_rests_on_a_failed_check_is_not_run(verdicts, monkeypatch, student_folder):
     fault_weight(monkeypatch, student_folder)
     _, lines, err = verdicts()
-    assert lines["labels"].startswith("[----]") and "not checked, because base model failed" in lines["labels"]
-    assert lines["zip"].startswith("[ OK ]") and err.startswith("error: 1 of 11 checks failed")
+    assert lines["3 labels"].startswith("[----]") and "not checked, because base model failed" in lines["3 labels"]
+    assert lines["zip"].startswith("[ OK ]") and err.startswith(f"error: 1 of {len(check.CHECKS)} checks failed")
+
+
+def test_the_gaps_that_are_left_are_counted(command, monkeypatch, student_folder):
+    assert "gaps left" not in command(check.check, "")[1]
+    fault_gap(monkeypatch, student_folder)
+    count = (student_folder / "sft.py").read_text().count("raise NotImplementedError")
+    assert count >= 7 and f"gaps left: {count}, the next one is task 3: format_example" in command(check.check, "")[1]
+
+
+def test_a_training_without_the_given_trainer_is_said_and_allowed(verdicts, monkeypatch):
+    assert "train_model takes HomeworkTrainer, which stops at lost labels" in verdicts()[1]["4 training"]
+    monkeypatch.setattr(sft, "train_model", lambda output_dir=None: None)
+    code, lines, _ = verdicts()
+    assert (
+        code == 0 and "goes without HomeworkTrainer, which is allowed; then nothing here stops" in lines["4 training"]
+    )
 
 
 def test_every_check_has_a_planted_fault():

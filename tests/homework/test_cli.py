@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from homework.common import cli
 from homework.common.base_model import ROOT
 from homework.common.errors import HomeworkError
 from tests.support.rows import rest
@@ -156,6 +157,13 @@ def test_an_abbreviation_finds_its_flag(command):
 def test_help_names_the_options_that_exist(command):
     code, out, _ = command(COMMANDS, "train --help")
     assert code == 0 and "--epochs=EPOCHS" in out and "passes over the rows" in out and "-e," not in out
+
+
+def test_a_long_command_says_how_long(command, monkeypatch):
+    assert "done in" not in command(COMMANDS, "train")[1]
+    monkeypatch.setattr(cli, "LONG", -1)
+    assert command(COMMANDS, "train")[1].splitlines()[-1] == "done in 0 s"
+    assert "done in" not in "".join(command(COMMANDS, "fail")[1:]), "it did not come to its end"
 
 
 def test_no_command_lists_them(command):

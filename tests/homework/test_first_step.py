@@ -10,9 +10,10 @@ from homework.guards.watchdog import check_trainable, diagnose_batch, diagnose_l
 from homework.reporting.results import check_outcome
 from homework.sft import Collator, add_lora, training_arguments
 from homework.training.batches import select_supervised
+from homework.training.evaluation import wilson_interval
 from homework.training.recipe import DEFAULT_RECIPE, Recipe
-from homework.training.run_dir import Run
-from homework.training.trainer import HomeworkTrainer
+from homework.training.trainer import steps_of
+from tests.support.trainers import few, open_trainer
 
 
 @pytest.fixture
@@ -112,16 +113,38 @@ def test_a_saved_adapter_that_cannot_be_right_is_an_error(losses, answered, mess
     check_outcome([{"loss": 5.0 / step} for step in range(1, 40)] + [{"accuracy_train": 0.9}])
 
 
+LEARNED = [{"loss": 5.0 / step} for step in range(1, 40)] + [{"accuracy_train": 0.9}]
+
+
+def measured(accuracy: float, questions: int) -> dict:
+    """A result as report_accuracy gives it."""
+    return {"accuracy": accuracy, "interval": wilson_interval(accuracy, questions), "questions": questions}
+
+
+@pytest.mark.parametrize(("accuracy", "questions", "right"), [(0.0, 950, 0), (0.04, 950, 38), (0.0, 20, 0)])
+def test_an_adapter_that_answers_hardly_anything_is_an_error(accuracy, questions, right):
+    with pytest.raises(HomeworkError, match=f"it answers {right} of {questions} questions of valid right: look at the"):
+        check_outcome(LEARNED, measured(accuracy, questions))
+    check_outcome(LEARNED[-10:], measured(accuracy, questions))  # few steps prove nothing
+
+
+@pytest.mark.parametrize(("accuracy", "questions"), [(0.06, 950), (0.0, 1), (0.0, 10)])
+def test_an_adapter_that_answers_more_or_was_hardly_asked_is_none(accuracy, questions):
+    check_outcome(LEARNED, measured(accuracy, questions))
+
+
 def test_a_float16_model_is_named(model):
     with pytest.raises(HomeworkError, match="the model is in float16"):
         check_trainable(model.half(), DEFAULT_RECIPE.rank)
 
 
-def test_a_warm_up_that_begins_with_nothing_is_no_fault(model, rows, tmp_path):
+def test_a_warm_up_that_begins_with_nothing_is_no_fault(llm, model, tmp_path):
     recipe = Recipe(epochs=1, batch_size=4, learning_rate=1e-3, rank=8, alpha=32)
-    with Run(tmp_path, {}) as run:
-        arguments = training_arguments(recipe, run.folder, max_steps=3, warmup_steps=2)
-        HomeworkTrainer(model, arguments, Collator(2), rows, run=run, recipe=recipe, max_steps=3).train()
+    arguments = training_arguments(recipe, max_steps=3, warmup_steps=2)
+    changes = {"recipe": recipe, "args": arguments, "max_steps": 3, "train_data": few("train", 8)}
+    with open_trainer(llm, model, tmp_path, **changes) as trainer:
+        trainer.train()
+    assert [entry["learning_rate"] > 0 for entry in steps_of(trainer.state.log_history)] == [False, True, True]
 
 
 # --- recorded logs ---

@@ -5,12 +5,22 @@ import pytest
 from homework import sft
 from homework.base_llm import BaseLLM
 from homework.common.errors import HomeworkError
-from homework.guards.inference_check import check_inference, check_lengths
+from homework.guards.inference_check import (
+    check_generation,
+    check_lengths,
+    check_metric,
+    check_parser,
+    check_prompt,
+)
 from homework.sft import TokenizedDataset, format_example
+from tests.support import plants
 
 
 def test_a_good_homework_passes_the_rehearsal(llm, data, rows):
-    check_inference(llm, data, rows)
+    check_metric()
+    check_parser(llm)
+    check_generation(llm, data)
+    check_prompt(llm, data, rows)
 
 
 def as_flat_list(self, prompts, num_return_sequences=None, temperature=0):
@@ -33,10 +43,10 @@ def raise_error(self, *prompts):
         ),
     ],
 )
-def test_other_faults_of_the_prompt_are_named(monkeypatch, llm, data, rows, name, method, message):
+def test_other_faults_of_the_prompt_are_named(monkeypatch, llm, data, name, method, message):
     monkeypatch.setattr(BaseLLM, name, method)
     with pytest.raises(HomeworkError, match=message):
-        check_inference(llm, data, rows)
+        check_generation(llm, data)
 
 
 def padded_right(original):
@@ -86,10 +96,24 @@ def cutting(original):
         ("encode_prompt", cutting, "a batch of prompts of different length reaches the model wrongly"),
     ],
 )
-def test_decoding_that_loses_the_answer_is_named(monkeypatch, llm, data, rows, name, make, message):
+def test_decoding_that_loses_the_answer_is_named(monkeypatch, llm, data, name, make, message):
     monkeypatch.setattr(BaseLLM, name, make(getattr(BaseLLM, name)))
     with pytest.raises(HomeworkError, match=message):
-        check_inference(llm, data, rows)
+        check_generation(llm, data)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (plants.mixed_samples, r"batched_generate with num_return_sequences=3 mixes up its prompts: .*lists hold \[\["),
+        (plants.always_greedy, "batched_generate at temperature 0.25 is greedy: do_sample has to be True above 0"),
+        (plants.fixed_temperature, "batched_generate at temperature 0.25 gives the model the temperature 0.7: pass it"),
+    ],
+)
+def test_samples_that_are_not_those_asked_for_are_named(monkeypatch, llm, data, make, message):
+    monkeypatch.setattr(BaseLLM, "batched_generate", make(BaseLLM.batched_generate))
+    with pytest.raises(HomeworkError, match=message):
+        check_generation(llm, data)
 
 
 def test_tokens_that_the_model_does_not_know_are_named(data):
@@ -97,7 +121,17 @@ def test_tokens_that_the_model_does_not_know_are_named(data):
     llm.tokenizer.add_tokens(["<answer>"])
     rows = TokenizedDataset(llm.tokenizer, data, format_example)
     with pytest.raises(HomeworkError, match="gives '<answer>' the id 1024, but the model knows 1024 ids"):
-        check_inference(llm, data, rows)
+        check_prompt(llm, data, rows)
+
+
+def test_rows_that_are_longer_than_the_model_reads_are_named(monkeypatch, llm, data, rows):
+    lengths = [len(row["input_ids"]) for row in rows]
+    first = lengths.index(max(lengths))
+    monkeypatch.setattr(llm.model.config, "max_position_embeddings", max(lengths))
+    check_prompt(llm, data, rows)  # the longest row just fits
+    monkeypatch.setattr(llm.model.config, "max_position_embeddings", max(lengths) - 1)
+    with pytest.raises(HomeworkError, match=rf"row {first} has {max(lengths)} tokens, but the model reads \d+: drop"):
+        check_prompt(llm, data, rows)
 
 
 def test_a_question_of_valid_that_is_too_long_is_named_before_training(llm):
@@ -114,14 +148,15 @@ def test_code_that_asks_the_model_for_more_is_no_fault(monkeypatch, llm, data, r
         return original(self, *arguments)
 
     monkeypatch.setattr(BaseLLM, "complete_batch", complete_batch)
-    check_inference(llm, data, rows)
+    check_generation(llm, data)
+    check_prompt(llm, data, rows)
 
 
 @pytest.mark.parametrize("metric", [lambda *_: True, lambda a, b, tolerance=0.05: a - b <= tolerance * b])
-def test_a_metric_that_flatters_is_named(monkeypatch, llm, data, rows, metric):
+def test_a_metric_that_flatters_is_named(monkeypatch, metric):
     monkeypatch.setattr("homework.guards.inference_check.is_answer_valid", metric)
     with pytest.raises(HomeworkError, match="is_answer_valid"):
-        check_inference(llm, data, rows)
+        check_metric()
 
 
 def test_training_on_valid_is_named(monkeypatch, tmp_path):
@@ -134,4 +169,4 @@ def test_training_on_valid_is_named(monkeypatch, tmp_path):
 def test_a_cap_that_cuts_answers_is_named(monkeypatch, llm, data, rows):
     monkeypatch.setattr("homework.base_llm.LONGEST_ANSWER", " <answer>")
     with pytest.raises(HomeworkError, match=r"generation stops after \d tokens, but answer and EOS take up to 1\d"):
-        check_inference(llm, data, rows)
+        check_prompt(llm, data, rows)

@@ -2,16 +2,22 @@
 
 import json
 import math
+from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
 from grader.world import QUANTITIES, draw_questions
+from homework import sft
 from homework.common.errors import HomeworkError
 from homework.data import Dataset, Sample
 from homework.reporting.error_analysis import UNITS, count_mistakes, format_mistakes, kind_of, read_question
 from homework.reporting.plots import draw_run
-from homework.reporting.results import describe_rows
+from homework.reporting.results import report_run
+from homework.sft import load
+from homework.training.batches import describe_rows
 from homework.training.evaluation import take_probes, take_reported
+from homework.training.run_dir import LOG, RESULT, Run
 
 
 def sample(question: str, answer: float, correct: float) -> Sample:
@@ -99,3 +105,48 @@ def test_the_picture_is_drawn_from_a_log(trained, tmp_path):
     step = {"step": 1, "loss": 5.0, "grad_norm": 1.0, "learning_rate": 1e-3}
     draw_run([step], 50, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+class WrongAnswers(Dataset):
+    """Questions of a kind that the model was never taught: all answers are seven times as large."""
+
+    def __getitem__(self, index):
+        question, answer = super().__getitem__(index)
+        return question, 7 * answer
+
+
+@pytest.fixture
+def finish(trained, tmp_path):
+    """Report a training, on questions of a dataset, as train_model does at its end; the folder of its run."""
+
+    def report(valid: Dataset, is_cut: bool):
+        run = Run(tmp_path / "run", {})
+        log = json.loads((trained.run / LOG).read_text())["log"]
+        probes = take_probes(Dataset("train"), Dataset("valid"))
+        given = {"loaded": load(trained.folder), "run": run, "state": SimpleNamespace(log_history=log)}
+        with closing(run):
+            report_run(
+                SimpleNamespace(**given, valid_data=valid, is_cut=is_cut, probes=probes, output=trained.folder), 60
+            )
+        return run
+
+    return report
+
+
+def test_a_whole_training_that_answers_hardly_anything_is_no_success(finish, tmp_path, capsys):
+    message = (
+        r"the adapter is saved, but it answers \d of 60 questions of valid right: .*mistakes above.*sft show.*base"
+    )
+    with pytest.raises(HomeworkError, match=message):
+        finish(WrongAnswers("valid"), is_cut=False)
+    assert not (tmp_path / "run" / RESULT).exists(), "or the same command would call it finished"
+    assert "  wrong: " in capsys.readouterr().out
+    assert finish(WrongAnswers("valid"), is_cut=True).result["accuracy"] < 0.05  # a quick run proves nothing
+    assert finish(Dataset("valid"), is_cut=False).result["accuracy"] > 0.5
+
+
+@pytest.mark.everything
+def test_the_command_says_so_too(command, monkeypatch, tmp_path):
+    monkeypatch.setattr(sft, "Dataset", lambda split: (WrongAnswers if split == "valid" else Dataset)(split))
+    code, out, err = command(sft.COMMANDS, f"train --questions 60 --output-dir {tmp_path / 'a'} --epochs 1")
+    assert code == 1 and "of 60 questions of valid right" in err and "adapter saved" in out and "done in" not in out

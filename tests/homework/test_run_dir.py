@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import signal
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from filelock import FileLock
@@ -14,12 +16,14 @@ from homework.common import files
 from homework.common.errors import HomeworkError
 from homework.data import Dataset
 from homework.training import run_dir, trainer
-from homework.training.adapter import WEIGHTS
+from homework.training.adapter import ADAPTER_FILES, WEIGHTS, describe_model
 from homework.training.callbacks import CheckpointCallback, is_probe_step
 from homework.training.evaluation import take_probes, take_reported
+from homework.training.recipe import DEFAULT_RECIPE
 from homework.training.run_dir import Run
 from homework.training.trainer import HomeworkTrainer
 from tests.support.rows import rest
+from tests.support.trainers import open_trainer
 
 STEPS = 40
 
@@ -92,22 +96,23 @@ def finished(trained, tmp_path):
     return f"train --output-dir {trained.folder} --run-dir {tmp_path / 'run'}"
 
 
-def test_a_finished_run_says_so(command, finished):
-    code, out, _ = command(sft.COMMANDS, finished)
-    assert code == 0 and "this run is finished: accuracy 0." in out and "add --restart" in out
-    assert "step " not in out
-
-
-def begin(trainer):
+def begin(*_):
     raise HomeworkError("training began")
+
+
+def test_a_finished_run_says_so_and_trains_nothing(command, finished, trained, monkeypatch):
+    monkeypatch.setattr(HomeworkTrainer, "train_to_the_end", begin)
+    before = [(path.name, path.stat().st_mtime_ns) for path in sorted(trained.folder.iterdir())]
+    code, out, err = command(sft.COMMANDS, finished)
+    assert code == 0 and "this run is finished: accuracy 0." in out and "add --restart" in out, err
+    assert "step " not in out and "adapter saved" not in out
+    assert [(path.name, path.stat().st_mtime_ns) for path in sorted(trained.folder.iterdir())] == before
 
 
 def test_a_finished_run_whose_adapter_is_gone_trains_again(command, finished, tmp_path, monkeypatch):
     result = json.loads((tmp_path / "run" / run_dir.RESULT).read_text())
     (tmp_path / "run" / run_dir.RESULT).write_text(json.dumps({**result, "adapter_sha256": "another"}))
-    monkeypatch.setattr(
-        HomeworkTrainer, "train", lambda *_, **__: (_ for _ in ()).throw(HomeworkError("training began"))
-    )
+    monkeypatch.setattr(HomeworkTrainer, "train_to_the_end", begin)
     code, out, err = command(sft.COMMANDS, finished)
     assert code == 1 and "no longer holds its adapter: training again" in out and "training began" in err
 
@@ -122,9 +127,7 @@ def test_a_run_that_learned_nothing_is_never_a_finished_one(command, tmp_path):
 
 
 def test_restart_begins_anew(command, finished, monkeypatch):
-    monkeypatch.setattr(
-        HomeworkTrainer, "train", lambda *_, **__: (_ for _ in ()).throw(HomeworkError("training began"))
-    )
+    monkeypatch.setattr(HomeworkTrainer, "train_to_the_end", begin)
     assert "training began" in command(sft.COMMANDS, finished + " --restart")[2]
 
 
@@ -134,14 +137,14 @@ def test_other_flags_begin_anew_and_say_so(command, tmp_path):
         assert command(sft.COMMANDS, own)[0] == 130
     with interrupted(2):
         code, out, _ = command(sft.COMMANDS, own + " --seed 1 --rank 8")
-    assert code == 130 and "starting anew: " in out and "rank 16, now 8, seed 0, now 1" in out
+    assert code == 130 and "starting anew: " in out and "rank 16, now 8, alpha 64, now 32, seed 0, now 1" in out
     assert len(list(run_dir.RUNS.glob("*/checkpoint-3"))) == 1, "the other run keeps its checkpoint"
 
 
 def test_a_run_dir_of_other_flags_begins_anew(tmp_path, capsys):
-    with run_dir.open_run({"seed": 0}, str(tmp_path)) as run:
+    with closing(run_dir.open_run({"seed": 0}, str(tmp_path))):
         (tmp_path / "checkpoint-3").mkdir()
-    with run_dir.open_run({"seed": 1}, str(tmp_path)) as run:
+    with closing(run_dir.open_run({"seed": 1}, str(tmp_path))) as run:
         assert run.checkpoints() == []
     assert "holds another run (seed 0, now 1): starting anew" in capsys.readouterr().out
 
@@ -149,27 +152,50 @@ def test_a_run_dir_of_other_flags_begins_anew(tmp_path, capsys):
 def test_a_run_of_unknown_settings_is_not_continued(tmp_path, capsys):
     (tmp_path / "settings.json").write_text("{")
     (tmp_path / "checkpoint-3").mkdir()
-    with run_dir.open_run({"seed": 1}, str(tmp_path)) as run:
+    with closing(run_dir.open_run({"seed": 1}, str(tmp_path))) as run:
         assert run.checkpoints() == []
     assert "starting anew" in capsys.readouterr().out
 
 
 def test_what_decides_the_result_is_in_the_key(monkeypatch):
-    row = {"input_ids": [1], "attention_mask": [1], "labels": [1]}
-    before = run_dir.describe([sft.add_lora], [row], seed=0)
-    assert run_dir.describe([sft.add_lora], [row], seed=0) == before
-    assert run_dir.describe([sft.add_lora], [row], seed=1) != before
-    assert run_dir.describe([sft.add_lora], [{**row, "labels": [-100]}], seed=0) != before
-    assert run_dir.describe([sft.add_lora, sft.Collator], [row], seed=0) != before
-    monkeypatch.setattr(sft, "add_lora", lambda model, *_: model)
-    assert run_dir.describe([sft.add_lora], [row], seed=0) != before
+    row, collator = {"input_ids": [1], "attention_mask": [1], "labels": [1]}, sft.Collator(2)
+    before = run_dir.describe(collator, [row], seed=0)
+    assert run_dir.describe(sft.Collator(2), [row], seed=0) == before
+    assert run_dir.describe(collator, [row], seed=1) != before
+    assert run_dir.describe(collator, [{**row, "labels": [-100]}], seed=0) != before
+
+    class Collator(sft.Collator):
+        """Another one."""
+
+    def collate(rows):
+        return collator(rows)
+
+    others = [run_dir.describe(other, [row], seed=0)["code"] for other in (Collator(2), collate, lambda rows: {})]
+    assert len({before["code"], *others}) == 4
+
+
+def test_what_the_students_functions_give_is_in_the_key(llm, tmp_path):
+    """Not their text: whoever renames a variable need not train again."""
+
+    def lora(recipe=DEFAULT_RECIPE, seed=0):
+        return describe_model(llm, sft.add_lora(llm.reload_model(), recipe, seed))
+
+    def arguments(**more):
+        return trainer.describe_arguments(sft.training_arguments(DEFAULT_RECIPE, max_steps=2, **more))
+
+    assert lora() == lora() and arguments(output_dir="x", run_name="x", report_to="tensorboard") == arguments()
+    assert lora() not in (lora(replace(DEFAULT_RECIPE, alpha=16)), lora(seed=1))
+    assert arguments() not in (arguments(weight_decay=0.1), arguments(max_grad_norm=0.5), arguments(seed=1))
+    model = sft.add_lora(llm.reload_model(), DEFAULT_RECIPE, seed=0)
+    with open_trainer(llm, model, tmp_path) as opened:
+        assert (lora() | arguments()).items() <= opened.run.settings.items()
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers", "peft"])
 def test_another_version_is_another_run(monkeypatch, package):
-    before, version = run_dir.describe([], []), run_dir.version
+    before, version = run_dir.describe(None, []), run_dir.version
     monkeypatch.setattr(run_dir, "version", lambda name: "0.1" if name == package else version(name))
-    assert run_dir.describe([], []) != before
+    assert run_dir.describe(None, []) != before
 
 
 @pytest.mark.parametrize(
@@ -181,15 +207,37 @@ def test_an_edit_of_the_code_that_trains_is_another_run(monkeypatch, tmp_path, n
     for folder in run_dir.DECIDING:
         shutil.copytree(folder, tmp_path / folder.name)
     monkeypatch.setattr(run_dir, "DECIDING", (tmp_path / "training", tmp_path / "guards"))
-    before = run_dir.describe([], [])
+    before = run_dir.describe(None, [])
     edited = tmp_path / (name if "/" in name else f"training/{name}")
     edited.write_text((edited.read_text() if edited.exists() else "") + "LIMIT = 1\n")
-    assert run_dir.describe([], []) != before
+    assert run_dir.describe(None, []) != before
 
 
 def test_two_processes_do_not_share_a_run(tmp_path):
     with FileLock(tmp_path / ".lock"), pytest.raises(HomeworkError, match="the same training runs already"):
         Run(tmp_path, {})
+
+
+def test_two_trainings_do_not_write_one_adapter(command, llm, tmp_path):
+    """They have other settings, so each has a run folder of its own."""
+    own = f"train --max-steps 1 --questions 1 --output-dir {tmp_path / 'sft_model'}"
+    model = sft.add_lora(llm.reload_model(), DEFAULT_RECIPE, seed=0)
+    with open_trainer(llm, model, tmp_path):
+        code, out, err = command(sft.COMMANDS, own)
+        assert code == 1 and f"another training is about to write {tmp_path / 'sft_model'}: wait for it" in err
+        assert "step " not in out and len(list(run_dir.RUNS.glob("*"))) == 2
+    code, out, err = command(sft.COMMANDS, own)
+    assert code == 0 and "adapter saved" in out, err
+    assert sorted(path.name for path in (tmp_path / "sft_model").iterdir()) == sorted(ADAPTER_FILES)
+
+
+@pytest.mark.parametrize(("name", "where"), [("train_to_the_end", HomeworkTrainer), ("check_disk_space", trainer)])
+def test_a_run_that_fails_lets_go_of_its_folders(command, tmp_path, monkeypatch, name, where):
+    monkeypatch.setattr(where, name, begin)
+    own = f"train --max-steps 1 --questions 1 --output-dir {tmp_path / 'sft_model'}"
+    for _ in range(2):
+        assert "training began" in command(sft.COMMANDS, own)[2]
+        assert not list((tmp_path / "sft_model").iterdir()), "a lock is left, and held until the collector comes"
 
 
 def test_a_run_folder_that_cannot_be_written_is_named(tmp_path):
@@ -209,7 +257,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
 
 
 def test_a_log_of_bad_numbers_can_still_be_read(tmp_path):
-    with Run(tmp_path, {}) as run:
+    with closing(Run(tmp_path, {})) as run:
         trainer.write_log(run, [{"step": 1, "loss": float("nan")}])
     assert json.loads((tmp_path / run_dir.LOG).read_text())["log"] == [{"step": 1, "loss": "nan"}]
 
@@ -234,7 +282,7 @@ def test_long_runs_keep_a_checkpoint_every_minute(tmp_path, monkeypatch):
     class Control:
         should_save = False
 
-    with Run(tmp_path, {}) as run:
+    with closing(Run(tmp_path, {})) as run:
         keeper = CheckpointCallback(run, None)
         keeper.on_step_end(None, None, Control)
         assert not Control.should_save

@@ -11,13 +11,17 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 from grader.world import draw_questions
+from homework import sft
 from homework.base_llm import BaseLLM
-from homework.common.base_model import ROOT
+from homework.common.base_model import BUNDLED_NAME, ROOT
 from homework.common.errors import HomeworkError
 from homework.data import BenchmarkResult, Dataset
 from homework.sft import Collator, TokenizedDataset, add_lora, format_example, load, train_model
+from homework.training import run_dir
+from homework.training.adapter import ADAPTER_FILES
 from homework.training.batches import select_supervised
-from homework.training.recipe import DEFAULT_RECIPE
+from homework.training.recipe import DEFAULT_RECIPE, choose_recipe
+from homework.training.start import default_output
 from homework.training.trainer import HomeworkArguments
 from tests.support.bundled import bundled_steps, card_accuracy
 
@@ -132,6 +136,36 @@ def test_flags_reach_the_run(tmp_path, capsys):
     assert "step    2/2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("given", "alpha"), [({}, 64), ({"rank": 4}, 16), ({"rank": 4, "alpha": 64}, 64), ({"alpha": 8}, 8)]
+)
+def test_alpha_follows_the_rank_unless_given(given, alpha, capsys):
+    recipe = choose_recipe(BUNDLED_NAME, {"rank": None, "alpha": None, "epochs": None, **given})
+    assert (recipe.rank, recipe.alpha) == (given.get("rank", 16), alpha)
+    assert capsys.readouterr().out.endswith(f"rank {recipe.rank}, alpha {alpha}\n")
+
+
+def test_a_rank_alone_sets_the_adapters_alpha(tmp_path):
+    quick(tmp_path / "a", rank=4, max_steps=1)
+    assert json.loads((tmp_path / "a" / "adapter_config.json").read_text())["lora_alpha"] == 16
+
+
+def test_a_quick_run_leaves_the_trained_adapter_alone(tmp_path, monkeypatch, capsys):
+    trained = tmp_path / "homework" / "sft_model"
+    trained.mkdir(parents=True)
+    for name in ADAPTER_FILES:
+        (trained / name).write_text("of an hour's training")
+    monkeypatch.setattr(sft, "ADAPTER_FOLDER", trained)
+    train_model(max_steps=1, questions=1)
+    assert {path.name: path.read_text() for path in trained.iterdir()} == dict.fromkeys(
+        ADAPTER_FILES, "of an hour's training"
+    )
+    assert sorted(path.name for path in (run_dir.RUNS / "quick").iterdir()) == sorted(ADAPTER_FILES)
+    out = capsys.readouterr().out
+    assert f"a quick run: its adapter goes to {run_dir.RUNS / 'quick'}, and sft_model stays as it is" in out
+    assert default_output(trained, None) == trained
+
+
 def test_one_device_even_where_two_are_seen(tmp_path):
     arguments = HomeworkArguments(output_dir=str(tmp_path))
     arguments._n_gpu = 2
@@ -181,6 +215,8 @@ def test_accuracy_is_that_of_the_model_card_where_nobody_tuned(trained):
         ({"epochs": 0}, "--epochs must be positive"),
         ({"learning_rate": -1.0}, "--learning-rate must be positive"),
         ({"rank": 0}, "--rank must be positive"),
+        ({"rank": 65}, "--rank must be 64 or less, or the grader refuses the adapter; got 65"),
+        ({"alpha": 2000}, "--alpha must be 1024 or less, or the grader refuses the adapter; got 2000"),
         ({"micro_batch_size": 5}, "--micro-batch-size must divide the batch size 32"),
         ({"max_steps": 0}, "--max-steps must be positive"),
         ({"questions": 0}, "--questions must be positive"),
@@ -194,6 +230,14 @@ def test_senseless_arguments_are_refused(tmp_path, arguments, message):
     with pytest.raises(HomeworkError, match=message):
         train_model(output_dir=str(tmp_path / "a"), **arguments)
     assert not list(tmp_path.glob("a/*"))
+
+
+@pytest.mark.parametrize("arguments", [{"rank": 65}, {"alpha": 2000}, {"epochs": 0}, {"seed": -1}])
+def test_senseless_numbers_are_refused_before_the_base_is_loaded(tmp_path, monkeypatch, arguments):
+    monkeypatch.setattr(sft, "BaseLLM", lambda checkpoint: pytest.fail("the base model was loaded"))
+    with pytest.raises(HomeworkError, match=f"--{next(iter(arguments))} must be "):
+        train_model(output_dir=str(tmp_path / "a"), **arguments)
+    assert not (tmp_path / "a").exists()
 
 
 def test_an_output_that_cannot_be_written_stops_the_run_first(tmp_path):

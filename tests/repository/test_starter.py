@@ -12,6 +12,7 @@ from grader import __main__, rubric
 from grader.course import Course
 from grader.grade import grade
 from grader.sandbox.host import Sandbox
+from homework.check import find_gaps
 from homework.common.base_model import ROOT
 from tests.support import zips
 from tests.support.rows import rest
@@ -69,6 +70,13 @@ def test_the_public_checks_name_every_task(starter):
     said = [line.removesuffix(" is not implemented yet") for line in done.stdout.splitlines()[-1 - len(tasks()) : -1]]
     assert sorted(said) == sorted(tasks()), done.stdout
     assert "passed" not in done.stdout and "Traceback" not in done.stdout
+
+
+def test_check_lists_every_gap_in_the_order_of_the_tasks(starter):
+    order = [re.fullmatch(r"task (\d+): (\w+)", task).groups() for task in tasks()]
+    gaps = find_gaps(starter / "homework")
+    assert gaps == [(int(number), name) for number, name in order] == sorted(gaps, key=lambda gap: gap[0])
+    assert {number for number, _ in gaps} == {1, 2, 3, 4} and find_gaps(ROOT / "homework") == []
 
 
 def blanked(label: str, folder: Path) -> Path:

@@ -23,7 +23,7 @@ from homework.base_llm import BaseLLM
 from homework.common.base_model import BUNDLED, ROOT
 from homework.common.cli import run
 from homework.data import Dataset
-from homework.sft import TokenizedDataset, format_example, train_model
+from homework.sft import COMMANDS, TokenizedDataset, format_example
 from homework.training import run_dir
 from tests.support import zips
 
@@ -126,8 +126,9 @@ def trained(make_once) -> TrainingRun:
 
     def make(folder: Path) -> None:
         output = io.StringIO()
+        line = ["train", "--output-dir", str(folder / "sft_model"), "--run-dir", str(folder / "run")]
         with contextlib.redirect_stdout(output):
-            train_model(output_dir=str(folder / "sft_model"), run_dir=str(folder / "run"))
+            run(COMMANDS, "python -m homework.sft", line)
         (folder / "output.txt").write_text(output.getvalue(), encoding="utf-8")
 
     folder = make_once("trained", make)

@@ -1,25 +1,27 @@
 """Failures of real submissions, planted into the homework as their authors wrote them.
 
-Each plant takes the test's context, breaks one thing, and gives the command line that the student then run_dir.
+Each plant takes the test's context, breaks one thing, and gives the command line that the student then runs.
 """
 
 import math
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import DataCollatorForLanguageModeling, PreTrainedModel
+from transformers import DataCollatorForLanguageModeling, PreTrainedModel, TrainingArguments
 
 from homework import sft
 from homework.base_llm import BaseLLM, Completion
-from homework.common.base_model import BUNDLED
+from homework.common.base_model import BUNDLED, BUNDLED_NAME
 from homework.training import callbacks, run_dir, trainer
+from homework.training.recipe import RECIPES
 from homework.training.trainer import HomeworkTrainer
 
 TRAIN = "sft train --max-steps 2 --questions 10 --output-dir {out}"
@@ -122,12 +124,56 @@ def constant_for_nan(context: Context) -> str:
     return nan_weight(context)
 
 
+def with_arguments(more: str = "", **fixed: Any) -> Plant:
+    """Fields of the arguments that a student sets in the code, whatever the flags say."""
+
+    def plant(context: Context) -> str:
+        arguments = sft.training_arguments
+        context.patch.setattr(sft, "training_arguments", lambda recipe, **given: arguments(recipe, **given | fixed))
+        return TRAIN + more
+
+    return plant
+
+
 def cut_off_inputs(context: Context) -> str:
     """B7: re-entrant checkpointing without gradients at the inputs."""
-    arguments, reentrant = trainer.HomeworkArguments, {"activation_checkpointing_kwargs": {"use_reentrant": True}}
-    context.patch.setattr(trainer, "HomeworkArguments", lambda **options: arguments(**options, **reentrant))
     context.patch.setattr(PreTrainedModel, "enable_input_require_grads", lambda self: None)
-    return TRAIN + " --gradient-checkpointing"
+    reentrant = with_arguments(" --gradient-checkpointing", activation_checkpointing_kwargs={"use_reentrant": True})
+    return reentrant(context)
+
+
+def unnoticed_inputs(context: Context) -> str:
+    """B7, where the look at the inputs is lost."""
+    context.patch.setattr(trainer, "check_input_gradients", lambda model: None)
+    return cut_off_inputs(context)
+
+
+def detached_logits(context: Context) -> str:
+    """B7: somebody saves memory."""
+    add_lora = sft.add_lora
+
+    def detach(model, *arguments):
+        adapted = add_lora(model, *arguments)
+        adapted.get_output_embeddings().register_forward_hook(lambda module, inputs, logits: logits.detach())
+        return adapted
+
+    context.patch.setattr(sft, "add_lora", detach)
+    return TRAIN
+
+
+def plain_arguments(context: Context) -> str:
+    """As in any tutorial; NaN is then logged as 0.0."""
+
+    def arguments(recipe, **more):
+        return TrainingArguments(
+            num_train_epochs=recipe.epochs,
+            per_device_train_batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            **more,
+        )
+
+    context.patch.setattr(sft, "training_arguments", arguments)
+    return TRAIN
 
 
 def load_that_writes(context: Context) -> str:
@@ -181,7 +227,7 @@ def other_model_saved(context: Context) -> str:
     save = HomeworkTrainer.save
 
     def save_another(self, *arguments):
-        self.model = sft.add_lora(BaseLLM().model, "data/base_model", self.recipe, 0)
+        self.model = sft.add_lora(BaseLLM().model, RECIPES[BUNDLED_NAME], 0)
         return save(self, *arguments)
 
     context.patch.setattr(HomeworkTrainer, "save", save_another)
@@ -192,11 +238,16 @@ def other_base(context: Context) -> str:
     return f"sft load --output-dir {context.trained} --checkpoint {context.tiny}"
 
 
-def hard_coded_epochs(context: Context) -> str:
-    arguments = trainer.HomeworkArguments
-    fixed = {"num_train_epochs": 5, "max_steps": -1}
-    context.patch.setattr(trainer, "HomeworkArguments", lambda **options: arguments(**{**options, **fixed}))
-    return TRAIN
+def with_recipe(**fixed: Any) -> Plant:
+    """Numbers of the recipe that a student sets in the code, whatever the flags say."""
+
+    def plant(context: Context) -> str:
+        arguments = sft.training_arguments
+        set_in_code = lambda recipe, **more: arguments(replace(recipe, **fixed), **more)  # noqa: E731
+        context.patch.setattr(sft, "training_arguments", set_in_code)
+        return TRAIN
+
+    return plant
 
 
 def with_method(name: str, make: Callable) -> Plant:
@@ -242,6 +293,33 @@ def any_number(original):
         return float(found[0]) if found else None
 
     return parse
+
+
+def mixed_samples(original):
+    """D7: all prompts are repeated as a whole, and cut as if each had been."""
+
+    def batched_generate(self, prompts, num_return_sequences=None, temperature=0):
+        texts = original(self, list(prompts) * (num_return_sequences or 1), None, temperature)
+        count = num_return_sequences
+        return [texts[i : i + count] for i in range(0, len(texts), count)] if count else texts
+
+    return batched_generate
+
+
+def at_temperature(choose: Callable[[float], float]) -> Callable:
+    """D8: another temperature than the one that is asked for."""
+
+    def make(original):
+        def batched_generate(self, prompts, num_return_sequences=None, temperature=0):
+            return original(self, prompts, num_return_sequences, choose(temperature))
+
+        return batched_generate
+
+    return make
+
+
+always_greedy = at_temperature(lambda asked: 0)
+fixed_temperature = at_temperature(lambda asked: 0.7 if asked else 0)
 
 
 def zero_for_nothing(original):
