@@ -394,13 +394,15 @@ def check(*, checkpoint: str | None = None) -> None:
         former = task
         mark, text = judge(function, known, [need for need in needs if need in failed])
         count += mark == "FAIL"
-        if mark in ("FAIL", "----"):
+        if mark in ("FAIL", "gap ", "----"):
             failed.add(name)
         print(f"{paint(f'[{mark}]'):<6} {name:<18} {text}", flush=True)
-    if gaps := find_gaps(CODE):
-        print(f"gaps left: {len(gaps)}, the next one is task {gaps[0][0]}: {gaps[0][1]}")
+    gaps = find_gaps(CODE)
+    left = f"gaps left: {len(gaps)}, the next one is task {gaps[0][0]}: {gaps[0][1]}" if gaps else ""
     if count:
-        raise HomeworkError(f"{count} of {len(CHECKS)} checks failed: fix the first one")
+        raise HomeworkError(f"{count} of {len(CHECKS)} checks failed: fix the first one{'; ' * bool(gaps)}{left}")
+    if gaps:
+        raise HomeworkError(left)
     print("all that can be known without training is right")
 
 
@@ -418,7 +420,7 @@ def find_gaps(code: Path) -> list[tuple[int, str]]:
 
 
 def judge(function: Callable[[Known], str], known: Known, missing: list[str]) -> tuple[str, str]:
-    """The mark of a check and what it found: OK, FAIL, 'none' for nothing yet, '----' for not run."""
+    """The mark of a check and what it found: OK, FAIL, 'gap ', 'none' for nothing yet, '----' for not run."""
     if missing:
         return "----", f"not checked, because {missing[0]} failed"
     try:
@@ -426,6 +428,8 @@ def judge(function: Callable[[Known], str], known: Known, missing: list[str]) ->
             return " OK ", function(known)
     except NotYet as error:
         return "none", str(error)
+    except NotImplementedError as error:
+        return "gap ", explain_error(error).removeprefix("NotImplementedError: ")
     except Exception as error:  # the code that is checked is the student's
         return "FAIL", explain_error(error)
 

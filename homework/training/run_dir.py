@@ -54,11 +54,9 @@ class Run:
             output = settings.get("output_dir")
             if output:
                 RUNS.mkdir(exist_ok=True)
-                lock = (
-                    RUNS / f".{hashlib.sha256(output.encode()).hexdigest()[:8]}.lock"
-                )  # no file of ours in the folder
-                self.hold(lock, f"another training is about to write {output}: wait for it, stop it, or choose another "
-                          "--output-dir")  # fmt: skip
+                name = hashlib.sha256(output.encode()).hexdigest()[:8]  # the adapter's folder holds its two files alone
+                self.hold(RUNS / f".{name}.lock", f"another training is about to write {output}: wait for it, stop it, "
+                          "or choose another --output-dir")  # fmt: skip
             write_json(folder / SETTINGS, settings)
         except OSError as error:
             self.close()
@@ -77,10 +75,8 @@ class Run:
         self.locks.append(lock)
 
     def close(self) -> None:
-        """Let other runs have the folders. The lock's file goes too: an adapter's folder holds its two files alone."""
+        """Let other runs have the folders."""
         for lock in self.locks:
-            with contextlib.suppress(OSError):  # on Windows a held file stays, and goes when it is released
-                Path(lock.lock_file).unlink()
             lock.release()
         self.locks = []
 
