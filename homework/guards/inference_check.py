@@ -21,6 +21,10 @@ PADDING = (
     "a batch of prompts of different length reaches the model wrongly: pad on the left, with attention_mask 0 there, "
     "so that each prompt ends where the model goes on"
 )
+TAG_IN_PROMPT = (
+    "the prompt at inference holds '<answer>', which is in no training prompt and not in the text that the model "
+    "writes, so no answer can be read: leave the tag to the model"
+)
 # What parse_answer must make of a text. Anything but one well-formed pair of tags is no answer, never a number.
 PARSED = (
     ("42", math.nan),
@@ -208,6 +212,8 @@ def diagnose_answers(llm: BaseLLM, questions: list[str]) -> str | None:
 def diagnose_raw_prompt(llm: BaseLLM, question: str) -> str | None:
     """A prompt that is not the question alone."""
     prompt = llm.format_prompt(question)
+    if "<answer>" in prompt:
+        return TAG_IN_PROMPT
     if not isinstance(prompt, str) or prompt != question:
         return (
             f"format_prompt({question!r:.60}) gives {prompt!r:.100}: the prompt is the question alone, with which the "
@@ -229,10 +235,7 @@ def diagnose_prompt(llm: BaseLLM, question: str, context: list[int], longest: in
     stubbed.answer(question)
     given = model.asked[0]
     if given != context and "<answer>" in llm.tokenizer.decode(given):
-        return (
-            "the prompt at inference holds '<answer>', which is in no training prompt and not in the text that the "
-            "model writes, so no answer can be read: leave the tag to the model"
-        )
+        return TAG_IN_PROMPT
     if given != context:
         decode, name = llm.tokenizer.decode, llm.tokenizer.convert_ids_to_tokens
         return (

@@ -32,7 +32,7 @@ def verdicts(command):
 
     def call(words: str = ""):
         code, out, err = command(check.check, words)
-        return code, {line[7:19].strip(): line for line in out.splitlines() if line.startswith("[")}, err
+        return code, {line[7:25].strip(): line for line in out.splitlines() if line.startswith("[")}, err
 
     return call
 
@@ -50,7 +50,7 @@ def test_a_good_clone_passes(verdicts):
     code, lines, _ = verdicts()
     assert code == 0
     assert [name for name, line in lines.items() if not line.startswith("[ OK ]")] == ["adapter", "last run"]
-    assert "1000 of 1000 rows" in lines["3 labels"] and "none yet" in lines["adapter"]
+    assert "1000 of 1000 rows" in lines["TokenizedDataset"] and "none yet" in lines["adapter"]
 
 
 def seconds_of(*words: str) -> float:
@@ -75,7 +75,7 @@ def test_an_adapter_and_a_run_are_looked_at(verdicts, trained, student_folder):
     (student_folder / "sft_model" / "checkpoint-8" / "optimizer.pt").write_bytes(b"x" * 5000)
     shutil.copytree(trained.run, run_dir.RUNS / "sft-x")
     code, lines, _ = verdicts()
-    assert code == 0
+    assert code == 0, lines["adapter"]
     assert "finite, trained, and made for data/base_model" in lines["adapter"]
     assert re.search(rf"loss \d\.\d+ .* in {bundled_steps()} steps, all finite", lines["last run"])
     size = math.ceil((trained.folder / "adapter_model.safetensors").stat().st_size / 1000)
@@ -126,7 +126,36 @@ def fault_generation(patch, folder):
 
 
 def fault_metric(patch, folder):
-    patch.setattr("homework.guards.inference_check.is_answer_valid", lambda answer, correct: True)
+    patch.setattr("homework.guards.metric_check.is_answer_valid", lambda answer, correct: True)
+
+
+def fault_texts(patch, folder):
+    patch.setattr(BaseLLM, "complete", plants.echo(BaseLLM.complete))
+
+
+def fault_answer(patch, folder):
+    patch.setattr(BaseLLM, "answer", lambda self, *questions: [self.generate(questions[0]) and 1.5])
+
+
+def fault_shares(patch, folder):
+    wrong = data.BenchmarkResult(1.0, 1.0, [])
+    patch.setattr(data.BenchmarkResult, "from_answers", classmethod(lambda cls, rows, answers: wrong))
+
+
+def fault_benchmark(patch, folder):
+    patch.setattr("homework.guards.metric_check.benchmark", lambda llm, rows, count: data.benchmark(llm, rows))
+
+
+def fault_format(patch, folder):
+    patch.setattr(sft, "format_example", lambda question, answer: {"question": question, "answer": f"{answer:.3g}"})
+
+
+def fault_rows(patch, folder):
+    patch.setattr(sft.TokenizedDataset, "__len__", lambda self: len(self.rows) - 3)
+
+
+def fault_load(patch, folder):
+    patch.setattr(sft, "load", lambda folder, checkpoint=None: BaseLLM(checkpoint))
 
 
 def fault_batch(patch, folder):
@@ -194,17 +223,23 @@ FAULTS = {
     fault_split: ("data", "10 questions are in train and in valid.*accuracy would be recall"),
     fault_weight: ("base model", "the weight model.norm.weight of data/base_model is not finite: fetch"),
     fault_float16: ("base model", "is loaded in float16, which overflows to NaN"),
-    fault_parser: ("1 parser", r"parse_answer\('42'\) is 0.0, not nan"),
-    fault_generation: ("1 generation", "at temperature 0.25 gives the model the temperature 0.7: pass it on"),
-    fault_metric: ("2 metric", r"is_answer_valid\(2.2, 2.0\) is True: right is a finite number within 5 %"),
-    fault_labels: ("3 labels", "row 0: tokenize must return a dictionary with input_ids, attention_mask, labels"),
-    fault_prompt: ("3 prompt", "inference asks .*ends in 'Ġ'.*but the training row begins with"),
-    fault_batch: ("4 batch", "the labels that reach the model are not those of tokenize: the collator rebuilds them"),
-    fault_lora: ("4 lora", "parameters would be trained, but LoRA of rank 16 on all linear layers has 1"),
-    fault_inputs: ("4 lora", r"the inputs of the layers require no gradient.*: add_lora has to call enable_input"),
-    fault_rate: ("4 training", "training_arguments sets learning_rate to 1, but recipe and flags say 0.0008: pass"),
-    fault_steps: ("4 training", "training_arguments sets max_steps to -1, but recipe and flags say 3: pass"),
-    fault_gap: ("4 training", "task 4: train_model is not implemented yet"),
+    fault_parser: ("parse_answer", r"parse_answer\('42'\) is 0.0, not nan"),
+    fault_prompt: ("format_prompt", "gives .*: the prompt is the question alone"),
+    fault_texts: ("complete_batch", "generate returns the prompt as well"),
+    fault_generation: ("batched_generate", "at temperature 0.25 gives the model the temperature 0.7: pass it on"),
+    fault_answer: ("answer", "answer gives 1 answers to 3 questions"),
+    fault_metric: ("is_answer_valid", r"is_answer_valid\(2.104, 2.0\) is True: right is a finite number within 5 %"),
+    fault_shares: ("from_answers", "the accuracy is 1, not 0.5: wrong and missing answers count among all"),
+    fault_benchmark: ("benchmark", "benchmark of 2 questions asks "),
+    fault_format: ("format_example", "row 0: parse_answer finds no number in the answer"),
+    fault_labels: ("tokenize", "tokenize must return a dictionary with input_ids, attention_mask, labels"),
+    fault_rows: ("TokenizedDataset", "997 tokenized rows for 1000 rows of data: none may be dropped"),
+    fault_batch: ("collate", "the labels that reach the model are not those of tokenize: the collator rebuilds them"),
+    fault_lora: ("add_lora", "parameters would be trained, but LoRA of rank 16 has 1 on these layers"),
+    fault_inputs: ("add_lora", r"the inputs of the layers require no gradient.*: add_lora has to call enable_input"),
+    fault_rate: ("training_arguments", "sets learning_rate to 1, but recipe and flags say 0.0008: pass"),
+    fault_steps: ("training_arguments", "sets max_steps to -1, but recipe and flags say 3: pass"),
+    fault_load: ("load", "load of an empty folder must raise, and gives a model"),
     fault_adapter: ("adapter", "the adapter was trained on None, but the base model is data/base_model"),
     fault_run: ("last run", "sft-x: loss was 0.0 at step 1: every label was -100"),
     fault_size: ("zip", "MB of 0: make the largest smaller: "),
@@ -218,36 +253,38 @@ def test_each_check_fails_with_its_fix(verdicts, monkeypatch, student_folder, fa
     code, lines, err = verdicts()
     assert code == 1 and "checks failed: fix the first one" in err
     assert lines[name].startswith("[FAIL]")
-
     assert re.search(message, lines[name]), lines[name]
 
 
 def test_what_rests_on_a_failed_check_is_not_run(verdicts, monkeypatch, student_folder):
     fault_weight(monkeypatch, student_folder)
     _, lines, err = verdicts()
-    assert lines["3 labels"].startswith("[----]") and "not checked, because base model failed" in lines["3 labels"]
+    assert lines["parse_answer"].startswith("[----]") and "because base model failed" in lines["parse_answer"]
     assert lines["zip"].startswith("[ OK ]") and err.startswith(f"error: 1 of {len(check.CHECKS)} checks failed")
 
 
-def test_the_gaps_that_are_left_are_counted(command, monkeypatch, student_folder):
-    assert "gaps left" not in command(check.check, "")[1]
+def test_the_gaps_that_are_left_are_counted_and_no_failure(verdicts, monkeypatch, student_folder):
+    assert "gaps left" not in verdicts()[2]
     fault_gap(monkeypatch, student_folder)
+    code, lines, err = verdicts()
     count = (student_folder / "sft.py").read_text().count("raise NotImplementedError")
-    assert count >= 7 and f"gaps left: {count}, the next one is task 3: format_example" in command(check.check, "")[1]
+    assert code == 1 and count >= 7 and f"error: gaps left: {count}, the next one is task 3: format_example" in err
+    assert (
+        lines["train_model"].startswith("[gap ]") and "task 4: train_model is not implemented" in lines["train_model"]
+    )
 
 
 def test_a_training_without_the_given_trainer_is_said_and_allowed(verdicts, monkeypatch):
-    assert "train_model takes HomeworkTrainer, which stops at lost labels" in verdicts()[1]["4 training"]
+    assert "takes HomeworkTrainer, which stops at lost labels" in verdicts()[1]["train_model"]
     monkeypatch.setattr(sft, "train_model", lambda output_dir=None: None)
     code, lines, _ = verdicts()
-    assert (
-        code == 0 and "goes without HomeworkTrainer, which is allowed; then nothing here stops" in lines["4 training"]
-    )
+    assert code == 0 and "goes without HomeworkTrainer, which stops at lost labels" in lines["train_model"]
 
 
 def test_every_check_has_a_planted_fault():
     planted = {name for name, _ in FAULTS.values()}
-    assert planted | {"device"} == {name for name, _, _ in check.CHECKS}  # the device has nothing to be wrong about
+    free = {"device", "train_model"}  # nothing to be wrong about; a gap or not, and which Trainer
+    assert planted | free == {name for _, name, _, _ in check.CHECKS}
 
 
 def test_an_unknown_checkpoint_is_a_failed_check(verdicts):

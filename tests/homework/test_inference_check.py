@@ -1,25 +1,19 @@
-"""The rehearsal: faults between question and answer that the table of failures does not hold."""
+"""The inference check: faults between question and answer that the table of failures does not hold."""
 
 import pytest
 
 from homework import sft
 from homework.base_llm import BaseLLM
 from homework.common.errors import HomeworkError
-from homework.guards.inference_check import (
-    check_generation,
-    check_lengths,
-    check_metric,
-    check_parser,
-    check_prompt,
-)
+from homework.guards.inference_check import check_answering, check_lengths, check_prompt
+from homework.guards.metric_check import check_metric
 from homework.sft import TokenizedDataset, format_example
 from tests.support import plants
 
 
-def test_a_good_homework_passes_the_rehearsal(llm, data, rows):
+def test_a_good_homework_passes(llm, data, rows):
     check_metric()
-    check_parser(llm)
-    check_generation(llm, data)
+    check_answering(llm, data)
     check_prompt(llm, data, rows)
 
 
@@ -46,7 +40,7 @@ def raise_error(self, *prompts):
 def test_other_faults_of_the_prompt_are_named(monkeypatch, llm, data, name, method, message):
     monkeypatch.setattr(BaseLLM, name, method)
     with pytest.raises(HomeworkError, match=message):
-        check_generation(llm, data)
+        check_answering(llm, data)
 
 
 def padded_right(original):
@@ -88,7 +82,7 @@ def cutting(original):
     ("name", "make", "message"),
     [
         ("complete_batch", padded_right, "a batch of prompts of different length reaches the model wrongly"),
-        ("complete", out_of_order, "answer mixes up or changes its answers"),
+        ("complete", out_of_order, "batched_generate mixes up its prompts"),
         ("complete_batch", greedy_no_more(do_sample=True), "generation samples where temperature is 0"),
         ("complete_batch", greedy_no_more(repetition_penalty=1.5), "a repetition_penalty of 1.5"),
         ("complete_batch", greedy_no_more(eos_token_id=31), "generation stops at token 31, but training taught EOS"),
@@ -99,7 +93,7 @@ def cutting(original):
 def test_decoding_that_loses_the_answer_is_named(monkeypatch, llm, data, name, make, message):
     monkeypatch.setattr(BaseLLM, name, make(getattr(BaseLLM, name)))
     with pytest.raises(HomeworkError, match=message):
-        check_generation(llm, data)
+        check_answering(llm, data)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +107,7 @@ def test_decoding_that_loses_the_answer_is_named(monkeypatch, llm, data, name, m
 def test_samples_that_are_not_those_asked_for_are_named(monkeypatch, llm, data, make, message):
     monkeypatch.setattr(BaseLLM, "batched_generate", make(BaseLLM.batched_generate))
     with pytest.raises(HomeworkError, match=message):
-        check_generation(llm, data)
+        check_answering(llm, data)
 
 
 def test_tokens_that_the_model_does_not_know_are_named(data):
@@ -148,13 +142,13 @@ def test_code_that_asks_the_model_for_more_is_no_fault(monkeypatch, llm, data, r
         return original(self, *arguments)
 
     monkeypatch.setattr(BaseLLM, "complete_batch", complete_batch)
-    check_generation(llm, data)
+    check_answering(llm, data)
     check_prompt(llm, data, rows)
 
 
 @pytest.mark.parametrize("metric", [lambda *_: True, lambda a, b, tolerance=0.05: a - b <= tolerance * b])
 def test_a_metric_that_flatters_is_named(monkeypatch, metric):
-    monkeypatch.setattr("homework.guards.inference_check.is_answer_valid", metric)
+    monkeypatch.setattr("homework.guards.metric_check.is_answer_valid", metric)
     with pytest.raises(HomeworkError, match="is_answer_valid"):
         check_metric()
 

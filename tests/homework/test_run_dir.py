@@ -225,7 +225,7 @@ def test_two_trainings_do_not_write_one_adapter(command, llm, tmp_path):
     with open_trainer(llm, model, tmp_path):
         code, out, err = command(sft.COMMANDS, own)
         assert code == 1 and f"another training is about to write {tmp_path / 'sft_model'}: wait for it" in err
-        assert "step " not in out and len(list(run_dir.RUNS.glob("*"))) == 2
+        assert "step " not in out and len(list(run_dir.RUNS.glob("sft-*"))) == 2
     code, out, err = command(sft.COMMANDS, own)
     assert code == 0 and "adapter saved" in out, err
     assert sorted(path.name for path in (tmp_path / "sft_model").iterdir()) == sorted(ADAPTER_FILES)

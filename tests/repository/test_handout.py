@@ -211,8 +211,11 @@ def test_the_table_of_points_is_the_rubric():
 def test_the_points_of_the_tasks_are_those_of_their_checks():
     rows = dict(re.findall(r"^\| (\d) \|.*\| (\d+) \| `python", README, re.MULTILINE))
     first = rubric.PARSER + rubric.GENERATE + rubric.PADDING + rubric.NUM_RETURN_SEQUENCES + rubric.ANSWER
-    assert rows == {"1": str(first), "2": "0", "3": str(rubric.ALL_POINTS - first)}
-    assert f"{rubric.ACCURACY} of the {rubric.ALL_POINTS - first} points" in README
+    second = rubric.METRIC + rubric.SCORING
+    third = rubric.FORMAT + rubric.SUPERVISED + rubric.SPANS + rubric.TOKENIZE_STABLE + rubric.DATASET
+    fourth = rubric.ALL_POINTS - first - second - third
+    assert rows == {"1": str(first), "2": str(second), "3": str(third), "4": str(fourth)}
+    assert f"{rubric.ACCURACY} of the {fourth} points" in README
 
 
 def test_pre_commit_runs_the_pinned_ruff():

@@ -108,7 +108,7 @@ def test_equal_weights_give_the_loss_of_transformers(bundled_tokenizer):
 
 def test_the_schedule_warms_up_and_ends_near_zero():
     rates = [pretrain.learning_rate(step, 1000, 1.0) for step in range(1000)]
-    assert rates[0] == 0.05 and rates[300] == 1.0 and 0 < rates[-1] < 0.01
+    assert rates[0] == 0.01 and rates[300] == 1.0 and 0 < rates[-1] < 0.01
 
 
 def test_rows_begin_with_a_document_and_have_one_length(bundled_tokenizer):
