@@ -309,7 +309,7 @@ def check_adapter(known: Known) -> str:
         raise NotYet("none yet: python -m homework.sft train")
     check_base(read_adapter_config(folder), known.llm.name)
     attach_adapter(known.llm.reload_model(), folder)
-    return f"finite, trained, and made for {known['llm'].name}"
+    return f"finite, trained, and made for {known.llm.name}"
 
 
 def check_run(known: Known) -> str:
