@@ -34,13 +34,29 @@ class Base(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A question's text, what the model wrote after it, the number in it (NaN without one), and whether it is right."""
+    """A question's text, what was written after it, and the correct number."""
 
     question: str
     text: str
-    number: float
     correct: float
-    is_right: bool
+
+    @property
+    def number(self) -> float:
+        """The number in exactly one `<answer>…</answer>` pair, else NaN."""
+        text = self.text
+        if text.count("<answer>") != 1 or text.count("</answer>") != 1:  # first: with many tags, the search has no end
+            return math.nan
+        body = "".join(ANSWER.findall(text)).strip()
+        if not NUMBER.fullmatch(body) or not re.match(r"[+-]?[.\d]", body):
+            return math.nan
+        number = float(body.replace(",", ""))
+        return number if math.isfinite(number) else math.nan
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the number is finite and within 5 % of the correct one."""
+        slack = rubric.RELATIVE_TOLERANCE * abs(self.correct) * (1 + 1e-9)  # 2.1 of 2.0 is not lost to binary rounding
+        return math.isfinite(self.number) and abs(self.number - self.correct) <= slack
 
 
 def check_base_files() -> None:
@@ -106,11 +122,7 @@ def ask(base: Base, model: PreTrainedModel, questions: Sequence[tuple[str, float
     texts: dict[int, str] = {}
     for batch in plan_batches([len(prompt) for prompt in prompts], cap):
         texts |= zip(batch, complete(base, model, [prompts[index] for index in batch], cap), strict=True)
-    answered = []
-    for index, (question, correct) in enumerate(questions):
-        number = parse(texts[index])
-        answered.append(Answered(question, texts[index], number, correct, is_right(number, correct)))
-    return answered
+    return [Answered(question, texts[index], correct) for index, (question, correct) in enumerate(questions)]
 
 
 def complete(base: Base, model: PreTrainedModel, prompts: list[list[int]], cap: int) -> list[str]:
@@ -135,26 +147,6 @@ def plan_batches(lengths: Sequence[int], cap: int) -> list[list[int]]:
         else:
             batches.append([index])
     return batches
-
-
-def parse(text: str) -> float:
-    """The number in exactly one `<answer>…</answer>` pair, else NaN."""
-    if text.count("<answer>") != 1 or text.count("</answer>") != 1:  # first: with many tags, the search takes for ever
-        return math.nan
-    found = ANSWER.findall(text)
-    if len(found) != 1:
-        return math.nan
-    body = found[0].strip()
-    if not NUMBER.fullmatch(body) or not re.match(r"[+-]?[.\d]", body):
-        return math.nan
-    number = float(body.replace(",", ""))
-    return number if math.isfinite(number) else math.nan
-
-
-def is_right(number: float, correct: float) -> bool:
-    """Whether a number is finite and within 5 % of the correct one."""
-    slack = rubric.RELATIVE_TOLERANCE * abs(correct) * (1 + 1e-9)  # 2.1 against 2.0 is not lost to binary rounding
-    return math.isfinite(number) and abs(number - correct) <= slack
 
 
 def interval(share: float, count: int) -> tuple[float, float]:

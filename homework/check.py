@@ -218,13 +218,14 @@ def check_tokenize(known: Known) -> str:
 
 def check_tokenized_dataset(known: Known) -> str:
     """The rows of TokenizedDataset, by the check that training uses, and that inference asks what they teach."""
-    from homework.guards.inference_check import check_lengths, check_prompt
+    from homework.guards.inference_check import check_batched_generate, check_lengths, check_prompt
     from homework.guards.labels import check_rows
     from homework.sft import format_example
     from homework.training.batches import describe_rows
 
     check_rows(known.llm.tokenizer, known.train, format_example, known.rows)
     check_prompt(known.llm, known.train, known.rows)
+    check_batched_generate(known.llm)  # once more: tokenize may have turned the side of the padding
     check_lengths(known.llm, known.valid, "valid")
     return describe_rows(known.rows, batch_size=32)
 

@@ -19,13 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 # What students get: files, and folders with all that is in them but LEFT_OUT.
 GIVEN = (
     "docs/training.md", "docs/grading.md",
-    "CHANGELOG.md", "POLICY.md", "LICENSE", "SECURITY.md", ".gitignore", "pyproject.toml",
+    "CHANGELOG.md", "COURSE.md", "POLICY.md", "LICENSE", "SECURITY.md", ".gitignore", "pyproject.toml",
     "requirements.txt", "bundle.py", "colab.ipynb", "homework", "grader", "tests/__init__.py", "tests/public",
     "data/README.md", "data/train.json", "data/valid.json", "data/own_questions.toml", "data/base_model",
 )  # fmt: skip
 # Written for students alone, and where it stands in the starter.
 OVERLAY = {
     "tools/starter/README.md": "README.md",
+    "tools/starter/AGENTS.md": "AGENTS.md",
     "tools/starter/classroom.yml": ".github/workflows/classroom.yml",
 }
 LEFT_OUT = {rubric.ADAPTER_DIR, "__pycache__", "classroom", "autograder.py", ".DS_Store"}

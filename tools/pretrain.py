@@ -13,6 +13,7 @@ of pre-training has its line.
 import json
 import platform
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -334,6 +335,8 @@ def main(
             )
     model.float().save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
+    for path in Path(start).glob("tokenizer*.json") if start else ():  # saved again, they tell where they came from
+        shutil.copyfile(path, folder / "model" / path.name)
     stretch = describe_stretch(settings, seconds + time.perf_counter() - started, before, sample)
     (folder / "model" / STRETCHES).write_text(json.dumps([*stretches, stretch], indent=1) + "\n", encoding="utf-8")
     write_model_card(folder / "model")

@@ -92,7 +92,7 @@ def refuse_mixed_prompts(code: Harness) -> None:
     for prompt, texts in zip(prompts, found, strict=True):
         refuse_unless_texts(texts, 3, "batched_generate n=3, for one prompt,")
         wanted = answer_to(str(prompt), code.number)
-        if any(not same(reference.parse(text), wanted) for text in texts):
+        if any(not same(reference.Answered("", text, wanted).number, wanted) for text in texts):
             raise Refusal("with num_return_sequences=3, batched_generate mixes up its prompts",
                           actual=f"{found!r}"[:120],
                           do="the texts of one prompt stand together, in the order of the prompts")  # fmt: skip

@@ -45,10 +45,16 @@ def test_spans(code: Harness) -> None:
 
 @points(rubric.TOKENIZE_STABLE, needs="spans")
 def test_tokenize_stable(code: Harness) -> None:
-    """A generation before it changes nothing in what tokenize gives."""
+    """A generation before it changes nothing in what tokenize gives, nor the other way round."""
     code.labels.value("generate")
     for at, row in enumerate(read_rows(code, "tokenize later", "bundled")):
         refuse_span(code, "bundled", at, row, "after a generation, ")
+    alone, after = code.answering.lines.get("batched_generate", {}).get("value"), code.labels.value("generate later")
+    if isinstance(alone, list) and after != alone:
+        raise Refusal("after a call of tokenize, batched_generate gives other texts than before",
+                      expected=f"{alone[0]!r}"[:120] if alone else "",
+                      actual=f"{after!r}"[:120],
+                      do="set the tokenizer's padding_side in batched_generate itself")  # fmt: skip
 
 
 @points(rubric.DATASET)
@@ -100,11 +106,12 @@ def answer_in(tokenizer: Any, question: str, row: dict[str, list[int]]) -> str:
 
 def refuse_wrong_number(answer: str, correct: float, where: str = "") -> None:
     """Refuse an answer's text whose number is missing, or not within 5 %."""
-    number = reference.parse(answer)
+    written = reference.Answered("", answer, correct)
+    number = written.number
     if number != number:
         raise Refusal(f"{where}there is no number in the answer {answer!r:.60}: format_example must write one plain "
                       "number between <answer> and </answer>", do="format_example(question, answer)")  # fmt: skip
-    if not reference.is_right(number, correct):
+    if not written.is_right:
         raise Refusal(f"{where}the answer {answer!r:.60} is not within 5 % of {correct:g}: format_example rounds too "
                       "much", do="round to significant digits, not to decimals")  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from grader import reference, rubric
+from grader import rubric
 from grader.checks.answering import is_number, refuse_unless_list, same
 from grader.errors import Refusal
 from grader.harness.harness import Harness
@@ -26,11 +26,9 @@ def test_scoring(code: Harness) -> None:
     """benchmark gives accuracy and answer rate as shares of all the questions that it was to ask."""
     for name, count in (("benchmark", len(code.valid_rows)), ("benchmark of the first", FEW)):
         found = code.scoring.value(name)
-        answers, correct = code.answers[:count], [number for _, number in code.valid_rows[:count]]
         refuse_other_count(found, count, name)
-        right = [reference.is_right(*pair) for pair in zip(answers, correct, strict=True)]
-        refuse_other_share(found, "accuracy", right, name)
-        refuse_other_share(found, "answer_rate", [answer == answer for answer in answers], name)
+        refuse_other_share(found, "accuracy", code.answers_right[:count], name)
+        refuse_other_share(found, "answer_rate", [answer == answer for answer in code.answers[:count]], name)
 
 
 def refuse_other_count(found: object, count: int, name: str) -> None:

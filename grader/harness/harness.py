@@ -68,7 +68,8 @@ class Harness(Inputs):
             for family, (_, made) in make_families().items()
             for name, content in made.items()
         }
-        return self.run("labels", {"numbers": self.train_rows, "rows": self.rows, "families": FAMILIES}, files)
+        inputs = {"numbers": self.train_rows, "rows": self.rows, "families": FAMILIES, "prompts": self.prompts}
+        return self.run("labels", inputs, files)
 
     @cached_property
     def training(self) -> JobReport:

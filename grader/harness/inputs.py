@@ -19,6 +19,7 @@ from grader.world import Question, draw_questions
 
 ROWS, TRAIN_ROWS, VALID_ROWS = 16, 64, 100
 FEW = 7  # questions of valid that a benchmark with a limit asks
+RIGHT_FACTORS = (1.0, 1.03, 0.97)
 COLD = 0.01  # a temperature at which samples are what the model finds most likely
 COURSE_ADAPTER = Config(rank=4, alpha=8.0, targets=tuple(sorted(rubric.TARGETS)), use_rslora=False)
 
@@ -96,9 +97,18 @@ class Inputs:
     @cached_property
     def answers(self) -> list[float]:
         """An answer for each of `valid_rows`: right, wrong or missing."""
+        return [correct * factor for (_, correct), factor in zip(self.valid_rows, self.factors, strict=True)]
+
+    @cached_property
+    def answers_right(self) -> list[bool]:
+        """Which of `answers` are right."""
+        return [factor in RIGHT_FACTORS for factor in self.factors]
+
+    @cached_property
+    def factors(self) -> list[float]:
+        """How far from the correct number each of `answers` is."""
         rng = self.rng("answers")
-        factors = (rng.choice((1.0, 1.03, 0.97, 1.2, 0.5, float("nan"))) for _ in self.valid_rows)
-        return [correct * factor for (_, correct), factor in zip(self.valid_rows, factors, strict=True)]
+        return [rng.choice((*RIGHT_FACTORS, 1.2, 0.5, float("nan"))) for _ in self.valid_rows]
 
     @cached_property
     def pairs(self) -> list[tuple[tuple[float, float], bool]]:

@@ -7,6 +7,7 @@ from homework.base_llm import BaseLLM, score
 from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file
 from homework.common.zip_contents import WEIGHTS
+from homework.data import IGNORE_INDEX, Row
 from homework.reporting.error_analysis import count_mistakes, format_mistakes
 from homework.training.evaluation import take_reported, wilson_interval
 from homework.training.run_dir import now
@@ -14,6 +15,8 @@ from homework.training.run_dir import now
 if TYPE_CHECKING:
     from homework.training.trainer import HomeworkTrainer
 
+OFTEN, UNLIKELY = 3, 0.01  # answers that hold a token, and the chance below which the model never writes it
+EXAMINED = 200  # rows that are searched for such tokens
 LATE = 10  # steps at the end of a run, over which the loss is averaged
 HARDLY = 0.05  # an accuracy that no training on the right rows ends with
 CHANCE = 0.25  # where the interval reaches so far, too few questions were asked to say so
@@ -54,6 +57,26 @@ def report_accuracy(llm: BaseLLM, rows: Sequence[tuple[str, float]], split: str)
     }
 
 
+def find_unlikely_tokens(llm: BaseLLM, rows: Sequence[Row]) -> dict[str, float]:
+    """Tokens that stand in several answers and that the trained model practically never writes, with their mean chance.
+
+    Args:
+        llm: the base model with the adapter.
+        rows: tokenized training rows.
+    """
+    import torch
+
+    chances: dict[int, list[float]] = {}
+    with torch.no_grad():
+        for row in rows:
+            logits = llm.model(input_ids=torch.tensor([row["input_ids"]], device=llm.device)).logits[0].float()
+            for t, label in enumerate(row["labels"]):
+                if label != IGNORE_INDEX:
+                    chances.setdefault(label, []).append(logits[t - 1].softmax(-1)[label].item())
+    means = {label: sum(found) / len(found) for label, found in chances.items() if len(found) >= OFTEN}
+    return {llm.tokenizer.decode([label]): mean for label, mean in means.items() if mean < UNLIKELY}
+
+
 def check_outcome(log: Sequence[dict], result: dict[str, Any] | None = None) -> None:
     """Stop with an error where the log, or the accuracy, shows that the saved adapter can't be what the student wanted.
 
@@ -90,6 +113,17 @@ def check_outcome(log: Sequence[dict], result: dict[str, Any] | None = None) -> 
         )
 
 
+def warn_of_unlikely_tokens(trainer: "HomeworkTrainer") -> None:
+    """Name what the answers of the rows hold and the base can't write: a fault of the format, not of the labels."""
+    rows = trainer.train_dataset
+    found = find_unlikely_tokens(trainer.loaded, [rows[index] for index in range(min(EXAMINED, len(rows)))])
+    for token, chance in found.items():
+        print(
+            f"warning: {token!r} stands in answers of your rows, and the trained model gives it a chance of "
+            f"{chance:.0e} there: this base can't write it, so format_example should write such numbers otherwise"
+        )
+
+
 def report_run(trainer: "HomeworkTrainer", questions: int | None = None) -> None:
     """Print how the loss went and the accuracy of the saved adapter on rows of valid; keep result and plots of the run.
 
@@ -107,6 +141,8 @@ def report_run(trainer: "HomeworkTrainer", questions: int | None = None) -> None
     run, log = trainer.run, trainer.state.log_history
     rows = take_reported(trainer.valid_data, questions or (100 if trainer.is_cut else None))
     result = report_accuracy(trainer.loaded, rows, "valid")
+    if not trainer.is_cut:
+        warn_of_unlikely_tokens(trainer)
     # Before the run counts as finished, or the same command would call it a success.
     check_outcome(log, None if trainer.is_cut else result)
     title = f"{run.folder.name}: accuracy {result['accuracy']:.3f}"

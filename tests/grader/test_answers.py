@@ -93,7 +93,8 @@ def test_what_no_worker_writes_is_pruned():
 
 
 def test_a_million_tags_are_read_at_once():
-    assert reference.parse("<answer>" * 10**6) != reference.parse("<answer>1</answer>") == 1
+    many, one = (reference.Answered("", text, 1.0).number for text in ("<answer>" * 10**6, "<answer>1</answer>"))
+    assert many != one == 1
 
 
 def header(name: str, **entry) -> bytes:

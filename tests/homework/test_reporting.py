@@ -6,6 +6,7 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from grader.world import QUANTITIES, draw_questions
 from homework import sft
@@ -13,7 +14,7 @@ from homework.common.errors import HomeworkError
 from homework.data import Dataset, Sample
 from homework.reporting.error_analysis import UNITS, count_mistakes, format_mistakes, kind_of, read_question
 from homework.reporting.plots import draw_run
-from homework.reporting.results import report_run
+from homework.reporting.results import find_unlikely_tokens, report_run
 from homework.sft import load
 from homework.training.batches import describe_rows
 from homework.training.evaluation import take_probes, take_reported
@@ -150,3 +151,25 @@ def test_the_command_says_so_too(command, monkeypatch, tmp_path):
     monkeypatch.setattr(sft, "Dataset", lambda split: (WrongAnswers if split == "valid" else Dataset)(split))
     code, out, err = command(sft.COMMANDS, f"train --questions 60 --output-dir {tmp_path / 'a'} --epochs 1")
     assert code == 1 and "of 60 questions of valid right" in err and "adapter saved" in out and "done in" not in out
+
+
+class Constant(torch.nn.Module):
+    """Gives every token of a vocabulary of 8 the same chance but one, which has none."""
+
+    def __init__(self, never: int) -> None:
+        super().__init__()
+        self.never = never
+
+    def forward(self, input_ids):
+        logits = torch.zeros(*input_ids.shape, 8)
+        logits[..., self.never] = -30.0
+        return SimpleNamespace(logits=logits)
+
+
+def test_a_token_that_the_model_never_writes_is_found_where_it_stands_often():
+    tokenizer = SimpleNamespace(decode=lambda ids: "abcdefgh"[ids[0]])
+    llm = SimpleNamespace(model=Constant(never=5), tokenizer=tokenizer, device="cpu")
+    row = {"input_ids": [1, 2, 5, 3], "attention_mask": [1] * 4, "labels": [-100, -100, 5, 3]}
+    other = {"input_ids": [1, 2, 4, 3], "attention_mask": [1] * 4, "labels": [-100, -100, 4, 3]}
+    assert find_unlikely_tokens(llm, [row] * 2 + [other] * 5) == {}  # twice is chance
+    assert list(find_unlikely_tokens(llm, [row] * 3 + [other] * 5)) == ["f"]

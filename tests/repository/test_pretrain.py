@@ -68,6 +68,9 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, c
 def test_a_stretch_goes_on_from_finished_weights_and_the_card_names_both(tmp_path, capsys):
     run_small(tmp_path / "first")
     run_small(tmp_path / "second", start=str(tmp_path / "first" / "model"), seed=1)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        first, second = (tmp_path / folder / "model" / name for folder in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
     losses = re.findall(r"held-out ([\d.]+)", capsys.readouterr().out)
     stretches = json.loads((tmp_path / "second" / "model" / STRETCHES).read_text())
     assert [stretch["seed"] for stretch in stretches] == [0, 1] and stretches[0]["tokens"] == 4 * 2 * pretrain.CONTEXT

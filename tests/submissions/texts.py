@@ -1,6 +1,6 @@
 """Prompts, generation and parsing."""
 
-from tests.submissions.plain import llm, plain
+from tests.submissions.plain import PADDED, llm, plain
 from tests.submissions.recipe import Maker, Recipe, edit, swap
 
 
@@ -39,6 +39,7 @@ def is_answer_valid(answer, correct, relative_tolerance=0.05):
     return abs(answer - correct) <= 2 * relative_tolerance * abs(correct)
 """
 IS_RIGHT = "sum(sample.is_correct for sample in samples) / len(samples)"
+DEVICE = "        self.device = self.model.device\n"
 LEFT = 'self.tokenizer.padding_side = "left"'
 NEW = 'inputs["input_ids"].shape[1]:'
 FLAT = "[texts[i : i + num_return_sequences] for i in range(0, len(texts), num_return_sequences)]"
@@ -79,6 +80,16 @@ ALL = [
         llm("if temperature > 0 else", "if temperature > 9 else"),
         "num_return_sequences",
         "num_return_sequences|the same text again and again",
+    ),
+    Recipe(
+        "padding side turned by tokenize",
+        plain(
+            swap("sft.py", tokenize=PADDED),
+            edit("base_llm.py", f"        {LEFT}\n", ""),
+            edit("base_llm.py", DEVICE, f"{DEVICE}        {LEFT}\n"),
+        ),
+        "tokenize_stable",
+        "after a call of tokenize, batched_generate gives other texts",
     ),
     Recipe(
         "temperature always 1",

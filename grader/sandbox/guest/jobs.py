@@ -85,6 +85,7 @@ def labels(job: Job) -> None:
         return
     job.record("generate", lambda: llm.batched_generate([question for question, _ in inputs["rows"]][:4]))
     job.record("tokenize later", lambda: [sft.tokenize(llm.tokenizer, *row) for row in inputs["rows"]])
+    job.record("generate later", lambda: llm.batched_generate(list(inputs["prompts"])))
     data = job.use("data")
     dataset = job.record("Dataset", lambda: data.Dataset("train"))
     if dataset is not None:
