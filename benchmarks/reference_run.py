@@ -5,7 +5,7 @@ import io
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from peft import PeftModel
 
@@ -26,10 +26,10 @@ class Setup(NamedTuple):
     recipe: Recipe
     folder: Path
 
-    def train(
+    def make_trainer(
         self, rows: Sequence[Row] | None = None, *, max_steps: int | None = None, seed: int = 0, watch: bool = True
-    ) -> list[dict]:
-        """Train, on other rows where they are given, without the watchdog where `watch` is False; returns the log."""
+    ) -> HomeworkTrainer:
+        """A Trainer, for other rows where they are given, without guards where `watch` is False."""
         trainer = HomeworkTrainer(
             self.llm,
             self.model,
@@ -46,6 +46,11 @@ class Setup(NamedTuple):
             watch=watch,
         )
         trainer.remove_callback(AccuracyCallback)  # the training alone is measured
+        return trainer
+
+    def train(self, rows: Sequence[Row] | None = None, **options: Any) -> list[dict]:
+        """Train as `make_trainer` says; returns the log."""
+        trainer = self.make_trainer(rows, **options)
         with contextlib.closing(trainer.run):
             trainer.train()
         return trainer.state.log_history

@@ -15,7 +15,7 @@ from homework.data import Dataset, Sample
 from homework.reporting.error_analysis import UNITS, count_mistakes, format_mistakes, kind_of, read_question
 from homework.reporting.plots import draw_run
 from homework.reporting.results import find_unlikely_tokens, report_run
-from homework.sft import load
+from homework.sft import TokenizedDataset, format_example, load
 from homework.training.batches import describe_rows
 from homework.training.evaluation import take_probes, take_reported
 from homework.training.run_dir import LOG, RESULT, Run
@@ -125,6 +125,7 @@ def finish(trained, tmp_path):
         log = json.loads((trained.run / LOG).read_text())["log"]
         probes = take_probes(Dataset("train"), Dataset("valid"))
         given = {"loaded": load(trained.folder), "run": run, "state": SimpleNamespace(log_history=log)}
+        given["train_dataset"] = TokenizedDataset(given["loaded"].tokenizer, [Dataset("train")[0]], format_example)
         with closing(run):
             report_run(
                 SimpleNamespace(**given, valid_data=valid, is_cut=is_cut, probes=probes, output=trained.folder), 60
