@@ -42,7 +42,7 @@ def lora_formula(model: PeftModel, rank: int) -> int:
 
     Example: one layer of 192 x 192 at rank 16 -> 16 * (192 + 192) = 6144
     """
-    layers = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
+    layers: list[Any] = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
     return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
 
 
