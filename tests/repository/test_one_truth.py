@@ -230,7 +230,7 @@ ROWS = [
     Row(
         "temperature always 1",
         generated('"temperature": float(temperature)', '"temperature": 1.0'),
-        "gives the model 1.0|other texts than the most likely",
+        "gives the model the temperature 1.0|other texts than the most likely",
     ),
     Row(
         "answers of sorted questions",
