@@ -63,13 +63,6 @@ def test_every_cell_runs_with_the_bundled_model(course, monkeypatch):
     names = {"shell": shell}
     for cell in cells():
         text = as_python(cell).replace("HuggingFaceTB/SmolLM2-360M-Instruct", "data/base_model")
-        exec(
-            compile(
-                text.replace('ARGUMENTS = ""', 'ARGUMENTS = "--max-steps 2 --output-dir homework/sft_model"'),
-                "colab.ipynb",
-                "exec",
-            ),
-            names,
-        )
+        exec(compile(text.replace('ARGUMENTS = ""', 'ARGUMENTS = "--max-steps 2"'), "colab.ipynb", "exec"), names)
     assert Path(shown[0]).name == "curve.png" and (course / "123456.zip").exists()
     assert "hand in 123456.zip" in said[-1]
