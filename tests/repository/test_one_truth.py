@@ -215,7 +215,11 @@ ROWS = [
         ),
         "pad on the left|batched_generate gives another text",
     ),
-    Row("eight new tokens", generated("max_new_tokens=cap", "max_new_tokens=8"), "max_new_tokens|stops after 8 tokens"),
+    Row(
+        "eight new tokens",
+        generated("max_new_tokens=cap", "max_new_tokens=8"),
+        "max_new_tokens|stops after 8 tokens|answer gives nan where the model wrote",
+    ),
     Row("prompt given back", generated("output[:, width:]", "output"), "gives the prompt back|returns the prompt"),
     Row(
         "samples in the lists of others",
