@@ -50,6 +50,20 @@ def view_of(tokenizer: Any, question: str, answer: str, row: Row) -> View:
 
 def diagnose_labels(tokenizer: Any, question: str, answer: str, row: Row) -> str | None:
     """What is wrong with the labels of a row that `diagnose_shape` finds in order, and how to fix it, or None."""
+    found = [diagnose_form(tokenizer, question, answer, form) for form in (row, without_left_padding(row))]
+    return None if None in found else found[0]
+
+
+def without_left_padding(row: Row) -> Row:
+    """The row without padding on its left that is masked and not supervised: unusual, but right."""
+    start = next((t for t, bit in enumerate(row["attention_mask"]) if bit), 0)
+    if any(label != IGNORE_INDEX for label in row["labels"][:start]):
+        return row
+    return {field: row[field][start:] for field in FIELDS}
+
+
+def diagnose_form(tokenizer: Any, question: str, answer: str, row: Row) -> str | None:
+    """As `diagnose_labels`, of a row as it stands."""
     view = view_of(tokenizer, question, answer, row)
     checks = (diagnose_padding, diagnose_length, diagnose_eos, diagnose_question, diagnose_start, diagnose_text)
     return next((complaint for check in checks if (complaint := check(view, row))), None)

@@ -11,18 +11,7 @@ LONGEST_ROW = 4096
 
 def diagnose_row(tokenizer: Any, question: str, answer: str, row: Row) -> str | None:
     """What is wrong with a row's labels and how to fix it, or None."""
-    if complaint := diagnose_shape(tokenizer, row):
-        return complaint
-    found = [diagnose_labels(tokenizer, question, answer, form) for form in (row, without_left_padding(row))]
-    return None if None in found else found[0]
-
-
-def without_left_padding(row: Row) -> Row:
-    """The row without padding on its left that is masked and not supervised: unusual, but right."""
-    start = next((t for t, bit in enumerate(row["attention_mask"]) if bit), 0)
-    if any(label != IGNORE_INDEX for label in row["labels"][:start]):
-        return row
-    return {field: row[field][start:] for field in FIELDS}
+    return diagnose_shape(tokenizer, row) or diagnose_labels(tokenizer, question, answer, row)
 
 
 def read_row(found: Any, tokenizer: Any) -> Row:

@@ -5,7 +5,7 @@ from typing import Any
 
 from homework.base_llm import parse_answer
 from homework.common.errors import HomeworkError, explain_error
-from homework.data import IGNORE_INDEX, ListLike, Row, is_answer_valid
+from homework.data import ListLike, Row, is_answer_valid
 from homework.guards.label_diagnosis import FIELDS, diagnose_labels, diagnose_shape
 
 
@@ -67,17 +67,7 @@ def diagnose_row(tokenizer: Any, example: dict[str, str], correct: float, row: R
     """
     if complaint := diagnose_value(example, correct) or diagnose_shape(tokenizer, row):
         return complaint
-    forms = (row, without_left_padding(row))
-    found = [diagnose_labels(tokenizer, example["question"], example["answer"], form) for form in forms]
-    return None if None in found else found[0]
-
-
-def without_left_padding(row: Row) -> Row:
-    """The row without padding on its left that is masked and not supervised: unusual, but right."""
-    start = next((t for t, bit in enumerate(row["attention_mask"]) if bit), 0)
-    if any(label != IGNORE_INDEX for label in row["labels"][:start]):
-        return row
-    return {field: row[field][start:] for field in FIELDS}
+    return diagnose_labels(tokenizer, example["question"], example["answer"], row)
 
 
 def plain_row(row: Any) -> Row:

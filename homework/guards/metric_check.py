@@ -54,7 +54,7 @@ def check_is_answer_valid() -> None:
 
 def check_from_answers() -> None:
     """Raise HomeworkError unless the shares are those of all questions, and nothing to score is an error."""
-    diagnose_result(BenchmarkResult.from_answers(QUESTIONS, ANSWERS), "BenchmarkResult.from_answers", len(QUESTIONS))
+    check_shares(BenchmarkResult.from_answers(QUESTIONS, ANSWERS), "BenchmarkResult.from_answers", len(QUESTIONS))
     try:
         empty = BenchmarkResult.from_answers([], [])
     except NotImplementedError:
@@ -74,10 +74,10 @@ def check_benchmark() -> None:
             raise HomeworkError(f"benchmark asks {error}: ask the questions as they are") from error
         if llm.asked != wanted:
             raise HomeworkError(f"benchmark of {count or 'all'} questions asks {llm.asked}, not {wanted}")
-        diagnose_result(result, f"benchmark of {len(wanted)} questions", len(wanted))
+        check_shares(result, f"benchmark of {len(wanted)} questions", len(wanted))
 
 
-def diagnose_result(result: BenchmarkResult, name: str, count: int) -> None:
+def check_shares(result: BenchmarkResult, name: str, count: int) -> None:
     """Raise HomeworkError unless a result for the first `count` of `ANSWERS` has the right shares and samples."""
     right, answered = [True, False, False, True][:count], [not math.isnan(answer) for answer in ANSWERS[:count]]
     try:

@@ -16,7 +16,9 @@ import homework.guards.label_diagnosis as students
 from grader import reference, rubric
 from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
 from grader.course import Course
+from grader.harness import job_report
 from homework import base_llm, data
+from homework.common import errors
 from homework.common.base_model import BUNDLED, BUNDLED_NAME
 from homework.data import take_rows
 from homework.training import adapter
@@ -86,3 +88,11 @@ def test_the_diagnosis_of_labels_stands_on_its_own():
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert modules <= sys.stdlib_module_names | {"collections.abc"}
     assert not any(isinstance(node, ast.Import) for node in ast.walk(tree))
+
+
+def test_both_name_what_transformers_took_away_alike():
+    assert job_report.REMOVED == errors.REMOVED
+    messages = [f"got an unexpected keyword argument '{name}'" for name in (*errors.REMOVED, "epohcs")]
+    said = [errors.name_successor(message) for message in (*messages, "it requires tensorboard")]
+    assert said == [job_report.name_successor(message) for message in (*messages, "it requires tensorboard")]
+    assert said[-2] == "" and all(said[:-2]) and said[-1]
