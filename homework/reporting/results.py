@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from homework.training.trainer import HomeworkTrainer
 
 OFTEN, UNLIKELY = 3, 0.01  # answers that hold a token, and the chance below which the model never writes it
-EXAMINED = 200  # rows that are searched for such tokens
+EXAMINED, AT_ONCE = 200, 16  # rows that are searched for such tokens, and rows of one forward pass
 LATE = 10  # steps at the end of a run, over which the loss is averaged
 HARDLY = 0.05  # an accuracy that no training on the right rows ends with
 CHANCE = 0.25  # where the interval reaches so far, too few questions were asked to say so
@@ -66,13 +66,19 @@ def find_unlikely_tokens(llm: BaseLLM, rows: Sequence[Row]) -> dict[str, float]:
     """
     import torch
 
+    from homework.training.batches import pad
+
     chances: dict[int, list[float]] = {}
-    with torch.no_grad():
-        for row in rows:
-            logits = llm.model(input_ids=torch.tensor([row["input_ids"]], device=llm.device)).logits[0].float()
-            for t, label in enumerate(row["labels"]):
-                if label != IGNORE_INDEX:
-                    chances.setdefault(label, []).append(logits[t - 1].softmax(-1)[label].item())
+    for start in range(0, len(rows), AT_ONCE):
+        fills = {"input_ids": 0, "attention_mask": 0, "labels": IGNORE_INDEX}
+        batch = {name: pad([row[name] for row in rows[start : start + AT_ONCE]], fill) for name, fill in fills.items()}
+        labels = batch.pop("labels")[:, 1:]
+        with torch.no_grad():
+            logits = llm.model(**{name: tensor.to(llm.device) for name, tensor in batch.items()}).logits[:, :-1].cpu()
+        is_label = labels != IGNORE_INDEX
+        chosen = logits[is_label].float().softmax(-1).gather(1, labels[is_label][:, None])[:, 0]
+        for label, chance in zip(labels[is_label].tolist(), chosen.tolist(), strict=True):
+            chances.setdefault(label, []).append(chance)
     means = {label: sum(found) / len(found) for label, found in chances.items() if len(found) >= OFTEN}
     return {llm.tokenizer.decode([label]): mean for label, mean in means.items() if mean < UNLIKELY}
 

@@ -161,7 +161,7 @@ class Constant(torch.nn.Module):
         super().__init__()
         self.never = never
 
-    def forward(self, input_ids):
+    def forward(self, input_ids, attention_mask):
         logits = torch.zeros(*input_ids.shape, 8)
         logits[..., self.never] = -30.0
         return SimpleNamespace(logits=logits)
