@@ -29,7 +29,6 @@ from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, ListLike, Row
 
 UNREACHED = ("does not require grad", "not to have been used in the graph")  # how torch says that no gradient arrives
-LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 KEYS = ("step", "loss", "grad_norm", "learning_rate")
 NO_GRADIENT = (
     "no gradient reaches the adapter: checkpointing needs enable_input_require_grads(), and nothing may detach the "
@@ -44,6 +43,14 @@ def lora_formula(model: PeftModel, rank: int) -> int:
     """
     layers: list[Any] = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
     return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
+
+
+def find_bare_layers(model: PeftModel) -> list[str]:
+    """The names of the linear layers without LoRA, the head aside.  Example: ['k_proj', 'o_proj']"""
+    head = model.get_output_embeddings()
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head]
+    own = [name.rpartition(".")[2] for name in linear if "lora_" not in name]
+    return sorted(set(own) - {"base_layer"})
 
 
 def check_trainable(model: Any, rank: int) -> None:
@@ -71,8 +78,8 @@ def check_trainable(model: Any, rank: int) -> None:
             f"{count:,} parameters would be trained, but LoRA of rank {rank} has {expected:,} on these layers: take "
             "the recipe's rank, and load an adapter for training"
         )
-    if len({name.split(".lora_")[0].rpartition(".")[2] for name in names}) < len(LINEAR):
-        print(f"LoRA is on some of the linear layers only; all of them ({', '.join(LINEAR)}) learn faster")
+    if bare := find_bare_layers(model):
+        print(f"LoRA is on some of the linear layers only, not on {', '.join(bare)}; on all of them, it learns faster")
 
 
 def check_input_gradients(model: PeftModel) -> None:
