@@ -318,7 +318,7 @@ def check_run(known: Known) -> str:
     """The log of the newest run: what it says of labels, precision and skipped steps."""
     from homework.common.files import read_json
     from homework.guards.watchdog import diagnose_log
-    from homework.training.run_dir import LOG, RUNS
+    from homework.training.run_dir import LOG, RUNS, steps_of
 
     logs = sorted(RUNS.glob(f"*/{LOG}"), key=lambda path: path.stat().st_mtime)
     content = read_json(logs[-1]) if logs else None
@@ -326,7 +326,7 @@ def check_run(known: Known) -> str:
         raise NotYet("none yet: python -m homework.sft train")
     if complaint := diagnose_log(content["log"]):
         raise HomeworkError(f"{logs[-1].parent.name}: {complaint}")
-    losses = [entry["loss"] for entry in content["log"] if "loss" in entry]
+    losses = [entry["loss"] for entry in steps_of(content["log"])]
     return f"{logs[-1].parent.name}: loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps, all finite"
 
 

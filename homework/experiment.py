@@ -102,9 +102,7 @@ def span_variants(recipe: Recipe) -> dict[str, Variant]:
 def rank_variants(recipe: Recipe) -> dict[str, Variant]:
     """Other ranks; alpha follows, so that alpha / rank stays."""
     ranks = sorted({min(LIMITS["rank"], max(1, round(share * recipe.rank))) for share in RANKS})
-    return {
-        f"rank {rank}": Variant(replace(recipe, rank=rank, alpha=rank * recipe.alpha // recipe.rank)) for rank in ranks
-    }
+    return {f"rank {rank}": Variant(recipe.at_rank(rank)) for rank in ranks}
 
 
 def rate_variants(recipe: Recipe) -> dict[str, Variant]:
@@ -240,14 +238,13 @@ def ask(llm: BaseLLM, log: list[dict], questions: list[tuple[str, float]]) -> Me
     import torch
 
     from homework.training.merged_lora import merged_lora
-    from homework.training.trainer import steps_of
 
     llm.model.eval()
     is_finite = all(bool(torch.isfinite(parameter).all()) for parameter in llm.model.parameters())
     # peft refuses to merge weights that are not finite; the model still has to be asked.
     with merged_lora(llm.model) if is_finite else contextlib.nullcontext():
         result, completions = score(llm, questions)
-    steps = steps_of(log)
+    steps = run_dir.steps_of(log)
     losses = [finite(entry["loss"]) for entry in steps]
     figures = {
         "accuracy": result.accuracy,

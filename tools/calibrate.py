@@ -27,8 +27,7 @@ from homework.common.cli import run
 from homework.common.errors import HomeworkError
 from homework.common.files import write_json
 from homework.sft import train_model
-from homework.training.run_dir import LOG
-from homework.training.trainer import steps_of
+from homework.training.run_dir import LOG, steps_of
 
 RESULT = Path(rubric.__file__).with_name("calibration.json")
 

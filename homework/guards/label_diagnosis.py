@@ -50,8 +50,10 @@ def view_of(tokenizer: Any, question: str, answer: str, row: Row) -> View:
 
 def diagnose_labels(tokenizer: Any, question: str, answer: str, row: Row) -> str | None:
     """What is wrong with the labels of a row that `diagnose_shape` finds in order, and how to fix it, or None."""
-    found = [diagnose_form(tokenizer, question, answer, form) for form in (row, without_left_padding(row))]
-    return None if None in found else found[0]
+    complaint = diagnose_form(tokenizer, question, answer, row)
+    if complaint is None or row["attention_mask"][0]:
+        return complaint
+    return complaint if diagnose_form(tokenizer, question, answer, without_left_padding(row)) else None
 
 
 def without_left_padding(row: Row) -> Row:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homework.training.evaluation import wilson_interval
+from homework.training.run_dir import steps_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ def draw_run(log: Sequence[dict], probe_size: int, path: Path, title: str = "") 
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.08, top=0.88, hspace=0.36, wspace=0.17)
     figure.suptitle(title)
     panels = figure.subplots(2, 2)
-    steps = [entry for entry in log if "loss" in entry]
+    steps = steps_of(log)
     for panel, key, title, scale in (
         (panels[0, 0], "loss", "loss (nats a supervised token)", "log"),
         (panels[0, 1], "grad_norm", "gradient norm before clipping", "log"),

@@ -10,7 +10,7 @@ from homework.common.zip_contents import WEIGHTS
 from homework.data import IGNORE_INDEX, ListLike, Row
 from homework.reporting.error_analysis import count_mistakes, format_mistakes
 from homework.training.evaluation import take_reported, wilson_interval
-from homework.training.run_dir import now
+from homework.training.run_dir import now, steps_of
 
 if TYPE_CHECKING:
     from homework.training.trainer import HomeworkTrainer
@@ -94,7 +94,7 @@ def check_outcome(log: Sequence[dict], result: dict[str, Any] | None = None) -> 
         HomeworkError: if the loss has not fallen, or has, and the questions of the training still are not answered, or
             hardly one of valid is.
     """
-    losses = [entry["loss"] for entry in log if "loss" in entry]
+    losses = [entry["loss"] for entry in steps_of(log)]
     if len(losses) < 2 * LATE:
         return  # a quick run shows nothing
     early, late = sum(losses[:LATE]) / LATE, sum(losses[-LATE:]) / LATE

@@ -21,7 +21,7 @@ from homework.common.errors import HomeworkError
 from homework.data import benchmark
 from homework.training import distributed
 from homework.training.merged_lora import merged_lora
-from homework.training.run_dir import Run
+from homework.training.run_dir import Run, steps_of
 
 PROBES = 4  # times in a run that accuracy is measured and a checkpoint kept
 SAVE_SECONDS = 60  # a checkpoint at least so often, for runs of hours
@@ -52,7 +52,7 @@ class Progress(TrainerCallback):
 
 def report_log(log: Sequence[dict]) -> None:
     """Print how the loss went and whether every gradient norm was finite."""
-    steps = [entry for entry in log if "loss" in entry]
+    steps = steps_of(log)
     first, last, norms = steps[0]["loss"], steps[-1]["loss"], [entry["grad_norm"] for entry in steps]
     print(
         f"loss {first:.3f} -> {last:.3f} ({last / first:.3f} of the first); gradient norm finite in "

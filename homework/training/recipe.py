@@ -18,6 +18,10 @@ class Recipe:
     rank: int
     alpha: int
 
+    def at_rank(self, rank: int) -> "Recipe":
+        """The recipe with another rank; alpha follows, so that the scale alpha / rank stays."""
+        return replace(self, rank=rank, alpha=rank * self.alpha // self.rank)
+
 
 # Bundled: two epochs reach what four do, within the noise of a seed (python -m benchmarks.recipes). Others: what
 # students of SmolLM2-360M-Instruct reached 0.66 to 0.71 with.
@@ -31,7 +35,7 @@ def choose_recipe(name: str, given: dict[str, Any]) -> Recipe:
     """The recipe of a base model with the values that the user gave; alpha follows the rank if left out. Printed."""
     known = RECIPES.get(name, DEFAULT_RECIPE)
     values = {key: value for key, value in given.items() if value is not None}
-    recipe = replace(known, **{"alpha": values.get("rank", known.rank) * known.alpha // known.rank, **values})
+    recipe = replace(known.at_rank(values.get("rank", known.rank)), **values)
     values = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
     print("recipe: " + ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in values.items()))
     return recipe

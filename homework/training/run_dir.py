@@ -217,6 +217,11 @@ def find_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=step_of, reverse=True)
 
 
+def steps_of(log: Iterable[dict]) -> list[dict]:
+    """The entries of optimizer steps: loss, grad_norm, learning_rate."""
+    return [entry for entry in log if "loss" in entry]
+
+
 def step_of(checkpoint: Path) -> int:
     """The optimizer step of a checkpoint.  Example: Path('checkpoint-64') -> 64"""
     return int(checkpoint.name.rpartition("-")[2])

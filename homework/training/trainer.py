@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -381,8 +381,8 @@ def check_model(model: PeftModel, args: TrainingArguments, recipe: Recipe, max_s
 
 def describe_arguments(args: TrainingArguments) -> dict[str, Any]:
     """What of the arguments decides the result of a training: all but where it writes and what it tells."""
-    silent = {"output_dir", "run_name", "report_to", "logging_dir"}
-    values = {field.name: str(getattr(args, field.name, None)) for field in fields(args) if field.name not in silent}
+    silent = {"output_dir", "run_name", "report_to"}
+    values = {field.name: str(getattr(args, field.name)) for field in fields(args) if field.name not in silent}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
     return {"seed": args.seed, "activation_checkpointing": args.activation_checkpointing, "arguments": digest}
 
@@ -417,8 +417,3 @@ def write_log(run: Run, history: list[dict]) -> None:
     log = [{key: value if math.isfinite(value) else str(value) for key, value in entry.items()} for entry in history]
     with contextlib.suppress(OSError):  # a full disk has been reported; it must not hide what ended the run
         write_json(run.folder / LOG, {"written": now(), "settings": run.settings, "log": log})
-
-
-def steps_of(log: Sequence[dict]) -> list[dict]:
-    """The entries of optimizer steps: loss, grad_norm, learning_rate."""
-    return [entry for entry in log if "loss" in entry]

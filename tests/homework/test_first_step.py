@@ -12,7 +12,7 @@ from homework.sft import Collator, add_lora, training_arguments
 from homework.training.batches import select_supervised
 from homework.training.evaluation import wilson_interval
 from homework.training.recipe import DEFAULT_RECIPE, Recipe
-from homework.training.trainer import steps_of
+from homework.training.run_dir import steps_of
 from tests.support.trainers import few, open_trainer
 
 

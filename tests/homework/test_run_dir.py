@@ -68,7 +68,7 @@ def test_an_interrupted_run_gives_the_same_bytes(command, tmp_path, uninterrupte
     assert code == 0 and f"resumed after step {step} of {STEPS}" in out, err
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == uninterrupted
     log = json.loads((tmp_path / "run" / run_dir.LOG).read_text())["log"]
-    assert [entry["step"] for entry in trainer.steps_of(log)] == list(range(1, STEPS + 1))
+    assert [entry["step"] for entry in run_dir.steps_of(log)] == list(range(1, STEPS + 1))
 
 
 def test_a_second_ctrl_c_stops_at_once(command, tmp_path):

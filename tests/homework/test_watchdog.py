@@ -10,7 +10,7 @@ from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX
 from homework.guards import watchdog
 from homework.sft import Collator, TokenizedDataset, add_lora, format_example, training_arguments
-from homework.training import trainer
+from homework.training import run_dir, trainer
 from homework.training.recipe import DEFAULT_RECIPE
 from homework.training.trainer import HomeworkTrainer
 from tests.support.trainers import few, open_trainer
@@ -51,7 +51,7 @@ def assert_stopped(fit, model):
 
 
 def test_a_healthy_run_is_left_alone(fit):
-    assert len(trainer.steps_of(fit())) == 2
+    assert len(run_dir.steps_of(fit())) == 2
 
 
 def test_every_label_masked(assert_stopped):
