@@ -1,5 +1,6 @@
 """homework/base_llm.py: what the student's code reads and generates, beside what the grader reads and generates."""
 
+from itertools import chain
 from typing import Any
 
 from grader import reference, rubric
@@ -70,32 +71,32 @@ def test_num_return_sequences(code: Harness) -> None:
 
 
 def refuse_ignored_temperature(code: Harness) -> None:
-    """Refuse samples at a temperature near 0 that are not, most of them, what the model finds most likely."""
-    found = code.answering.value("batched_generate cold")
+    """Refuse samples at a temperature near 0 that are not, most of them, the submission's own texts at 0."""
+    found, greedy = code.answering.value("batched_generate cold"), code.answering.value("batched_generate few")
     refuse_unless_list(found, 4, "batched_generate n=2")
+    refuse_unless_texts(greedy, 4, "batched_generate")
     same_start = [
         str(text).strip()[:SHORTEST] == wanted.strip()[:SHORTEST]
-        for texts, wanted in zip(found, code.written, strict=False)
+        for texts, wanted in zip(found, greedy, strict=True)
         for text in (texts if isinstance(texts, list) else [])
     ]
     if sum(same_start) < len(same_start) / 2 or not same_start:
         raise Refusal(f"at temperature {COLD}, batched_generate gives other texts than the most likely ones",
-                      expected=f"{code.written[0]!r}"[:120], actual=f"{found[0]!r}"[:120],
+                      expected=f"{greedy[0]!r}"[:120], actual=f"{found[0]!r}"[:120],
                       do="pass the temperature on to generate")  # fmt: skip
 
 
 def refuse_mixed_prompts(code: Harness) -> None:
     """Refuse texts that stand in the list of another prompt, on a model whose texts are known."""
-    prompts = code.answering.value("format_prompt of questions")
     found = code.answering.value("batched_generate of questions")
     refuse_unless_list(found, QUESTIONS, "batched_generate n=3")
-    for prompt, texts in zip(prompts, found, strict=True):
+    for texts in found:
         refuse_unless_texts(texts, 3, "batched_generate n=3, for one prompt,")
-        wanted = answer_to(str(prompt), code.number)
-        if any(not same(reference.Answered("", text, wanted).number, wanted) for text in texts):
-            raise Refusal("with num_return_sequences=3, batched_generate mixes up its prompts",
-                          actual=f"{found!r}"[:120],
-                          do="the texts of one prompt stand together, in the order of the prompts")  # fmt: skip
+    numbers = [[f"{reference.Answered('', text, 0.0).number:.0f}" for text in texts] for texts in found]
+    wanted = [[f"{answer_to(question, code.number):.0f}"] * 3 for question in code.questions]
+    if numbers != wanted and sorted(chain(*numbers)) == sorted(chain(*wanted)):  # the right texts in other lists
+        raise Refusal("with num_return_sequences=3, batched_generate mixes up its prompts", actual=f"{found!r}"[:120],
+                      do="the texts of one prompt stand together, in the order of the prompts")  # fmt: skip
 
 
 @points(rubric.ANSWER, needs="parser generate")

@@ -42,6 +42,6 @@ def refuse_other_count(found: object, count: int, name: str) -> None:
 def refuse_other_share(found: dict, share: str, flags: Sequence[bool], name: str) -> None:
     """Refuse a share that is not that of the flags."""
     got, wanted = found.get(share), sum(flags) / len(flags)
-    if not is_number(got) or not same(got, wanted):
+    if got is None or not is_number(got) or not same(got, wanted):
         raise Refusal(f"{name} gives the {share} {got!r:.20}: wrong and missing answers count among all questions",
                       expected=f"{wanted:g}", actual=f"{got!r}"[:20])  # fmt: skip

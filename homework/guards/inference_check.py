@@ -113,7 +113,8 @@ def refuse_first(*checks: Callable[[], str | None]) -> None:
 
 def context_of(row: Row) -> list[int]:
     """The ids before the first supervised one."""
-    return row["input_ids"][: next(t for t, label in enumerate(row["labels"]) if label != IGNORE_INDEX)]
+    start = next(t for t, label in enumerate(row["labels"]) if label != IGNORE_INDEX)
+    return [token for token, kept in zip(row["input_ids"][:start], row["attention_mask"], strict=False) if kept]
 
 
 def encode(llm: BaseLLM, text: str) -> list[int]:

@@ -42,7 +42,7 @@ def lora_formula(model: PeftModel, rank: int) -> int:
 
     Example: one layer of 192 x 192 at rank 16 -> 16 * (192 + 192) = 6144
     """
-    layers = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
+    layers: list[Any] = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
     return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
 
 
@@ -118,8 +118,8 @@ def diagnose_batch(inputs: dict[str, torch.Tensor], rows: ListLike[Row]) -> str 
         row = checked.get(tuple(strip(ids, mask)))
         if row is None:
             return "the collator gives the model ids that are in no checked row: it may only pad them, on the right"
-        wanted = strip(row["labels"], row["attention_mask"])
-        if labels != wanted + [IGNORE_INDEX] * (len(labels) - len(wanted)):
+        padding = strip(labels, [1 - kept for kept in mask])
+        if strip(labels, mask) != strip(row["labels"], row["attention_mask"]) or set(padding) - {IGNORE_INDEX}:
             return (
                 "the labels that reach the model are not those of tokenize: the collator rebuilds them "
                 "(DataCollatorForLanguageModeling does); pad the labels with -100 and keep them"

@@ -7,7 +7,7 @@ from homework.base_llm import BaseLLM, score
 from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file
 from homework.common.zip_contents import WEIGHTS
-from homework.data import IGNORE_INDEX, Row
+from homework.data import IGNORE_INDEX, ListLike, Row
 from homework.reporting.error_analysis import count_mistakes, format_mistakes
 from homework.training.evaluation import take_reported, wilson_interval
 from homework.training.run_dir import now
@@ -91,11 +91,11 @@ def check_outcome(log: Sequence[dict], result: dict[str, Any] | None = None) -> 
     losses = [entry["loss"] for entry in log if "loss" in entry]
     if len(losses) < 2 * LATE:
         return  # a quick run shows nothing
-    late = sum(losses[-LATE:]) / LATE
+    early, late = sum(losses[:LATE]) / LATE, sum(losses[-LATE:]) / LATE
     answered = [entry["accuracy_train"] for entry in log if "accuracy_train" in entry]
-    if late > 0.9 * losses[0]:
+    if late > 0.9 * early:
         raise HomeworkError(
-            f"the adapter is saved, but nothing was learned: the loss was {losses[0]:.2f} and is {late:.2f}; try the "
+            f"the adapter is saved, but nothing was learned: the loss was {early:.2f} and is {late:.2f}; try the "
             "recipe's --learning-rate, which may be too small or too large here"
         )
     if late < 0.3 and answered and answered[-1] < 0.5:
@@ -113,10 +113,9 @@ def check_outcome(log: Sequence[dict], result: dict[str, Any] | None = None) -> 
         )
 
 
-def warn_of_unlikely_tokens(trainer: "HomeworkTrainer") -> None:
+def warn_of_unlikely_tokens(llm: BaseLLM, rows: ListLike[Row]) -> None:
     """Name what the answers of the rows hold and the base can't write: a fault of the format, not of the labels."""
-    rows = trainer.train_dataset
-    found = find_unlikely_tokens(trainer.loaded, [rows[index] for index in range(min(EXAMINED, len(rows)))])
+    found = find_unlikely_tokens(llm, [rows[index] for index in range(min(EXAMINED, len(rows)))])
     for token, chance in found.items():
         print(
             f"warning: {token!r} stands in answers of your rows, and the trained model gives it a chance of "
@@ -142,7 +141,7 @@ def report_run(trainer: "HomeworkTrainer", questions: int | None = None) -> None
     rows = take_reported(trainer.valid_data, questions or (100 if trainer.is_cut else None))
     result = report_accuracy(trainer.loaded, rows, "valid")
     if not trainer.is_cut:
-        warn_of_unlikely_tokens(trainer)
+        warn_of_unlikely_tokens(trainer.loaded, trainer.train_dataset)
     # Before the run counts as finished, or the same command would call it a success.
     check_outcome(log, None if trainer.is_cut else result)
     title = f"{run.folder.name}: accuracy {result['accuracy']:.3f}"

@@ -215,7 +215,7 @@ def test_from_rows_to_a_grade_and_a_starter(tmp_path, monkeypatch):
     write({**SPLITS, "train": [*TRAIN, *VALID[:5]]})
     files = [str(rows / f"{name}.json") for name in SPLITS]
     run(root, "tools.import_data", *files[:2], "--hidden", files[2], "--drop", "train")
-    trained = run(root, "homework.sft", "train", "--max-steps", "2")
+    trained = run(root, "homework.sft", "train", "--max-steps", "2", "--output-dir", "homework/sft_model")
     assert "valid has 40 rows: 10 of them show how the training goes" in trained and "on 30 questions" in trained
     line = ("grader", "homework", "--only", "accuracy", "--json", str(rows / "r.json"))
     assert questions.PUBLIC_NOTE in " ".join(run(root, *line).split())

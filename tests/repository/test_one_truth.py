@@ -28,12 +28,16 @@ from tests.support import zips
 from tests.support.rows import rest
 
 LEVELS = ("public", "check", "training", "grader")
-# The checks of the grader that need no trained adapter.
-CODE_CHECKS = tuple(
-    name
-    for name in check_names()
-    if name not in ("adapter_present", "configured", "weights_valid", "accuracy", "matches_weights")
-)
+# The checks of the grader that judge a file, none of which needs a trained adapter.
+JUDGES = {
+    "base_llm.py": ("parser", "generate", "padding", "num_return_sequences", "answer"),
+    "data.py": ("metric", "scoring"),
+    "sft.py": (
+        "format", "supervised", "spans", "tokenize_stable", "dataset", "batch", "gradients", "input_gradients", "trains",
+        "loads", "refuses",
+    ),
+}  # fmt: skip
+CODE_CHECKS = tuple(check for judges in JUDGES.values() for check in judges)
 # Runs three levels in a copy of the student's side, and prints what each says first: '' where all is right.
 DRIVER = """
 import contextlib, io, json, re, sys
@@ -143,16 +147,9 @@ def load(folder=ADAPTER_FOLDER, checkpoint=None):
     llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()
     return llm
 """
-FALLS_BACK = """
+ALWAYS_BASE = """
 def load(folder=ADAPTER_FOLDER, checkpoint=None):
-    from peft import PeftModel
-
-    llm = BaseLLM(checkpoint)
-    try:
-        llm.model = PeftModel.from_pretrained(llm.model, str(folder))
-    except Exception:
-        pass
-    return llm
+    return BaseLLM(checkpoint)
 """
 LAZY = """
 class TokenizedDataset:
@@ -201,7 +198,7 @@ ROWS = [
     Row(
         "prompt with the tag",
         base_llm(BaseLLM__format_prompt='def format_prompt(self, question):\n    return f"{question} <answer>"'),
-        "format_prompt.* gives",
+        "format_prompt.* gives|holds '<answer>'",
     ),
     Row(
         "one prompt after the other",
@@ -216,7 +213,7 @@ ROWS = [
         generated(
             "[[eos] * (width - len(row)) + row for row in rows]", "[row + [eos] * (width - len(row)) for row in rows]"
         ),
-        "pad on the left",
+        "pad on the left|batched_generate gives another text",
     ),
     Row("eight new tokens", generated("max_new_tokens=cap", "max_new_tokens=8"), "max_new_tokens|stops after 8 tokens"),
     Row("prompt given back", generated("output[:, width:]", "output"), "gives the prompt back|returns the prompt"),
@@ -233,7 +230,7 @@ ROWS = [
     Row(
         "temperature always 1",
         generated('"temperature": float(temperature)', '"temperature": 1.0'),
-        "gives the model 1.0|other texts than the most likely",
+        "gives the model the temperature 1.0|other texts than the most likely",
     ),
     Row(
         "answers of sorted questions",
@@ -326,7 +323,7 @@ def benchmark(llm, dataset, max_question=None):
         "warmup_ratio.*instead: warmup_steps",
     ),
     Row("stock peft in load", sft(load=STOCK_LOAD)),
-    Row("load that falls back", sft(load=FALLS_BACK), "load"),
+    Row("load that gives the base", sft(load=ALWAYS_BASE), "load"),
 ]
 
 
@@ -359,8 +356,12 @@ def ask_three(files: dict[str, bytes], folder: Path) -> dict[str, str]:
 def ask_grader(files: dict[str, bytes], folder: Path, sandbox: Sandbox) -> str:
     """What the first check of the grader that fails says; '' if all pass."""
     zips.good(folder / "1.zip", files)
+    reference = source_files()
+    checks = [check for name, judges in JUDGES.items() if files[name] != reference[name] for check in judges]
     with contextlib.redirect_stdout(io.StringIO()):
-        result = grade(folder / "1.zip", Course(hidden_questions=1, novel_questions=1), sandbox, CODE_CHECKS)
+        result = grade(
+            folder / "1.zip", Course(hidden_questions=1, novel_questions=1), sandbox, tuple(checks or CODE_CHECKS)
+        )
     return next((f"{check.name}: {check.cause}" for check in result.checks if check.state.name not in FINE), "")
 
 
@@ -377,6 +378,11 @@ def test_every_level_says_the_same(row, tmp_path, sandbox):
     else:
         lacking = {level: text for level, text in said.items() if text}
     assert not lacking, said
+
+
+def test_every_check_of_the_code_judges_a_file():
+    of_weights = {"adapter_present", "configured", "weights_valid", "accuracy", "matches_weights"}
+    assert set(CODE_CHECKS) == set(check_names()) - of_weights
 
 
 def test_the_table_is_large_enough_and_has_both_verdicts():

@@ -1,5 +1,6 @@
 """Pre-training, small: it resumes to the same weights, and its tokenizer has the traps of SmolLM2's."""
 
+import functools
 import hashlib
 import json
 import math
@@ -42,6 +43,14 @@ def test_the_bundled_model_is_the_one_of_its_card():
     assert all(f"{stretch['tokens']:,}" in card and str(stretch["seconds"]) in card for stretch in stretches)
     assert all(f"| {name} | {bound} |" in card for name, bound in GATE.items()) and "not yet" not in card
     assert json.loads((BUNDLED / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_tokenizer():
+    """Its training takes half a minute: once for all runs of a seed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain, "train_tokenizer", functools.cache(pretrain.train_tokenizer))
+        yield
 
 
 def run_small(out, **arguments) -> None:

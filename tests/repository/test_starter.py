@@ -1,9 +1,13 @@
 """The starter: it builds, says what is missing, is graded 0, gives nothing away, and takes the solution back."""
 
+import contextlib
+import inspect
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ from grader import __main__, rubric
 from grader.course import Course
 from grader.grade import grade
 from grader.sandbox.host import Sandbox
-from homework.check import find_gaps
+from homework.check import Known, find_gaps, run_check
 from homework.common.base_model import ROOT
 from tests.support import zips
 from tests.support.rows import rest
@@ -207,3 +211,61 @@ def test_without_markers_or_into_a_full_folder_nothing_is_built(tmp_path, capsys
     with pytest.raises(MarkerError, match="students would get the solution"):
         make_starter.build(tmp_path, tmp_path / "out")
     assert make_starter.main([str(tmp_path)]) == 2 and "is there already" in capsys.readouterr().err
+
+
+# Modules of the grader that a student gets and that compute; those that start processes or write files are no solution.
+COMPUTING = (
+    "grader.reference", "grader.adapter", "grader.harness.spans", "grader.harness.label_diagnosis",
+    "grader.harness.gradients", "grader.checks.answering", "grader.checks.labels", "grader.checks.training",
+    "grader.checks.scoring", "grader.checks.loading",
+)  # fmt: skip
+# Where a gap's body stands: the attribute that a pasted function takes the place of, and whether it gets self.
+PLACES = {
+    "parse_answer": ("homework.base_llm.parse_answer", False),
+    "format_prompt": ("homework.base_llm.BaseLLM.format_prompt", True),
+    "complete_batch": ("homework.base_llm.BaseLLM.complete_batch", True),
+    "batched_generate": ("homework.base_llm.BaseLLM.batched_generate", True),
+    "answer": ("homework.base_llm.BaseLLM.answer", True),
+    "is_answer_valid": ("homework.guards.metric_check.is_answer_valid", False),
+    "from_answers": ("homework.data.BenchmarkResult.from_answers", False),
+    "benchmark": ("homework.guards.metric_check.benchmark", False),
+    "format_example": ("homework.sft.format_example", False),
+    "tokenize": ("homework.sft.tokenize", False),
+    "TokenizedDataset": ("homework.sft.TokenizedDataset.__init__", True),
+    "collate": ("homework.sft.Collator.__call__", True),
+    "add_lora": ("homework.sft.add_lora", False),
+    "training_arguments": ("homework.sft.training_arguments", False),
+}
+
+
+def computing_functions() -> list[Callable]:
+    """The functions, and the methods and properties of classes, that stand in these modules."""
+    found: list[Callable] = []
+    for name in COMPUTING:
+        module = import_module(name)
+        owners = [vars(module), *(vars(kind) for kind in vars(module).values() if inspect.isclass(kind))]
+        values = [value.fget if isinstance(value, property) else value for owner in owners for value in owner.values()]
+        found += [value for value in values if inspect.isfunction(value) and value.__module__ == name]
+    return found
+
+
+@pytest.mark.parametrize("gap", [*sorted(PLACES)[:1], *(rest(gap) for gap in sorted(PLACES)[1:])])
+def test_no_function_of_the_grader_is_a_solution(gap, monkeypatch):
+    """Pasted into the gap, with self and without, each leaves the gap's check failing; the solution itself passes."""
+    known, (place, has_self) = Known(), PLACES[gap]
+    run_check(gap, known)
+    passing = []
+    for function in computing_functions():
+        for pasted in (function, lambda self, *given, f=function: f(*given)) if has_self else (function,):
+            monkeypatch.setattr(place, classmethod(pasted) if gap == "from_answers" else pasted)
+            vars(known).pop("rows", None)  # made by a gap themselves
+            with contextlib.suppress(Exception):
+                run_check(gap, known)
+                passing.append(function.__qualname__)
+    assert not passing
+
+
+def test_every_gap_has_a_place():
+    names = {label.partition(": ")[2] for label in tasks()}
+    # Nothing in the grader trains; and load is proved by a training, which gives the trained model back or fails.
+    assert names - {"train_model", "load"} == set(PLACES)

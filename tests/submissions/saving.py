@@ -89,6 +89,7 @@ ALL = [
         "C4 get_peft_model's result thrown away",
         both(
             sft("model = get_peft_model(llm.model, config)", "get_peft_model(llm.model, config)"),
+            edit("sft.py", "    model.enable_input", "    llm.model.enable_input"),
             edit("sft.py", "model=model,", "model=llm.model,"),
             edit("sft.py", SAVED, "    trainer.save_model(output_dir)"),
         ),

@@ -30,6 +30,7 @@ def answering(job: Job) -> None:
     few = [inputs["prompts"][0], inputs["prompts"][-1]]
     for count in (1, 3):
         job.record(f"batched_generate n={count}", lambda count=count: sample(llm, few, count))
+    job.record("batched_generate few", lambda: llm.batched_generate(inputs["prompts"][:4]))
     job.record("batched_generate cold", lambda: sample(llm, inputs["prompts"][:4], 2, inputs["cold"]))
     table_model = job.record("BaseLLM(checkpoint)", lambda: base_llm.BaseLLM(str(job.folder / "in" / "table_model")))
     if table_model is None:

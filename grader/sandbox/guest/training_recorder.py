@@ -51,8 +51,9 @@ class TrainingRecorder:
             self.model, self.batches, self.training = model, [], model.training
         if self.training and not model.training:
             return  # a look at some other rows, amid a training
-        first = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-        self.inputs_require_gradients = model.get_input_embeddings()(first).requires_grad
+        embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
+        first = torch.zeros(1, 1, dtype=torch.long, device=embeddings.weight.device)
+        self.inputs_require_gradients = embeddings(first).requires_grad
         given = {name: options[name] for name in NOTED if options.get(name) is not None}
         if arguments and "input_ids" not in given:
             given["input_ids"] = arguments[0]
