@@ -51,7 +51,8 @@ SmolLM2-360M-Instruct where there is no download and no GPU, with the same traps
 {table}
 
 Losses are nats a token on 32,768 tokens that no step draws. Each stretch begins with a fresh optimizer, the second and
-later ones with `--start` on the weights before them. Another machine or thread count gives other last bits.
+later ones with `--start` on the weights before them. `text` begins the sha256 of `tools/pretrain_text.py` as it was:
+the history of the repository holds each. Another machine or thread count gives other last bits.
 
 ## The gate
 
@@ -64,7 +65,7 @@ seeds; the examples are one worked question in chat form, greedy and without any
 Limits: it knows the units of `grader/world.py` and little else, reads at most 256 tokens, writes three or four
 significant digits, and is wrong now and then. Do not use it for anything but this homework.
 """
-COLUMNS = "steps rows peak_muon peak_adamw seed tokens seconds held_out_before held_out_after versions".split()
+COLUMNS = "steps rows peak_muon peak_adamw seed tokens seconds text held_out_before held_out_after versions".split()
 
 
 def write_table(rows: list[list[str]]) -> str:

@@ -10,6 +10,7 @@ needed to resume it. At the end `OUT/model` is a complete checkpoint folder with
 of pre-training has its line.
 """
 
+import hashlib
 import json
 import platform
 import random
@@ -28,6 +29,7 @@ from transformers import AttentionInterface, AutoTokenizer, LlamaConfig, LlamaFo
 
 from homework.common.cli import run
 from homework.common.errors import HomeworkError
+from tools import pretrain_text
 from tools.model_card import STRETCHES, write_model_card
 from tools.pretrain_text import documents, marked_documents
 
@@ -269,6 +271,7 @@ def describe_stretch(settings: dict, seconds: float, first_loss: float, last_los
     return settings | {
         "tokens": settings["steps"] * settings["rows"] * CONTEXT,
         "seconds": round(seconds),
+        "text": hashlib.sha256(Path(pretrain_text.__file__).read_bytes()).hexdigest()[:12],
         "held_out_before": round(first_loss, 4),
         "held_out_after": round(last_loss, 4),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),

@@ -83,6 +83,7 @@ FOLLOW_UPS = (
     "can you say that in {t}", "i only know {t}", "i think in {t}", "what does that make in {t}", "how many {t} are that",
     "give it to me in {t}", "what is that in {t}", "how many {t}", "convert that to {t}", "so how many {t}", "in {t}?",
     "could i have that in {t}", "the answer should be in {t}", "use {t}", "how much is it in {t}", "{t}?", "now in {t}",
+    "wanted in {t}", "needed in {t}", "looked for in {t}", "which number of {t}", "what number of {t} is right", "which {t} belong there",
 )  # fmt: skip
 OPENERS = (
     "hey", "hello", "please", "quick question", "i wonder", "question", "ok", "so", "problem {k}", "exercise {k}", "can you help",
@@ -115,6 +116,9 @@ SOURCES = (
     "there is a {v} under {s}", "the {s} number is {v}", "written in {s}, the {w} has {v}", "i typed {v} with {s} as the unit",
     "input {v}, measured in {s}", "{v} is how many {s} the {w} has", "as many as {v} whole {s}", "{v} full {s}", "{v} long {s}",
     "a {v}-{s} {w}", "the {v}-{s} {w}", "{v} or so {s}", "{v} more {s}", "{v} of these {s}", "the {w} needs {v} entire {s}",
+    "known in {s}: {v}", "stated in {s}: {v}", "noted in {s}: {v}", "the amount in {s} is {v}", "i count in {s} and got {v}",
+    "the {w} shows {v} in {s}", "typed in {s}: {v}", "kept in {s}: {v}", "it reads {v}, in {s}", "the {w} has the figure {v} in {s}",
+    "{v} was written in {s}", "taken in {s}: {v}", "the size in {s}: {v}", "start at {v} {s}", "the {w} begins at {v} in {s}",
 )  # fmt: skip
 APART = (
     "{w} ({s}): {v}\n{w} ({t}):", "{w} in {s}: {v} / {w} in {t}: ...", "{w} ({s}) {v}, {w} ({t}) ?", "{s} = {v}, {t} = ?", "{t} = ?, {s} = {v}",
@@ -127,6 +131,8 @@ APART = (
     "i want to go to {t} from {s}, starting at {v}", "{t} instead of {s}: {v}", "{v} is in {s} but should be in {t}",
     "do {s} to {t} for {v}", "use a {s} to {t} table for {v}", "{s}-to-{t} of {v}", "{t} per {v} {s}", "exchange {s} for {t} at {v}",
     "a {w} in {s} shows {v}; another in {t} shows", "how much in {t} is a {w} of {v} when {v} counts {s}", "{v} {s} = ? {t}",
+    "{v} but in {s}, when {t} are needed", "the {w} gives {v} in {s} where {t} would be right", "{v} in {s}, not yet in {t}",
+    "a {s} number, {v}, has to become a {t} number", "first {v} {s}, then how many {t}", "the {s} side says {v}, the {t} side is blank",
     "{v} {s} -> {t}", "{v} {s} => {t}", "{v} {s} ?{t}", "{v}{s} in {t}", "? {t} = {v} {s}", "{t}? {v} {s}", "{v} {s}, {t}",
 )  # fmt: skip
 # The asked unit first, or both units named before the amount; a closer without a unit ends such a question.
@@ -457,12 +463,9 @@ def write_answer(fact: Fact, form: Format, rng: random.Random) -> tuple[str, lis
     factor = format_number(float(factor), 5, form.exponent_mark)
     lead = form.factor.format(s=source, f=factor, t=target)
     product = multiply(fact.value, factor, form.exponent_mark, form.times)
-    if fact.value == 1:  # the factor is the answer
-        product, result = "", float(factor)
-    else:
-        result = float(product.rsplit(" = ", 1)[1])
+    result = float(product.rsplit(" = ", 1)[1])
     number = format_number(result, form.digits, form.exponent_mark)
-    chain = mark(f"{lead}{'. ' if product else ''}{product}")
+    chain = mark(f"{lead}. {product}")
     text = f"{chain}{form.joint}{form.wrapper.format(n=mark(number), t=target)}"
     return text, [(1.0, fact.source), (float(factor), fact.target), (result, fact.target), (float(number), fact.target)]
 

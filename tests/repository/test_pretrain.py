@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from homework.common.base_model import BUNDLED
 from homework.common.errors import HomeworkError
@@ -17,13 +18,21 @@ from tools import pretrain
 from tools.model_card import GATE, STRETCHES
 
 
+def has_the_traps(tokenizer) -> bool:
+    tokens = tokenizer.tokenize("How many min are in 120 h? <answer>7200</answer>")
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    return (
+        tokens[tokens.index("?") + 1] == "Ġ<"
+        and {"1", "2", "0", "7"} <= set(tokens)
+        and tokenizer.pad_token_id == tokenizer.eos_token_id == 2
+        and tokenizer.eos_token == "<|im_end|>"
+        and tokenizer.bos_token_id == 1
+        and chat == "<|im_start|>user\nhi<|im_end|>\n"
+    )
+
+
 def test_the_bundled_tokenizer_has_the_traps(bundled_tokenizer):
-    tokens = bundled_tokenizer.tokenize("How many min are in 120 h? <answer>7200</answer>")
-    assert tokens[tokens.index("?") + 1] == "Ġ<" and {"1", "2", "0", "7"} <= set(tokens)
-    assert bundled_tokenizer.pad_token_id == bundled_tokenizer.eos_token_id == 2
-    assert bundled_tokenizer.eos_token == "<|im_end|>" and bundled_tokenizer.bos_token_id == 1
-    chat = bundled_tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
-    assert chat == "<|im_start|>user\nhi<|im_end|>\n"
+    assert has_the_traps(bundled_tokenizer)
 
 
 def test_the_bundled_model_is_the_one_of_its_card():
@@ -51,8 +60,8 @@ def run_small(out, **arguments) -> None:
 @pytest.mark.everything
 def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, capsys):
     run_small(tmp_path / "whole")
-    made = (tmp_path / "whole" / "model" / "tokenizer.json").read_bytes()
-    assert made == (BUNDLED / "tokenizer.json").read_bytes()  # the text that made the bundled one is unchanged
+    made = AutoTokenizer.from_pretrained(tmp_path / "whole" / "model")  # of today's text, not that of the bundled one
+    assert has_the_traps(made) and len(made) == pretrain.VOCABULARY
     take_step, calls = pretrain.take_step, []
 
     def stop_at_the_third(*arguments):
