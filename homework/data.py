@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from homework.common.errors import HomeworkError
 
@@ -107,14 +107,19 @@ def check_row(row: object, where: str) -> tuple[str, float]:
     return question, float(answer)
 
 
-def check_apart(train: Dataset, valid: Dataset) -> None:
+def check_apart(train: ListLike[tuple[Any, ...]], valid: Dataset) -> None:
     """Make sure that the accuracy will be measured on other questions than those of the training.
 
+    Args:
+        train: (question, answer) pairs, or with the reasoning as a third.
+        valid: the questions to measure on.
+
     Raises:
-        HomeworkError: if a question is in both, or in train twice.
+        HomeworkError: if a question is in both, or in train twice with the same reasoning or none.
     """
-    texts = [train[index][0] for index in range(len(train))]
-    if shared := set(texts) & {valid[index][0] for index in range(len(valid))}:
+    rows = [train[index] for index in range(len(train))]
+    texts = [(question, *reasoning) for question, _, *reasoning in rows]
+    if shared := {row[0] for row in rows} & {valid[index][0] for index in range(len(valid))}:
         raise HomeworkError(
             f"{len(shared)} questions are in train and in valid, first {min(shared)!r:.60}: accuracy would be recall; "
             f"train on Dataset('train') only, or {how_to_part()}"

@@ -84,7 +84,7 @@ class TokenizedDataset:
 
     Args:
         tokenizer: of the model to train.
-        data: (question, answer) rows.
+        data: (question, answer) rows; later with the reasoning as a third.
         format_fn: turns a row into the keyword arguments of `tokenize`, as `format_example` does.
 
     Raises:
@@ -92,7 +92,7 @@ class TokenizedDataset:
     """
 
     def __init__(
-        self, tokenizer: Any, data: ListLike[tuple[str, float]], format_fn: Callable[..., dict[str, str]]
+        self, tokenizer: Any, data: ListLike[tuple[Any, ...]], format_fn: Callable[..., dict[str, str]]
     ) -> None:
         # BEGIN SOLUTION task 3: TokenizedDataset
         # Hint: plain_row makes lists of what a tokenizer returns; name the row that fails.
@@ -259,8 +259,10 @@ def train_model(
     # END SOLUTION
 
 
-def load(folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None) -> BaseLLM:
-    """The base model with the trained adapter.
+def load(
+    folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None, model_class: type[BaseLLM] = BaseLLM
+) -> BaseLLM:
+    """The base model, of the given class, with the trained adapter.
 
     Raises:
         HomeworkError: if the adapter is missing or was trained on another base; nothing is made up instead.
@@ -270,7 +272,7 @@ def load(folder: str | Path = ADAPTER_FOLDER, checkpoint: str | None = None) -> 
     # BEGIN SOLUTION task 4: load
     # Hint: training/adapter.py reads, checks and attaches; a fresh BaseLLM first; in evaluation mode last.
     config = adapter.read_adapter_config(Path(folder))
-    llm = BaseLLM(checkpoint)
+    llm = model_class(checkpoint)
     adapter.check_base(config, llm.name)
     llm.model = adapter.attach_adapter(llm.model, Path(folder)).eval()
     return llm

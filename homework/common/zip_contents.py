@@ -1,10 +1,10 @@
-"""Which files of homework/ go into the zip: Python files, the adapter's two and the answers, by allow-list."""
+"""Which files of homework/ go into the zip: Python files, the two of each adapter and the answers, by allow-list."""
 
 from pathlib import Path
 
 CODE = Path(__file__).resolve().parents[1]  # the folder homework/
 ZIP_LIMIT = 50_000_000  # bytes
-ADAPTER_FOLDER_NAME = "sft_model"
+ADAPTER_FOLDER_NAME, REASONING_FOLDER_NAME = "sft_model", "rft_model"
 ANSWERS = "ANSWERS.md"
 ADAPTER_FILES = CONFIG, WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -23,7 +23,7 @@ def list_files(code: Path) -> tuple[list[Path], list[Path]]:
 
 
 def is_wanted(path: Path) -> bool:
-    """Whether a file, relative to the package, is code, answers or a part of the adapter. Links are never followed."""
-    if path.parts[0] == ADAPTER_FOLDER_NAME:
+    """Whether a file, relative to the package, is code, answers or a part of an adapter. Links are never followed."""
+    if path.parts[0] in (ADAPTER_FOLDER_NAME, REASONING_FOLDER_NAME):
         return len(path.parts) == 2 and path.name in ADAPTER_FILES
     return path.suffix == ".py" or path.as_posix() == ANSWERS

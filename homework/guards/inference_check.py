@@ -41,12 +41,12 @@ PARSED = (
 )
 
 
-def check_answering(llm: BaseLLM, data: ListLike[tuple[str, float]]) -> None:
+def check_answering(llm: BaseLLM, data: ListLike[tuple[Any, ...]]) -> None:
     """All that answers a question, in the order of the student's functions: see the five checks below.
 
     Args:
         llm: the base model; a stub stands in the place of its own, so this takes milliseconds.
-        data: (question, answer) pairs.
+        data: (question, answer) pairs, or with the reasoning as a third.
     """
     check_parse_answer(llm)
     check_format_prompt(llm, data)
@@ -60,7 +60,7 @@ def check_parse_answer(llm: BaseLLM) -> None:
     refuse_first(lambda: diagnose_parser(llm))
 
 
-def check_format_prompt(llm: BaseLLM, data: ListLike[tuple[str, float]]) -> None:
+def check_format_prompt(llm: BaseLLM, data: ListLike[tuple[Any, ...]]) -> None:
     """Raise HomeworkError unless the prompt is the raw question, with which the training row begins."""
     refuse_first(lambda: diagnose_raw_prompt(llm, data[0][0]))
 
@@ -75,18 +75,18 @@ def check_batched_generate(llm: BaseLLM) -> None:
     refuse_first(lambda: diagnose_batch_of_prompts(llm), lambda: diagnose_shapes(llm), lambda: diagnose_sampling(llm))
 
 
-def check_answer(llm: BaseLLM, data: ListLike[tuple[str, float]]) -> None:
+def check_answer(llm: BaseLLM, data: ListLike[tuple[Any, ...]]) -> None:
     """Raise HomeworkError unless answer gives each question the number that the model wrote after it."""
-    longest = max((question for question, _ in data), key=len)
+    longest = max((row[0] for row in data), key=len)
     refuse_first(lambda: diagnose_answers(llm, [longest, "One?", "How many apples are in a basket?"]))
 
 
-def check_prompt(llm: BaseLLM, data: ListLike[tuple[str, float]], rows: ListLike[Row]) -> None:
+def check_prompt(llm: BaseLLM, data: ListLike[tuple[Any, ...]], rows: ListLike[Row]) -> None:
     """Raise HomeworkError unless inference asks, and reads, what the training rows teach.
 
     Args:
         llm: the base model; its own weights are not used.
-        data: (question, answer) pairs.
+        data: (question, answer) pairs, or with the reasoning as a third.
         rows: their tokenized rows, whose labels are checked.
     """
     longest = max(sum(label != IGNORE_INDEX for label in row["labels"]) for row in rows)
@@ -94,7 +94,7 @@ def check_prompt(llm: BaseLLM, data: ListLike[tuple[str, float]], rows: ListLike
         lambda: diagnose_vocabulary(llm, rows),
         lambda: diagnose_positions(llm, rows),
         lambda: diagnose_prompt(llm, data[0][0], context_of(rows[0]), longest),
-        lambda: diagnose_answer(llm, *data[0], rows[0]),
+        lambda: diagnose_answer(llm, data[0][0], data[0][1], rows[0]),
     )
 
 

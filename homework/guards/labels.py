@@ -10,15 +10,15 @@ from homework.guards.label_diagnosis import FIELDS, diagnose_labels, diagnose_sh
 
 
 def check_rows(
-    tokenizer: Any, data: ListLike[tuple[str, float]], format_fn: Callable[..., dict[str, str]], rows: ListLike[Row]
+    tokenizer: Any, data: ListLike[tuple[Any, ...]], format_fn: Callable[..., dict[str, str]], rows: ListLike[Row]
 ) -> None:
     """Check the labels of all rows.
 
     Args:
         tokenizer: of the model to train.
-        data: (question, answer) pairs.
+        data: (question, answer) pairs, or with the reasoning as a third.
         format_fn: as `homework.sft.format_example`.
-        rows: the tokenized rows, one for each pair.
+        rows: the tokenized rows, one for each row of data.
 
     Raises:
         HomeworkError: naming the first row whose labels are wrong, what is wrong, and how to fix it.
@@ -26,8 +26,8 @@ def check_rows(
     if len(rows) != len(data) or not len(rows):
         raise HomeworkError(f"{len(rows)} tokenized rows for {len(data)} rows of data: none may be dropped")
     for index in range(len(rows)):
-        question, correct = data[index]
-        if complaint := diagnose_row(tokenizer, format_fn(question, correct), correct, rows[index]):
+        example = format_fn(*data[index])
+        if complaint := diagnose_row(tokenizer, example, data[index][1], rows[index]):
             raise HomeworkError(f"row {index}: {complaint}; to look: python -m homework.sft show --first {index}")
 
 

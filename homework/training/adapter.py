@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from homework.base_llm import BaseLLM
 from homework.common.errors import HomeworkError, one_line
 from homework.common.files import fingerprint_file
-from homework.common.zip_contents import ADAPTER_FILES, CODE, CONFIG, WEIGHTS, ZIP_LIMIT
+from homework.common.zip_contents import ADAPTER_FILES, CODE, CONFIG, WEIGHTS, ZIP_LIMIT, list_files
 from homework.guards.reload_check import ReferenceLogits, check_same_logits, free_weights
 from homework.training import distributed
 
@@ -63,10 +63,14 @@ def check_disk_space(model: PeftModel, output: Path, checkpoints: Path) -> None:
         HomeworkError: if the zip would be too large or a disk too full.
     """
     adapter = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    archive = adapter + sum(path.stat().st_size for path in CODE.rglob("*.py"))
+    others = [path for path in list_files(CODE)[0] if path.parent != output]
+    archive = adapter + sum(path.stat().st_size for path in others)
     print(f"adapter {adapter / 1e6:.1f} MB, zip at most {archive / 1e6:.1f} of {ZIP_LIMIT / 1e6:.0f} MB")
     if archive > ZIP_LIMIT:
-        raise HomeworkError(f"the zip would hold {archive / 1e6:.0f} MB, more than {ZIP_LIMIT / 1e6:.0f}: lower --rank")
+        raise HomeworkError(
+            f"the zip would hold {archive / 1e6:.0f} MB, both adapters and the code, more than {ZIP_LIMIT / 1e6:.0f}: "
+            "lower --rank"
+        )
     # Two checkpoints are kept while a third is written, and the former adapter while the new one is.
     for folder, needed in ((output, 2 * adapter), (checkpoints, 9 * adapter)):
         if (free := shutil.disk_usage(folder).free) < needed:

@@ -1,9 +1,17 @@
 """Which questions an accuracy is measured on, and how sure it is."""
 
 import math
+from typing import Any, Protocol
 
 from homework.common.errors import HomeworkError
-from homework.data import Dataset, take_rows
+from homework.data import Dataset, ListLike, take_rows
+
+
+class Rows(ListLike[tuple[Any, ...]], Protocol):
+    """Rows of a split: (question, answer), or with the reasoning as a third."""
+
+    split: str
+
 
 PROBE = 50  # rows of each split that show the accuracy during training; those of valid are in no reported accuracy
 LEAST_VALID = 20  # rows, below which an accuracy says nothing
@@ -24,15 +32,16 @@ def count_probes(valid: Dataset) -> int:
     return min(PROBE, len(valid) // 4)
 
 
-def take_probes(train: Dataset, valid: Dataset) -> dict[str, list[tuple[str, float]]]:
-    """The last rows of each split, `count_probes` of them, by the split's name; fewer than `PROBE` are said."""
+def take_probes(train: Rows, valid: Dataset) -> dict[str, list[tuple[str, float]]]:
+    """The last questions of each split, `count_probes` of them, by the split's name; fewer than `PROBE` are said."""
     count = count_probes(valid)
     if count < PROBE:
         print(
             f"valid has {len(valid)} rows: {count} of them show how the training goes, not {PROBE}, and the accuracy "
             f"is that of the other {len(valid) - count}"
         )
-    return {dataset.split: take_rows(dataset, None)[-count:] for dataset in (train, valid)}
+    asked = [dict.fromkeys((question, answer) for question, answer, *_ in dataset) for dataset in (train, valid)]
+    return {dataset.split: list(rows)[-count:] for dataset, rows in zip((train, valid), asked, strict=True)}
 
 
 def take_reported(valid: Dataset, count: int | None) -> list[tuple[str, float]]:

@@ -73,7 +73,7 @@ from homework.training.callbacks import (
     check_resumed,
     report_log,
 )
-from homework.training.evaluation import take_probes
+from homework.training.evaluation import Rows, take_probes
 from homework.training.recipe import Recipe, check_batch
 from homework.training.run_dir import LOG, Run, describe, now, open_run, report_finished, step_of, warn_other_runs
 
@@ -119,6 +119,7 @@ class HomeworkTrainer(Trainer):
         max_steps: stop after so many optimizer steps.
         micro_batch_size: rows on the device at once; chosen by its memory if left out.
         watch: False leaves the guards out, to measure what they cost, or what they prevent.
+        name: of the task, with which the name of the run's folder begins.
 
     Raises:
         HomeworkError: if labels, prompt or parser are wrong, more or less than LoRA would be trained, a value does not
@@ -137,7 +138,7 @@ class HomeworkTrainer(Trainer):
         train_dataset: ListLike[Row],
         *,
         recipe: Recipe,
-        train_data: Dataset,
+        train_data: Rows,
         valid_data: Dataset,
         format_fn: Callable[..., dict[str, str]],
         output: Path,
@@ -146,6 +147,7 @@ class HomeworkTrainer(Trainer):
         max_steps: int | None = None,
         micro_batch_size: int | None = None,
         watch: bool = True,
+        name: str = "sft",
     ) -> None:
         check_batch(recipe, micro_batch_size, len(train_dataset))
         if watch:
@@ -159,7 +161,7 @@ class HomeworkTrainer(Trainer):
         self.train_dataset, self.data_collator = train_dataset, data_collator
         limits = {"max_steps": max_steps, "micro_batch_size": micro_batch_size, "output_dir": str(output)}
         settings = {**asdict(recipe), **limits, **describe_model(llm, model), **describe_arguments(args)}
-        self.run = open_run(describe(data_collator, train_dataset, **settings), run_dir, restart=restart)
+        self.run = open_run(describe(data_collator, train_dataset, **settings), run_dir, name, restart)
         self.loaded: BaseLLM | None = None  # what `save` has loaded
         try:
             self.prepare(model, args, recipe, micro_batch_size)
@@ -355,7 +357,7 @@ class HomeworkTrainer(Trainer):
 
 
 def check_rows_and_prompt(
-    llm: BaseLLM, rows: ListLike[Row], train: Dataset, valid: Dataset, format_fn: Callable[..., dict[str, str]]
+    llm: BaseLLM, rows: ListLike[Row], train: Rows, valid: Dataset, format_fn: Callable[..., dict[str, str]]
 ) -> None:
     """Raise HomeworkError unless the labels of all rows are right, and the questions reach the model as in training."""
     check_apart(train, valid)

@@ -1,0 +1,244 @@
+"""The reasoning check: the prompt that makes a model reason, the rule that accepts a sample, and the rows to train on.
+
+A wrong chain with the right answer shows in no loss; it is learned.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from homework.base_llm import ANSWER, BaseLLM, Completion, parse_answer
+from homework.common.equations import TOLERANCE, chain_key, find_equations
+from homework.common.errors import HomeworkError
+from homework.data import Dataset, ListLike, is_answer_valid
+from homework.guards.inference_check import encode, refuse_first, with_stub
+
+ROLES = re.compile(r"\s*(<\|im_start\|>|assistant\b|user\b|system\b)", re.IGNORECASE)
+LEAST_ROOM = 90  # tokens: no chain of a value of three digits takes more in the bundled tokenizer
+ReasonedRow = tuple[str, float, str]  # question, answer, reasoning
+Chat = list[dict[str, str]]
+
+
+# --- task 5: the prompt ---
+
+
+def check_worked_example(example: tuple[str, str], valid: ListLike[tuple[str, float]]) -> None:
+    """Raise HomeworkError unless an example is a question, none of `valid`, with a chain that holds to its end."""
+    if not isinstance(example, tuple) or len(example) != 2 or not all(isinstance(text, str) for text in example):
+        raise HomeworkError(f"worked_example gives {example!r:.80}, not two texts: a question and its answer")
+    if any(question == example[0] for question, _ in valid):
+        raise HomeworkError(f"the worked example {example[0]!r:.60} is a question of valid: take another one")
+    if complaint := diagnose_chain(example[1]):
+        raise HomeworkError(f"the worked example: {complaint}")
+
+
+def check_cot_prompt(llm: BaseLLM, train: ListLike[tuple[str, float]], valid: ListLike[tuple[str, float]]) -> None:
+    """Raise HomeworkError unless the prompt shows a right chain, and asks the question by the chat template.
+
+    Args:
+        llm: the model with its `format_prompt`; its own weights are not used.
+        train: questions to sample on.
+        valid: questions of which none may stand in the prompt.
+    """
+    refuse_first(
+        lambda: diagnose_turns(llm, train[0][0]),
+        lambda: diagnose_shown(llm, train[0][0], valid),
+        lambda: diagnose_asked_once(llm, train[0][0]),
+        lambda: diagnose_room(llm, [*train, *valid]),
+    )
+
+
+def diagnose_turns(llm: BaseLLM, question: str) -> str | None:
+    """A prompt without the question, or one that does not end with the turn that the model is to write."""
+    prompt = llm.format_prompt(question)
+    if not isinstance(prompt, str) or prompt.count(question) != 1:
+        return f"format_prompt({question!r:.60}) must be a text that holds the question once, got {prompt!r:.100}"
+    wanted = render_chat(llm, [{"role": "user", "content": question}]).rpartition(question)[2]
+    after = prompt.rpartition(question)[2]
+    if after != wanted:
+        return (
+            f"after the question the prompt goes on with {after!r:.80}, where the chat template has {wanted!r:.80}: "
+            "the turn of the user is not closed, or that of the assistant not open"
+        )
+    return None
+
+
+def render_chat(llm: BaseLLM, messages: Chat) -> str:
+    """The turns by the tokenizer's chat template, open for the assistant.
+
+    Raises:
+        HomeworkError: if the tokenizer has none.
+    """
+    if not getattr(llm.tokenizer, "chat_template", None):
+        raise HomeworkError(f"{llm.name} has no chat template: choose an instruct model by --checkpoint")
+    return llm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def diagnose_shown(llm: BaseLLM, question: str, valid: ListLike[tuple[str, float]]) -> str | None:
+    """A prompt whose examples are wrong, show no chain, or are questions of valid."""
+    shown = llm.format_prompt(question).replace(question, "")
+    if known := next((text for text, _ in valid if text in shown), None):
+        return f"the prompt holds {known!r:.60}, a question of valid: its accuracy would be that of a model that saw it"
+    starts = [0, *(found.end() for found in ANSWER.finditer(shown))]
+    for start, end in itertools.pairwise(starts):
+        if complaint := diagnose_equations(shown[start:end]):
+            return f"an example of the prompt: {complaint}"
+    return None if len(starts) > 1 else "the prompt shows no <answer>NUMBER</answer>, so the model can't know the tag"
+
+
+def diagnose_asked_once(llm: BaseLLM, question: str) -> str | None:
+    """A prompt that is formatted again on its way to the model."""
+    stubbed, model = with_stub(llm, encode(llm, " <answer>1</answer>"))
+    stubbed.answer(question)
+    if model.asked[0] == llm.encode_prompt(llm.format_prompt(question)):
+        return None
+    return (
+        f"answer asks {llm.tokenizer.decode(model.asked[0])!r:.120}, which is not what format_prompt gives: the prompt "
+        "is formatted twice, or not at all"
+    )
+
+
+def diagnose_room(llm: BaseLLM, data: Sequence[tuple[str, float]]) -> str | None:
+    """A prompt that leaves too few tokens for a chain, or a cap that cuts it."""
+    limit = getattr(llm.model.config, "max_position_embeddings", math.inf)
+    longest = max((question for question, _ in data), key=lambda text: len(llm.tokenizer(text)["input_ids"]))
+    length = len(llm.tokenizer(llm.format_prompt(longest))["input_ids"])
+    room = min(limit - length, llm.max_new_tokens)
+    if room >= LEAST_ROOM:
+        return None
+    return (
+        f"a prompt of {length} tokens leaves {room:.0f} to write, and a chain takes up to {LEAST_ROOM}: the model "
+        f"reads {limit}, and max_new_tokens is {llm.max_new_tokens}"
+    )
+
+
+# --- one chain ---
+
+
+def diagnose_chain(text: str) -> str | None:
+    """What is wrong with a chain, whatever it answers, or None."""
+    if found := ROLES.match(text):
+        return f"it begins with {found[0].strip()!r}, a role of the chat: decode the new ids only"
+    if math.isnan(parse_answer(text)):
+        return f"no answer can be read in {text[-60:]!r}: it takes exactly one <answer>NUMBER</answer>"
+    if not text.rstrip().endswith("</answer>"):
+        return f"it goes on after the answer: {text.rpartition('</answer>')[2]!r:.60}"
+    return diagnose_equations(text)
+
+
+def diagnose_equations(text: str) -> str | None:
+    """What is wrong with the equations before an answer, or between them and the answer."""
+    equations = find_equations(text)
+    if not equations:
+        return f"there is no equation before the answer: {text.strip()!r:.100}"
+    if wrong := next((equation for equation in equations if not equation.holds()), None):
+        return f"the equation {wrong.text} is wrong: its sides are {', '.join(f'{side:g}' for side in wrong.sides)}"
+    answer, result = parse_answer(text), equations[-1].result
+    if not is_answer_valid(answer, result, TOLERANCE):
+        return f"the chain ends in {result:g}, but the tag holds {answer:g}"
+    return None
+
+
+# --- task 6: what is accepted, and what is kept ---
+
+
+class Sampled(NamedTuple):
+    """A text, whether the model ended it, and the fault that a rule has to see in it; None for a text to keep."""
+
+    text: str
+    ended: bool
+    fault: str | None
+
+
+ASKED, CORRECT = "Convert 47 ft to m.", 14.3256
+RIGHT = "1 ft is 0.305 m. 47 * 0.305 = 12.2 + 2.135 = 14.34. <answer>14.34</answer>"
+SAMPLED = (
+    Sampled(RIGHT, True, None),
+    Sampled("1 ft = 0.3048 m. 47 * 0.3048 = 14.33. <answer>14.33</answer>", True, None),
+    Sampled("1 ft is 0.3024 m. 47 * 0.3024 = 12.1 + 2.117 = 14.22. <answer>14.22</answer>", True, None),
+    Sampled(RIGHT, False, "it was cut at the cap"),
+    Sampled(RIGHT.removesuffix("</answer>"), True, "its answer has no closing tag"),
+    Sampled(f"{RIGHT} <answer>14.34</answer>", True, "it holds two answers"),
+    Sampled(f"{RIGHT} So it is 14.34 m.", True, "it goes on after the answer"),
+    Sampled("<answer>14.34</answer>", True, "it has no equation"),
+    Sampled("1 ft is 0.305 m. <answer>14.34</answer>", True, "it has no equation"),
+    Sampled(RIGHT.replace("47 * 0.305", "47 * 0.315"), True, "an equation is wrong by 3 %"),
+    Sampled(RIGHT.replace("= 14.34", "= 14.84 = 14.34"), True, "an equation is wrong by 3 %"),
+    Sampled("1 ft is 0.305 m. 40 * 0.305 = 12.2. <answer>14.34</answer>", True, "the tag holds another result"),
+    Sampled("1 ft is 0.295 m. 47 * 0.295 = 11.8 + 2.065 = 13.87. <answer>13.87</answer>", True,
+            "the answer is wrong by 3 %, which a wrong factor makes: within 5 % it would be learned"),
+    Sampled("1 m is 3.281 ft. 47 * 3.281 = 131.2 + 22.97 = 154.2. <answer>154.2</answer>", True, "the answer is wrong"),
+)  # fmt: skip
+CHAINS = (
+    RIGHT,
+    RIGHT.replace("1 ft is", "One foot is"),  # other words, the same chain
+    "1 ft is 0.3048 m. 47 * 0.3048 = 12.19 + 2.134 = 14.32. <answer>14.32</answer>",
+    RIGHT,
+)
+
+
+def check_find_fault(find_fault: Callable[[Completion, float], str | None]) -> None:
+    """Raise HomeworkError unless the rule keeps right chains and names a fault in each wrong one."""
+    for text, ended, fault in SAMPLED:
+        got = find_fault(Completion(text, ended), CORRECT)
+        if fault and not got:
+            raise HomeworkError(f"find_fault keeps {text!r:.120} for {ASKED!r} ({CORRECT}), but {fault}")
+        if got and not fault:
+            raise HomeworkError(f"find_fault refuses {text!r:.120} for {ASKED!r} ({CORRECT}): {got}; it is right")
+        if got is not None and not isinstance(got, str):
+            raise HomeworkError(f"find_fault gives {got!r:.40}: it must be a few words, or None")
+
+
+def check_select_rows(select_rows: Callable[..., list[ReasonedRow]]) -> None:
+    """Raise HomeworkError unless rows are distinct chains that were sampled, as many as asked, with the true answer."""
+    for texts, most, wanted in ((CHAINS, 4, 2), (CHAINS, 1, 1), (CHAINS[:2], 4, 1), ((), 4, 0)):
+        rows = select_rows(ASKED, CORRECT, list(texts), most)
+        check_selected(rows, ASKED, CORRECT, texts)
+        if len(rows) != wanted:
+            raise HomeworkError(
+                f"select_rows gives {len(rows)} rows of {len(texts)} texts with {len(set(map(chain_key, texts)))} "
+                f"different chains, of which at most {most} are wanted: {wanted}"
+            )
+
+
+def check_selected(rows: Sequence[Any], question: str, correct: float, texts: Sequence[str]) -> None:
+    """Raise HomeworkError unless rows are made of accepted samples of their question, each chain once."""
+    for row in rows:
+        if not isinstance(row, list | tuple) or len(row) != 3:
+            raise HomeworkError(f"select_rows gives {row!r:.80}: a row is (question, answer, reasoning)")
+        if row[0] != question:
+            raise HomeworkError(f"select_rows gives a row about {row[0]!r:.60}, asked was {question!r:.60}")
+        if row[1] != correct:
+            raise HomeworkError(
+                f"select_rows labels {question!r:.60} with {row[1]!r}: the answer of a row is that of train, "
+                f"{correct}, not the model's"
+            )
+        if row[2] not in texts:
+            raise HomeworkError(f"select_rows gives {row[2]!r:.80}, which is no accepted sample of {question!r:.60}")
+    if len({chain_key(row[2]) for row in rows}) < len(rows):
+        raise HomeworkError(f"select_rows gives one chain twice for {question!r:.60}: only its words differ")
+
+
+# --- task 7: the rows of a training ---
+
+
+def check_reasoned_rows(rows: ListLike[ReasonedRow], train: Dataset) -> None:
+    """Raise HomeworkError, naming the row, unless each is a right chain for a question of `train` and its answer."""
+    answers = dict(train)
+    for index, (question, answer, reasoning) in enumerate(rows):
+        if question not in answers:
+            complaint: str | None = f"{question!r:.60} is no question of train: sample on train alone"
+        elif answer != answers[question]:
+            complaint = f"its answer is {answer:g}, that of train is {answers[question]:g}: the model's own is no label"
+        else:
+            complaint = diagnose_chain(reasoning) or diagnose_distance(reasoning, answer)
+        if complaint:
+            raise HomeworkError(f"row {index} of the rows with reasons: {complaint}; sample anew with homework.datagen")
+
+
+def diagnose_distance(reasoning: str, answer: float) -> str | None:
+    """An answer that a wrong factor may have made."""
+    number = parse_answer(reasoning)
+    return None if is_answer_valid(number, answer, 0.011) else f"it says {number:g}, not within 1 % of {answer:g}"
