@@ -24,7 +24,14 @@ from typing import Any
 from homework.common.base_model import ROOT, pick_device
 from homework.common.cli import run
 from homework.common.errors import HomeworkError, explain_error
-from homework.common.zip_contents import ADAPTER_FOLDER_NAME, CODE, WEIGHTS, ZIP_LIMIT, list_files
+from homework.common.zip_contents import (
+    ADAPTER_FOLDER_NAME,
+    CODE,
+    REASONING_FOLDER_NAME,
+    WEIGHTS,
+    ZIP_LIMIT,
+    list_files,
+)
 from homework.data import Dataset, check_apart
 
 
@@ -276,10 +283,15 @@ def check_train_model(known: Known) -> str:
     """Which Trainer train_model takes."""
     from homework.sft import train_model
 
+    return describe_trainer(train_model, "train_model")
+
+
+def describe_trainer(train: Callable[..., None], gap: str) -> str:
+    """Which Trainer a training takes; NotImplementedError if its gap is left."""
     for task, name in find_gaps(CODE):
-        if name == "train_model":
+        if name == gap:
             raise NotImplementedError(f"task {task}: {name} is not implemented yet")
-    watched = "HomeworkTrainer(" in inspect.getsource(train_model)
+    watched = "HomeworkTrainer(" in inspect.getsource(train)
     return f"takes HomeworkTrainer, which {WATCHES}" if watched else f"goes without HomeworkTrainer, which {WATCHES}"
 
 
@@ -299,16 +311,106 @@ def check_load(known: Known) -> str:
     )
 
 
+# --- task 5 ---
+
+
+def check_worked_example(known: Known) -> str:
+    """The worked example: a right chain, about no question of valid."""
+    from homework.cot import worked_example
+    from homework.guards import reasoning_check
+
+    reasoning_check.check_worked_example(worked_example(), known.valid)
+    return "its equations hold, and the tag has their result"
+
+
+def check_cot_prompt(known: Known) -> str:
+    """The prompt that makes the model reason, by the tokenizer's chat template."""
+    from homework.cot import load
+    from homework.guards import reasoning_check
+
+    reasoning_check.check_cot_prompt(load(known.checkpoint), known.train, known.valid)
+    return "shows a right chain, asks the question once, and leaves room for a chain"
+
+
+# --- task 6 ---
+
+
+def check_find_fault(known: Known) -> str:
+    """find_fault, on texts with one fault each, and on right ones."""
+    from homework.datagen import find_fault
+    from homework.guards import reasoning_check
+
+    reasoning_check.check_find_fault(find_fault)
+    return "keeps right chains, and sees each fault"
+
+
+def check_select_rows(known: Known) -> str:
+    """select_rows, on texts of which two differ in words alone."""
+    from homework.datagen import select_rows
+    from homework.guards import reasoning_check
+
+    reasoning_check.check_select_rows(select_rows)
+    return "keeps different chains, with the answer of the training row"
+
+
+# --- task 7 ---
+
+
+def check_format_reasoning(known: Known) -> str:
+    """The labels of a row with reasons."""
+    from homework.guards import reasoning_check
+    from homework.guards.labels import check_rows
+    from homework.rft import format_reasoning
+    from homework.sft import TokenizedDataset
+
+    row = (reasoning_check.ASKED, reasoning_check.CORRECT, reasoning_check.RIGHT)
+    if (text := format_reasoning(*row)).get("answer") != row[2]:
+        raise HomeworkError(f"format_reasoning gives {text!r:.120}: the answer is not the whole reasoning")
+    check_rows(
+        known.llm.tokenizer, [row], format_reasoning, TokenizedDataset(known.llm.tokenizer, [row], format_reasoning)
+    )
+    return "every token of the reasoning and EOS are supervised"
+
+
+def check_train_reasoning(known: Known) -> str:
+    """Which Trainer the training on reasons takes."""
+    from homework.rft import train_model
+
+    return describe_trainer(train_model, "train_reasoning")
+
+
 # --- what is there already ---
 
 
 def check_adapter(known: Known) -> str:
     """The saved adapter: present, valid, and of this base model."""
+    return describe_adapter(known, ADAPTER_FOLDER_NAME, "python -m homework.sft train")
+
+
+def check_reasons(known: Known) -> str:
+    """The rows with reasons: right chains of questions of train."""
+    from homework.datagen import OUTPUT, ReasonedDataset
+    from homework.guards.reasoning_check import check_reasoned_rows
+
+    if not OUTPUT.is_file():
+        raise NotYet("none yet: python -m homework.datagen generate")
+    rows = ReasonedDataset()
+    check_reasoned_rows(rows, known.train)
+    return f"{len(rows)} chains that hold, of {len({row[0] for row in rows})} questions of {len(known.train)}"
+
+
+def check_reasoning_adapter(known: Known) -> str:
+    """The adapter that reasons: present, valid, and of this base model."""
+    return describe_adapter(known, REASONING_FOLDER_NAME, "python -m homework.rft train")
+
+
+def describe_adapter(known: Known, name: str, make: str) -> str:
+    """That an adapter is sound."""
     from homework.training.adapter import attach_adapter, check_base, read_adapter_config
 
-    folder = CODE / ADAPTER_FOLDER_NAME
+    folder = CODE / name
     if not (folder / WEIGHTS).is_file():
-        raise NotYet("none yet: python -m homework.sft train")
+        raise NotYet(f"none yet: {make}")
     check_base(read_adapter_config(folder), known.llm.name)
     attach_adapter(known.llm.reload_model(), folder)
     return f"finite, trained, and made for {known.llm.name}"
@@ -347,6 +449,7 @@ def kilobytes(path: Path) -> str:
     return f"{math.ceil(path.stat().st_size / 1000):,} kB"
 
 
+THERE = 8  # after the last task
 # task, name, check, and the checks that it rests on; the name is that of the gap
 CHECKS: tuple[tuple[int, str, Callable[[Known], str], tuple[str, ...]], ...] = (
     (0, "python", check_python, ()),
@@ -370,11 +473,19 @@ CHECKS: tuple[tuple[int, str, Callable[[Known], str], tuple[str, ...]], ...] = (
     (4, "training_arguments", check_training_arguments, ("packages",)),
     (4, "train_model", check_train_model, ()),
     (4, "load", check_load, ("base model",)),
-    (5, "adapter", check_adapter, ("base model", "load")),
-    (5, "last run", check_run, ("packages",)),
-    (5, "zip", check_zip, ()),
+    (5, "worked_example", check_worked_example, ("data",)),
+    (5, "cot_prompt", check_cot_prompt, ("worked_example", "answer")),
+    (6, "find_fault", check_find_fault, ("parse_answer", "is_answer_valid")),
+    (6, "select_rows", check_select_rows, ()),
+    (7, "format_reasoning", check_format_reasoning, ("tokenize",)),
+    (7, "train_reasoning", check_train_reasoning, ()),
+    (THERE, "adapter", check_adapter, ("base model", "load")),
+    (THERE, "rows with reasons", check_reasons, ("data",)),
+    (THERE, "adapter that reasons", check_reasoning_adapter, ("base model", "load")),
+    (THERE, "last run", check_run, ("packages",)),
+    (THERE, "zip", check_zip, ()),
 )
-HEADINGS = {1: "task 1", 2: "task 2", 3: "task 3", 4: "task 4", 5: "what is there already"}
+HEADINGS = {**{task: f"task {task}" for task in range(1, THERE)}, THERE: "what is there already"}
 WATCHES = (
     "stops at lost labels, gradients that are NaN or zero, a loss that is not that of the labels, and an adapter that "
     "does not load; it resumes after an interruption"
@@ -398,7 +509,7 @@ def check(*, checkpoint: str | None = None) -> None:
         count += mark == "FAIL"
         if mark in ("FAIL", "gap ", "----"):
             failed.add(name)
-        print(f"{paint(f'[{mark}]'):<6} {name:<18} {text}", flush=True)
+        print(f"{paint(f'[{mark}]'):<6} {name:<20} {text}", flush=True)
     gaps = find_gaps(CODE)
     left = f"gaps left: {len(gaps)}, the next one is task {gaps[0][0]}: {gaps[0][1]}" if gaps else ""
     if count:

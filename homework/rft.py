@@ -1,13 +1,12 @@
-"""Rejection-sampling fine-tuning: the same training on the model's own right reasons, so that it needs no example to reason.
+"""Rejection-sampling fine-tuning: the same training on the model's own right reasons; then it reasons without an example.
 
     python -m homework.rft train                          # on data/rft.json, which homework.datagen has made
     python -m homework.rft test                           # score the adapter again
-    python -m homework.rft compare                        # base, reasoning prompt, both adapters: table and picture
+    python -m homework.rft compare                        # beside the reasoning prompt and the first adapter
 
 torch, transformers and peft are imported where they are used: they take seconds, and ``--help`` should not.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -147,7 +146,7 @@ def test_model(
 
 
 def compare(*, checkpoint: str | None = None, questions: int | None = None) -> None:
-    """Ask the base, the reasoning prompt and both adapters the same questions: a table and a picture, by value and quantity.
+    """Ask the reasoning prompt and both adapters the same questions: a table and a picture, by value and quantity.
 
     Args:
         checkpoint: the base model that the adapters were trained on.
