@@ -22,7 +22,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from grader import rubric
-from grader.adapter import CONFIG, WEIGHTS
+from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS
 from grader.course import Course
 from grader.errors import Refusal
 from grader.grade import grade
@@ -37,14 +37,14 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: the time of
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a file of the package goes into the zip: Python files, the adapter's two, and the answers."""
-    return name in (CONFIG, WEIGHTS, rubric.ANSWERS) or (
-        name.endswith(".py") and PurePosixPath(name).parts[0] != rubric.ADAPTER_DIR
+    """Whether a file of the package goes into the zip: Python files, the two of each adapter, answers and reasons."""
+    return name in (CONFIG, WEIGHTS, *REASONING_FILES, rubric.ANSWERS, rubric.REASONS) or (
+        name.endswith(".py") and PurePosixPath(name).parts[0] not in (rubric.ADAPTER_DIR, rubric.REASONING_DIR)
     )
 
 
-def choose_files(submission: Submission) -> dict[str, bytes]:
-    """The files of the zip.
+def choose_files(submission: Submission, reasons: bytes = b"") -> dict[str, bytes]:
+    """The files of the zip, with the rows that the second adapter was trained on.
 
     Raises:
         Refusal: naming all that is missing, or what is wrong with the answers.
@@ -58,7 +58,18 @@ def choose_files(submission: Submission) -> dict[str, bytes]:
     if submission.answers:
         check_answers(submission.answers)
         files = files | {rubric.ANSWERS: submission.answers}
+    if reasons:
+        files = files | {rubric.REASONS: reasons}
     return {name: files[name] for name in sorted(files) if is_wanted(name)}
+
+
+def read_reasons(path: Path) -> bytes:
+    """The rows with reasons, where there are any and they are small enough; what is left out is said."""
+    content = path.read_bytes() if path.is_file() else b""
+    if len(content) > rubric.CODE_BYTES:
+        print(f"   left out: {path.name}, {len(content):,} bytes are more than {rubric.CODE_BYTES:,}")
+        return b""
+    return content
 
 
 def check_answers(content: bytes) -> None:
@@ -99,7 +110,7 @@ def bundle(folder: Path, target: Path) -> int:
         Refusal: if the folder can't be handed in as it is.
     """
     submission = open_submission(folder, own=True)
-    files = choose_files(submission)
+    files = choose_files(submission, read_reasons(folder.resolve().parent / "data" / rubric.REASONS))
     print(show_sizes(files, sorted(set(submission.files) - set(files))))
     if not submission.answers:
         print(

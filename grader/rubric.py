@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "data" / "base_model"
 BASE_NAME = "data/base_model"  # what an adapter_config.json has to call it
 ADAPTER_DIR = "sft_model"  # the adapter's folder in the package
+REASONING_DIR = "rft_model"  # that of the adapter that reasons, which is taken and not scored yet
+REASONS = "rft.json"  # its rows, taken where they are small enough, not scored
 ANSWERS = "ANSWERS.md"  # the student's words, in the package: shown to staff, never scored by code
 BASE_SHA256 = {
     "chat_template.jinja": "17762d2e5131cb2a950db7dd5700c50095547773d3302b52baebe9ae32257a55",

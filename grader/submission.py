@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from grader import rubric
-from grader.adapter import WEIGHTS
+from grader.adapter import REASONING_FILES, WEIGHTS
 from grader.errors import Refusal
 
 BUNDLE_AGAIN = "make the zip with python bundle.py homework ID (README, Hand in)"
@@ -34,6 +34,7 @@ SHADOWS = {
     "tqdm", "huggingface_hub", "sitecustomize", "usercustomize", "conftest", "grader",
 }  # fmt: skip
 NAME_BYTES = 255  # of one file or folder, which file systems hold; other letters than a to z take two to four each
+ADAPTER_WEIGHTS = (WEIGHTS, REASONING_FILES[1])
 END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record
 
 
@@ -115,7 +116,7 @@ def shared_parents(names: list[str]) -> list[str]:
     parents = [name.split("/")[:-1] for name in names]
     shared: list[str] = []
     for level in zip(*parents, strict=False):
-        if len(set(level)) > 1 or level[0] == rubric.ADAPTER_DIR:
+        if len(set(level)) > 1 or level[0] in (rubric.ADAPTER_DIR, rubric.REASONING_DIR):
             break
         shared.append(level[0])
     return shared
@@ -159,9 +160,14 @@ def is_answers(name: str) -> bool:
     return PurePosixPath(name).name == rubric.ANSWERS
 
 
+def size_limit(name: str) -> int:
+    """The most bytes of a file: an adapter's weights may be large."""
+    return rubric.ZIP_BYTES if name.endswith(ADAPTER_WEIGHTS) else rubric.CODE_BYTES
+
+
 def check_size(name: str, size: int, total: int) -> None:
     """Refuse a file, or a sum of files, above the limits of the rubric."""
-    limit = rubric.ZIP_BYTES if name.endswith(WEIGHTS) else rubric.CODE_BYTES
+    limit = size_limit(name)
     if size > limit:
         raise Refusal(
             f"{name[:100]!r} is too large", expected=f"at most {limit:,} bytes", actual=f"{size:,}", do=BUNDLE_AGAIN
@@ -293,8 +299,7 @@ def check_path(name: str, original: str) -> None:
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     """The bytes of an entry, at most what its limit allows, whatever size it claims."""
-    limit = rubric.ZIP_BYTES if entry.filename.endswith(WEIGHTS) else rubric.CODE_BYTES
-    limit = rubric.ANSWERS_BYTES if is_answers(entry.filename) else limit
+    limit = rubric.ANSWERS_BYTES if is_answers(entry.filename) else size_limit(entry.filename)
     with archive.open(entry) as file:
         content = file.read(limit + 1)
     if len(content) != entry.file_size and len(content) <= limit:

@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from homework.base_llm import BaseLLM as BaseLLM
+    from homework.cot import load as load_cot  # noqa: F401 (for type checkers)
     from homework.data import Dataset as Dataset
     from homework.data import benchmark as benchmark
-    from homework.sft import load as load_sft  # noqa: F401 (for type checkers)
+    from homework.rft import load as load_rft  # noqa: F401
+    from homework.sft import load as load_sft  # noqa: F401
 
 _WHERE = {
     "BaseLLM": ("homework.base_llm", "BaseLLM"),
     "Dataset": ("homework.data", "Dataset"),
     "benchmark": ("homework.data", "benchmark"),
     "load_sft": ("homework.sft", "load"),
+    "load_cot": ("homework.cot", "load"),
+    "load_rft": ("homework.rft", "load"),
 }
-_MODULES = ("base_llm", "data", "sft")  # graders say homework.data.benchmark after a plain import homework
+# Graders say homework.data.benchmark after a plain import homework.
+_MODULES = ("base_llm", "data", "sft", "cot", "datagen", "rft")
 __all__ = list(_WHERE)
 
 

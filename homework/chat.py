@@ -2,6 +2,8 @@
 
     python -m homework.chat                                       # the adapter if there is one, else the base model
     python -m homework.chat --base                                # the base model, although there is an adapter
+    python -m homework.chat --cot                                 # the base model with the prompt of task 5
+    python -m homework.chat --rft                                 # the adapter that reasons, of task 7
     python -m homework.chat --temperature 0.7 --samples 5         # five sampled texts a question
     echo "How many m are 2 km?" | python -m homework.chat         # questions from a pipe or a file, one a line
 
@@ -13,7 +15,8 @@ import copy
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +24,9 @@ from homework.base_llm import BaseLLM, check_temperature
 from homework.common.cli import run
 from homework.common.errors import HomeworkError
 from homework.common.zip_contents import ADAPTER_FILES
+from homework.cot import load as load_cot
+from homework.rft import ADAPTER_FOLDER as RFT_FOLDER
+from homework.rft import load as load_rft
 from homework.sft import ADAPTER_FOLDER, load
 
 if TYPE_CHECKING:
@@ -191,27 +197,33 @@ def converse(llm: BaseLLM, temperature: float, samples: int) -> None:
             print("\n  stopped")
 
 
-def choose_folder(adapter: str | None, base: bool) -> tuple[Path | None, str]:
-    """The adapter's folder, None for the base model, and the line that says which and why.
+def choose_model(adapter: str | None, base: bool, cot: bool, rft: bool) -> tuple[Callable[..., BaseLLM], str]:
+    """What loads the model, given a checkpoint, and the line that says which model and why.
 
     Raises:
-        HomeworkError: if both are asked for.
+        HomeworkError: if two models are asked for.
     """
-    if adapter and base:
-        raise HomeworkError("--adapter and --base exclude each other: give one of them")
+    asked = {"--base": base, "--cot": cot, "--rft": rft, "--adapter": bool(adapter) and not rft}
+    if sum(asked.values()) > 1:
+        names = " and ".join(name for name, given in asked.items() if given)
+        raise HomeworkError(f"{names} exclude each other: give one of them")
     if base:
-        return None, "asking the base model (--base)"
-    folder = Path(adapter).expanduser() if adapter else ADAPTER_FOLDER
+        return BaseLLM, "asking the base model (--base)"
+    if cot:
+        return load_cot, "asking the base model with the prompt of task 5 (--cot)"
+    folder = Path(adapter).expanduser() if adapter else RFT_FOLDER if rft else ADAPTER_FOLDER
     # One of the two files is enough: `load` then says what is missing.
-    if adapter or any((folder / name).exists() for name in ADAPTER_FILES):
-        return folder, f"asking the adapter in {folder}"
-    return None, f"asking the base model: there is no adapter in {folder}"
+    if adapter or rft or any((folder / name).exists() for name in ADAPTER_FILES):
+        return partial(load_rft if rft else load, folder), f"asking the adapter in {folder}"
+    return BaseLLM, f"asking the base model: there is no adapter in {folder}"
 
 
 def chat(
     *,
     adapter: str | None = None,
     base: bool = False,
+    cot: bool = False,
+    rft: bool = False,
     checkpoint: str | None = None,
     temperature: float = 0.0,
     samples: int = 1,
@@ -226,6 +238,8 @@ def chat(
     Args:
         adapter: folder of the adapter; homework/sft_model if left out, and the base model if that holds none.
         base: ask the base model, although there is an adapter.
+        cot: ask the base model with the prompt that makes it reason.
+        rft: ask the adapter that reasons, in homework/rft_model or in the folder of --adapter.
         checkpoint: folder or hub name of the base model; else HOMEWORK_CHECKPOINT, else the bundled model.
         temperature: 0 takes the most probable token each time (greedy); 0.01 to 100 samples, higher is more varied.
         samples: how many texts a question; more than one needs a temperature above 0.
@@ -236,9 +250,9 @@ def chat(
         raise HomeworkError(f"--samples must be at least 1, got {samples}")
     if samples > 1 and temperature == 0:
         raise HomeworkError(f"greedy texts are all the same: give --temperature 0.7, for one, with --samples {samples}")
-    folder, choice = choose_folder(adapter, base)
+    make, choice = choose_model(adapter, base, cot, rft)
     print(choice, flush=True)
-    llm = load(folder, checkpoint) if folder else BaseLLM(checkpoint)
+    llm = make(checkpoint)
     import torch
 
     torch.manual_seed(seed)

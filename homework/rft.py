@@ -1,4 +1,4 @@
-"""Rejection-sampling fine-tuning: the same training on the model's own right reasons; then it reasons without an example.
+"""Rejection-sampling fine-tuning: the same training, on the model's own right reasons.
 
     python -m homework.rft train                          # on data/rft.json, which homework.datagen has made
     python -m homework.rft test                           # score the adapter again
@@ -164,6 +164,8 @@ def compare(*, checkpoint: str | None = None, questions: int | None = None) -> N
             print(f"{name} is left out: {error}")
             continue
         judged[name] = judge_model(llm, rows)
+    if not judged:
+        raise HomeworkError("there is no model to compare: train one first")
     print(format_contest(judged))
     RUNS.mkdir(exist_ok=True)
     draw_contest(judged, RUNS / "compare.png")

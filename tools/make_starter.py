@@ -29,7 +29,7 @@ OVERLAY = {
     "tools/starter/AGENTS.md": "AGENTS.md",
     "tools/starter/classroom.yml": ".github/workflows/classroom.yml",
 }
-LEFT_OUT = {rubric.ADAPTER_DIR, "__pycache__", "classroom", "autograder.py", ".DS_Store"}
+LEFT_OUT = {rubric.ADAPTER_DIR, rubric.REASONING_DIR, "__pycache__", "classroom", "autograder.py", ".DS_Store"}
 BEGIN, END, HINT = "# BEGIN SOLUTION", "# END SOLUTION", "# Hint:"
 LABEL = re.compile(r"task \d+: \w+")
 LONG = 40  # characters: a shorter line of a solution may well stand elsewhere

@@ -147,9 +147,10 @@ class Harness(Inputs):
 
     @cached_property
     def code(self) -> dict[str, bytes]:
-        """The submission without its weights, the course's base model, and data drawn for this submission."""
+        """The submission without what it trained, the course's base model, and data drawn for this submission."""
         files = self.submission.files.items()
-        own = {f"homework/{n}": found for n, found in files if not n.startswith(f"{rubric.ADAPTER_DIR}/")}
+        trained = (f"{rubric.ADAPTER_DIR}/", f"{rubric.REASONING_DIR}/", rubric.REASONS)
+        own = {f"homework/{name}": found for name, found in files if not name.startswith(trained)}
         base = {f"data/base_model/{name}": (rubric.BASE / name).read_bytes() for name in rubric.BASE_SHA256}
         rows = {"data/train.json": self.train_rows, "data/valid.json": self.valid_rows}
         return {**own, **base, **{name: json.dumps(found).encode() for name, found in rows.items()}}

@@ -299,7 +299,9 @@ def test_a_trained_adapter_answers(session, trained):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--base --adapter x", "--adapter and --base exclude each other"),
+        ("--base --adapter x", "--base and --adapter exclude each other"),
+        ("--base --cot", "--base and --cot exclude each other"),
+        ("--rft --cot", "--cot and --rft exclude each other"),
         ("--temperature -1", "temperature must be 0 or within 0.01 to 100, got -1.0"),
         ("--samples 0 --temperature 1", "--samples must be at least 1, got 0"),
         ("--samples 3", "greedy texts are all the same"),

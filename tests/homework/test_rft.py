@@ -1,0 +1,113 @@
+"""The training on reasons and its comparison: what is counted, and what is said where a model is missing."""
+
+import json
+
+import pytest
+
+from homework import cot, rft, sft
+from homework.base_llm import BaseLLM
+from homework.common.errors import HomeworkError
+from homework.data import Dataset, Sample
+from homework.reporting import contest
+from homework.reporting.contest import Share, count_groups, format_contest
+from homework.training import run_dir
+from tests.support.rows import rest
+
+ROWS = [
+    (question, answer, f"1 * {answer:.12g} = {answer:.12g}. <answer>{answer:.12g}</answer>")
+    for question, answer in list(Dataset("train"))[:64]
+]
+
+
+def test_right_answers_are_counted_by_quantity_and_digits_within_both_bounds():
+    samples = [
+        Sample("How many g in 6 kg?", 6000.0, 6000.0, True),
+        Sample("How many g in 61 kg?", 62000.0, 61000.0, True),  # within 5 %, not within 1 %
+        Sample("2 h in min?", float("nan"), 120.0, False),
+    ]
+    assert count_groups(samples) == {
+        "all": Share(3, 2, 1),
+        "1 digit": Share(2, 1, 1),
+        "2 digits": Share(1, 1, 0),
+        "mass": Share(2, 2, 1),
+        "time": Share(1, 0, 0),
+    }
+
+
+def test_the_table_has_a_column_a_model():
+    shares = {"all": Share(4, 3, 2), "mass": Share(4, 3, 2)}
+    lines = format_contest({"reasoning prompt": shares, "rft adapter": shares}).splitlines()
+    assert lines[0].split("asked")[1].split("  ")[-1].strip() == "rft adapter"
+    assert lines[1].split() == ["all", "4", "0.750", "(0.500)", "0.750", "(0.500)"]
+
+
+def test_a_model_that_is_missing_is_left_out_and_said(monkeypatch, tmp_path, capsys, llm):
+    def missing(checkpoint):
+        raise HomeworkError("no trained adapter: python -m homework.sft train")
+
+    monkeypatch.setattr(run_dir, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(sft, "load", missing)
+    monkeypatch.setattr(rft, "load", lambda checkpoint: llm)
+    monkeypatch.setattr(cot, "load", lambda checkpoint: llm)
+    monkeypatch.setattr(contest, "score", lambda model, rows: (type("R", (), {"samples": [
+        Sample(question, answer, answer, True) for question, answer in rows]})(), []))  # fmt: skip
+    rft.compare(questions=30)
+    said = capsys.readouterr().out
+    assert "sft adapter is left out: no trained adapter" in said and "reasoning prompt" in said
+    assert (tmp_path / "runs" / "compare.png").stat().st_size > 1000
+
+
+def test_nothing_to_compare_is_an_error(monkeypatch):
+    def missing(checkpoint):
+        raise HomeworkError("nothing here")
+
+    for module in (cot, sft, rft):
+        monkeypatch.setattr(module, "load", missing)
+    with pytest.raises(HomeworkError, match="there is no model to compare"):
+        rft.compare(questions=1)
+
+
+@pytest.fixture
+def rows_file(tmp_path):
+    path = tmp_path / "rft.json"
+    path.write_text(json.dumps(ROWS))
+    return path
+
+
+def test_a_training_on_reasons_saves_an_adapter_of_its_own(rows_file, tmp_path, capsys, llm, monkeypatch):
+    """Two steps, all guards on."""
+    monkeypatch.setattr(run_dir, "RUNS", tmp_path / "runs")
+    folder = tmp_path / "rft_model"
+    rft.train_model(str(folder), data=str(rows_file), max_steps=2, questions=2)
+    said = capsys.readouterr().out
+    assert "rows with reasons: 64 of 64 questions" in said and "nearly every question has one chain alone" in said
+    assert f"adapter saved in {folder}" in said
+    (run,) = (tmp_path / "runs").glob("rft-*")
+    assert (run / "log.json").is_file()
+    loaded = rft.load(folder)
+    assert isinstance(loaded, rft.ReasoningModel) and loaded.max_new_tokens == cot.CHAIN_TOKENS
+
+
+class Short(BaseLLM):
+    """A model whose cap is that of bare answers."""
+
+
+@pytest.mark.parametrize(
+    ("plant", "words"),
+    [
+        ("cap", "generation stops after"),
+        rest("masked", "row 0: "),
+    ],
+)
+def test_a_fault_between_rows_and_model_stops_before_the_first_step(rows_file, tmp_path, monkeypatch, plant, words):
+    monkeypatch.setattr(run_dir, "RUNS", tmp_path / "runs")
+    if plant == "cap":
+        monkeypatch.setattr(rft, "ReasoningModel", Short)
+    else:
+        monkeypatch.setattr(
+            rft,
+            "format_reasoning",
+            lambda question, answer, reasoning: {"question": question, "answer": reasoning[:-9]},
+        )
+    with pytest.raises(HomeworkError, match=words):
+        rft.train_model(str(tmp_path / "rft_model"), data=str(rows_file), max_steps=2, questions=2)
