@@ -394,7 +394,7 @@ def check_reasons(known: Known) -> str:
 
     if not OUTPUT.is_file():
         raise NotYet("none yet: python -m homework.datagen generate")
-    rows = ReasonedDataset()
+    rows = ReasonedDataset(OUTPUT)
     check_reasoned_rows(rows, known.train)
     return f"{len(rows)} chains that hold, of {len({row[0] for row in rows})} questions of {len(known.train)}"
 
@@ -480,8 +480,8 @@ CHECKS: tuple[tuple[int, str, Callable[[Known], str], tuple[str, ...]], ...] = (
     (7, "format_reasoning", check_format_reasoning, ("tokenize",)),
     (7, "train_reasoning", check_train_reasoning, ()),
     (THERE, "adapter", check_adapter, ("base model", "load")),
-    (THERE, "rows with reasons", check_reasons, ("data",)),
-    (THERE, "adapter that reasons", check_reasoning_adapter, ("base model", "load")),
+    (THERE, "rft.json", check_reasons, ("data",)),
+    (THERE, "rft adapter", check_reasoning_adapter, ("base model", "load")),
     (THERE, "last run", check_run, ("packages",)),
     (THERE, "zip", check_zip, ()),
 )
@@ -509,7 +509,7 @@ def check(*, checkpoint: str | None = None) -> None:
         count += mark == "FAIL"
         if mark in ("FAIL", "gap ", "----"):
             failed.add(name)
-        print(f"{paint(f'[{mark}]'):<6} {name:<20} {text}", flush=True)
+        print(f"{paint(f'[{mark}]'):<6} {name:<18} {text}", flush=True)
     gaps = find_gaps(CODE)
     left = f"gaps left: {len(gaps)}, the next one is task {gaps[0][0]}: {gaps[0][1]}" if gaps else ""
     if count:

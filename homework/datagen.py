@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from homework import cot
 from homework.base_llm import BaseLLM, Completion, parse_answer
-from homework.common.cli import run
+from homework.common.cli import Command, run
 from homework.common.equations import chain_key, find_equations
 from homework.common.errors import HomeworkError
 from homework.common.files import write_rows
@@ -305,7 +305,7 @@ def show_question(question: str, correct: float, texts: Sequence[Completion], on
             print(f"  {said:<26} {sampled.text!r:.150}")
 
 
-COMMANDS = {"generate": generate_dataset, "show": show}
+COMMANDS: dict[str, Command] = {"generate": generate_dataset, "show": show}
 
 if __name__ == "__main__":
     run(COMMANDS, "python -m homework.datagen")

@@ -7,6 +7,7 @@
 torch, transformers and peft are imported where they are used: they take seconds, and ``--help`` should not.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,11 @@ def compare(*, checkpoint: str | None = None, questions: int | None = None) -> N
     from homework.training.run_dir import RUNS
 
     rows = take_rows(take_reported(Dataset("valid"), None), questions)
-    models = {"reasoning prompt": cot.load, "sft adapter": sft.load, "rft adapter": load}
+    models: dict[str, Callable[..., BaseLLM]] = {
+        "reasoning prompt": cot.load,
+        "sft adapter": sft.load,
+        "rft adapter": load,
+    }
     judged = {}
     for name, make in models.items():
         try:

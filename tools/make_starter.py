@@ -18,7 +18,7 @@ from grader import rubric
 ROOT = Path(__file__).resolve().parent.parent
 # What students get: files, and folders with all that is in them but LEFT_OUT.
 GIVEN = (
-    "docs/training.md", "docs/grading.md",
+    "docs/training.md", "docs/reasoning.md", "docs/grading.md",
     "CHANGELOG.md", "COURSE.md", "POLICY.md", "LICENSE", "SECURITY.md", ".gitignore", "pyproject.toml",
     "requirements.txt", "bundle.py", "colab.ipynb", "homework", "grader", "tests/__init__.py", "tests/public",
     "data/README.md", "data/train.json", "data/valid.json", "data/own_questions.toml", "data/base_model",
@@ -149,7 +149,7 @@ def build(root: Path, out: Path) -> dict[str, int]:
             (out / path).write_text(texts[path], encoding="utf-8", newline="\n")
         else:
             shutil.copyfile(root / path, out / path)
-    return tasks
+    return dict(sorted(tasks.items(), key=lambda item: LABEL.search(item[0])[0]))  # type: ignore[index]
 
 
 def is_secret(line: str) -> bool:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from homework import check, data, sft
+from homework import check, cot, data, datagen, rft, sft
 from homework.base_llm import BaseLLM
 from homework.common import base_model, zip_contents
 from homework.common.base_model import BUNDLED, ROOT
@@ -37,19 +37,23 @@ def verdicts(command):
     return call
 
 
+NOT_YET = ["adapter", "rft.json", "rft adapter", "last run"]  # of a fresh clone
+
+
 @pytest.fixture(autouse=True)
 def student_folder(tmp_path, monkeypatch):
     """A package folder of the student's with nothing trained in it."""
     folder = tmp_path / "homework"
-    shutil.copytree(ROOT / "homework", folder, ignore=shutil.ignore_patterns("sft_model", "__pycache__"))
+    shutil.copytree(ROOT / "homework", folder, ignore=shutil.ignore_patterns("*_model", "__pycache__"))
     monkeypatch.setattr(check, "CODE", folder)
+    monkeypatch.setattr(datagen, "OUTPUT", tmp_path / "rft.json")
     return folder
 
 
 def test_a_good_clone_passes(verdicts):
     code, lines, _ = verdicts()
     assert code == 0
-    assert [name for name, line in lines.items() if not line.startswith("[ OK ]")] == ["adapter", "last run"]
+    assert [name for name, line in lines.items() if not line.startswith("[ OK ]")] == NOT_YET
     assert "1000 of 1000 rows" in lines["TokenizedDataset"] and "none yet" in lines["adapter"]
 
 
@@ -204,6 +208,36 @@ def fault_adapter(patch, folder):
         (folder / "sft_model" / name).write_text("{}")
 
 
+def fault_example(patch, folder):
+    patch.setattr(cot, "worked_example", lambda: ("Convert 46 ft to m.", "46 * 0.3 = 14.8. <answer>14.8</answer>"))
+
+
+def fault_chat(patch, folder):
+    patch.setattr(cot.CoTModel, "format_prompt", lambda self, question: question)
+
+
+def fault_rule(patch, folder):
+    patch.setattr(datagen, "find_fault", lambda completion, correct: None)
+
+
+def fault_selection(patch, folder):
+    patch.setattr(datagen, "select_rows", lambda question, correct, texts, most: [(question, correct, texts[0])])
+
+
+def fault_reasoning(patch, folder):
+    patch.setattr(rft, "format_reasoning", lambda question, answer, reasoning: sft.format_example(question, answer))
+
+
+def fault_reasons(patch, folder):
+    (folder / "rows.json").write_text(json.dumps([["How many g in 6 kg?", 6000.0, "<answer>6000</answer>"]]))
+    patch.setattr(datagen, "OUTPUT", folder / "rows.json")
+
+
+def fault_reasoning_adapter(patch, folder):
+    fault_adapter(patch, folder)
+    (folder / "sft_model").rename(folder / "rft_model")
+
+
 def fault_run(patch, folder):
     (run_dir.RUNS / "sft-x").mkdir(parents=True)
     entry = {"step": 1, "loss": 0.0, "grad_norm": 0.0, "learning_rate": 1e-3}
@@ -241,6 +275,13 @@ FAULTS = {
     fault_steps: ("training_arguments", "sets max_steps to -1, but recipe and flags say 3: pass"),
     fault_load: ("load", "load of an empty folder must raise, and gives a model"),
     fault_adapter: ("adapter", "the adapter was trained on None, but the base model is data/base_model"),
+    fault_example: ("worked_example", "the equation 46.0.3=14.8 is wrong"),
+    fault_chat: ("cot_prompt", "after the question the prompt goes on with ''"),
+    fault_rule: ("find_fault", "find_fault keeps .* but it was cut at the cap"),
+    fault_selection: ("select_rows", "gives 1 rows of 4 texts with 2 different chains"),
+    fault_reasoning: ("format_reasoning", "the answer is not the whole reasoning"),
+    fault_reasons: ("rft.json", "row 0 of the rows with reasons: .* is no question of train"),
+    fault_reasoning_adapter: ("rft adapter", "the adapter was trained on None"),
     fault_run: ("last run", "sft-x: loss was 0.0 at step 1: every label was -100"),
     fault_size: ("zip", "MB of 0: make the largest smaller: "),
 }
@@ -283,7 +324,7 @@ def test_a_training_without_the_given_trainer_is_said_and_allowed(verdicts, monk
 
 def test_every_check_has_a_planted_fault():
     planted = {name for name, _ in FAULTS.values()}
-    free = {"device", "train_model"}  # nothing to be wrong about; a gap or not, and which Trainer
+    free = {"device", "train_model", "train_reasoning"}  # nothing to be wrong about; a gap or not, and which Trainer
     assert planted | free == {name for _, name, _, _ in check.CHECKS}
 
 

@@ -16,7 +16,7 @@ from grader import rubric
 from grader.__main__ import parse_arguments as parse_grader_arguments
 from grader.classroom.__main__ import parse_arguments as parse_class_arguments
 from grader.runner import check_names
-from homework import base_llm, chat, check, experiment, sft
+from homework import base_llm, chat, check, cot, datagen, experiment, rft, sft
 from homework.common.base_model import ROOT
 from homework.common.cli import UsageError, parse_arguments
 from homework.common.files import read_json
@@ -26,12 +26,18 @@ from tools import make_autograder, renew
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STARTER = (ROOT / "tools" / "starter" / "README.md").read_text(encoding="utf-8")
-TRAINING, GRADING, STAFF = (
-    (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("training", "grading", "staff")
+TRAINING, REASONING, GRADING, STAFF = (
+    (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("training", "reasoning", "grading", "staff")
 )
-HANDOUT = README + STARTER + TRAINING + GRADING + STAFF
+HANDOUT = README + STARTER + TRAINING + REASONING + GRADING + STAFF
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-COMMANDS = [*sft.COMMANDS.values(), *base_llm.COMMANDS.values(), chat.chat, check.check, experiment.experiment]
+TASKS = (base_llm, sft, cot, datagen, rft)
+COMMANDS = [
+    *(command for module in TASKS for command in module.COMMANDS.values()),
+    chat.chat,
+    check.check,
+    experiment.experiment,
+]
 
 
 def tracked_files() -> list[str]:

@@ -10,7 +10,10 @@ import pytest
 from homework.common.base_model import ROOT
 
 # From the roof to the ground: a room imports from itself and from the rooms below it.
-HOMEWORK = ("experiment", "chat", "check", "sft", "reporting", "training", "guards", "base_llm", "data", "common")
+HOMEWORK = (
+    "experiment", "chat", "check", "rft", "datagen", "cot", "sft",
+    "reporting", "training", "guards", "base_llm", "data", "common",
+)  # fmt: skip
 # homework/__init__.py names what is above it, and imports it on first use: it is the contract, not a room.
 DOOR = "homework"
 Arrows = dict[str, set[str]]  # module -> the modules that it imports, by their dotted names
@@ -119,7 +122,7 @@ def test_a_student_sees_what_they_work_on():
     assert entries == {
         "__init__.py",
         "ANSWERS.md",
-        *(f"{room}.py" for room in ("base_llm", "data", "sft", "check", "chat", "experiment")),
+        *(f"{room}.py" for room in ("base_llm", "data", "sft", "cot", "datagen", "rft", "check", "chat", "experiment")),
         *FOLDERS,
     }
     assert all((ROOT / "homework" / folder / "__init__.py").is_file() for folder in FOLDERS)
