@@ -97,6 +97,11 @@ class BaseLLM:
         return len(self.tokenizer(LONGEST_ANSWER, add_special_tokens=False)["input_ids"]) + 1
 
     @property
+    def context(self) -> float:
+        """The most tokens that the model reads, prompt and completion; infinity for a family without a limit."""
+        return getattr(self.model.config, "max_position_embeddings", math.inf)
+
+    @property
     def pad_id(self) -> int:
         """The id that fills a batch. It is always masked by length, so any id serves, even EOS."""
         pad_id = self.tokenizer.pad_token_id
@@ -154,7 +159,8 @@ class BaseLLM:
         # The bar is for people: it stays away from files and from jobs of under two seconds.
         with tqdm(total=len(rows), unit="answer", disable=None, delay=2, leave=False) as bar:
             for batch in plan_batches([len(row) for row in rows], cap, budget):
-                completions = self.complete_batch([rows[index] for index in batch], cap, temperature)
+                room = int(min(cap, self.context - len(rows[batch[0]])))  # the first one is the longest
+                completions = self.complete_batch([rows[index] for index in batch], room, temperature)
                 done |= dict(zip(batch, completions, strict=True))
                 bar.update(len(batch))
         return [done[index] for index in range(len(rows))]
@@ -168,9 +174,9 @@ class BaseLLM:
         if not isinstance(prompt, str):
             raise HomeworkError(f"a prompt must be a text, got {prompt!r:.80}")
         ids = self.tokenizer(prompt)["input_ids"]
-        limit = getattr(self.model.config, "max_position_embeddings", math.inf)
-        if not ids or len(ids) >= limit:
-            raise HomeworkError(f"a prompt has {len(ids)} tokens, but the model reads 1 to {limit - 1}: {prompt!r:.80}")
+        if not ids or len(ids) >= self.context:
+            most = self.context - 1
+            raise HomeworkError(f"a prompt has {len(ids)} tokens, but the model reads 1 to {most}: {prompt!r:.80}")
         return ids
 
     def complete_batch(self, rows: list[list[int]], cap: int, temperature: float) -> list[Completion]:

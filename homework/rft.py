@@ -33,7 +33,7 @@ ADAPTER_FOLDER = CODE / REASONING_FOLDER_NAME
 class ReasoningModel(BaseLLM):
     """A model that writes a chain after the raw question: the prompt of task 1, and more room for what is written."""
 
-    max_new_tokens = cot.CHAIN_TOKENS
+    max_new_tokens = cot.CHAIN_TOKENS + 4  # the space before the reasoning takes tokens, too
 
 
 def format_reasoning(question: str, answer: float, reasoning: str) -> dict[str, str]:

@@ -25,6 +25,8 @@ from homework.reporting.comparison import format_table
 from homework.training.evaluation import take_reported
 from tools.calibrate import RESULT as CALIBRATION
 from tools.calibrate import choose_bounds
+from tools.measure_reasoning import LINES
+from tools.measure_reasoning import RESULT as REASONING
 from tools.model_card import MEASURES
 
 ROOT = rubric.ROOT
@@ -110,6 +112,26 @@ def renew_sample() -> None:
         subprocess.run([sys.executable, "-m", *words], cwd=ROOT, stdout=log, check=True)
 
 
+def renew_reasoning() -> None:
+    call("tools.measure_reasoning")
+
+
+def reasoning_table(measured: dict) -> str:
+    """What prompt and adapters reach, by the questions."""
+    figures = measured["figures"]
+    rows = [f"| {line} | {' | '.join(f'{figures[name][line]:.2f}' for name in figures)} |" for line in LINES]
+    return "\n".join([f"| questions | {' | '.join(figures)} |", f"|---{'|---' * len(figures)}|", *rows])
+
+
+def reasoning_sentence(measured: dict) -> str:
+    """What the sampling keeps, and how long it takes."""
+    sampled, seconds = measured["sampled"], measured["seconds"]
+    return (
+        f"keeps {sampled['kept']:.2f} of the questions with {sampled['chains']:.2f} different chains each; prompt, "
+        f"sampling and fine-tuning take {sum(seconds.values()) / 60:.1f} minutes"
+    )
+
+
 def sample_output(log: str) -> str:
     """The lines of a training that the handout shows, without the paths of this machine."""
     lines, shown, position = log.splitlines(), [], 0
@@ -146,6 +168,9 @@ def renew_figures() -> None:
         substitute(ROOT / name, r"(?<=```text\n)base model:.*?(?=\n```)", sample)
         substitute(ROOT / name, r"^\| questions \| accuracy.*?(?=\n\n)", expected_table(measured))
         substitute(ROOT / name, r"reaches about \d+ %", f"reaches about {100 * measured['valid']:.0f} %")
+    reasons, page = json.loads(REASONING.read_text(encoding="utf-8")), ROOT / "docs" / "reasoning.md"
+    substitute(page, r"^\| questions \| reasoning prompt.*?(?=\n\n)", reasoning_table(reasons))
+    substitute(page, r"keeps [\d.]+ of the questions.*?[\d.]+ minutes", reasoning_sentence(reasons))
     calibration = json.loads(CALIBRATION.read_text(encoding="utf-8"))
     grading, training = ROOT / "docs" / "grading.md", ROOT / "docs" / "training.md"
     substitute(grading, r"[\d.]+ on average", f"{calibration['mean']:.3f} on average")
@@ -177,6 +202,7 @@ STEPS: dict[str, Callable[[], None]] = {
     "spans": renew_spans,
     "guards": renew_guards,
     "sample": renew_sample,
+    "reasoning": renew_reasoning,
     "figures": renew_figures,
 }
 

@@ -26,7 +26,7 @@ class Equation(NamedTuple):
     """Two or more sides that a text says are equal.
 
     Args:
-        text: as it was written, without units and spaces, each product with `*`.
+        text: as it was written, without units and spaces, each product with `*`, each number in one way.
         sides: the value of each; NaN for a division by zero.
     """
 
@@ -63,12 +63,13 @@ def find_equations(text: str) -> list[Equation]:
 
 
 def read_side(side: str) -> list[str]:
-    """Numbers and operators of a side.  Example: '46 ft x 0.305' -> ['46', '*', '0.305']"""
+    """Numbers and operators of a side.  Example: '46 ft x 3.05e-1' -> ['46', '*', '0.305']"""
     first = re.match(rf"\s*({NUMBER})", side)
     assert first is not None  # a side begins with a number
     rest = re.findall(rf"({OPERATOR})\s*({NUMBER})", side[first.end() :])
-    pieces = [first[1], *(piece for pair in rest for piece in pair)]
-    return [re.sub("[x×·]", "*", piece).replace("÷", "/").replace(",", "") for piece in pieces]
+    signs = [re.sub("[x×·]", "*", operator).replace("÷", "/") for operator, _ in rest]
+    numbers = [f"{float(number.replace(',', '')):.10g}" for number in (first[1], *(number for _, number in rest))]
+    return [numbers[0], *(piece for pair in zip(signs, numbers[1:], strict=True) for piece in pair)]
 
 
 def compute(side: list[str]) -> float:

@@ -133,7 +133,7 @@ def diagnose_vocabulary(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
 
 def diagnose_positions(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
     """Rows that are longer than the model has positions: some families take them in silence, others fail far away."""
-    limit = getattr(llm.model.config, "max_position_embeddings", math.inf)
+    limit = llm.context
     for index in range(len(rows)):
         if len(rows[index]["input_ids"]) > limit:
             return f"row {index} has {len(rows[index]['input_ids'])} tokens, but the model reads {limit}: drop the row"
@@ -142,7 +142,7 @@ def diagnose_positions(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
 
 def check_lengths(llm: BaseLLM, data: ListLike[tuple[str, float]], split: str) -> None:
     """Raise HomeworkError unless the model can read every question of a split whole; found now, not after training."""
-    limit = getattr(llm.model.config, "max_position_embeddings", math.inf)
+    limit = llm.context
     for index in range(len(data)):
         length = len(llm.tokenizer(llm.format_prompt(data[index][0]))["input_ids"])
         if not 0 < length < limit:

@@ -102,15 +102,14 @@ def diagnose_asked_once(llm: BaseLLM, question: str) -> str | None:
 
 def diagnose_room(llm: BaseLLM, data: Sequence[tuple[str, float]]) -> str | None:
     """A prompt that leaves too few tokens for a chain, or a cap that cuts it."""
-    limit = getattr(llm.model.config, "max_position_embeddings", math.inf)
     longest = max((question for question, _ in data), key=lambda text: len(llm.tokenizer(text)["input_ids"]))
     length = len(llm.tokenizer(llm.format_prompt(longest))["input_ids"])
-    room = min(limit - length, llm.max_new_tokens)
+    room = min(llm.context - length, llm.max_new_tokens)
     if room >= LEAST_ROOM:
         return None
     return (
         f"a prompt of {length} tokens leaves {room:.0f} to write, and a chain takes up to {LEAST_ROOM}: the model "
-        f"reads {limit}, and max_new_tokens is {llm.max_new_tokens}"
+        f"reads {llm.context}, and max_new_tokens is {llm.max_new_tokens}"
     )
 
 

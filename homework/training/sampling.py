@@ -7,7 +7,6 @@ whole prompt again for each text, and goes on with every row until the last one 
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -140,8 +139,7 @@ def sample(rows: list[list[int]], llm: BaseLLM, temperature: float, noise: Tenso
         noise: (B, N, cap) within 0 to 1: which token each of N texts takes at each step.
     """
     count = noise.shape[1]
-    limit = getattr(llm.model.config, "max_position_embeddings", math.inf)
-    cap = int(min(noise.shape[2], limit - max(map(len, rows))))
+    cap = int(min(noise.shape[2], llm.context - max(map(len, rows))))
     with torch.inference_mode():
         cache, logits, mask = read_prompts(llm, rows)
         cache.batch_repeat_interleave(count)

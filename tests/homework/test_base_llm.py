@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import homework
 from homework import base_llm
-from homework.base_llm import BaseLLM, plan_batches
+from homework.base_llm import BaseLLM, Completion, plan_batches
 from homework.common.base_model import BUNDLED, pick_device
 from homework.common.errors import HomeworkError
 from homework.data import Dataset
@@ -241,3 +241,13 @@ def test_a_cpu_uses_float32(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert pick_device()[:2] == ("cpu", torch.float32)
+
+
+def test_a_long_cap_stops_where_the_model_stops_to_read(llm, monkeypatch):
+    """Else transformers warns and writes on, past the positions that the model has learned."""
+    caps = []
+    monkeypatch.setattr(BaseLLM, "max_new_tokens", 1000)
+    monkeypatch.setattr(BaseLLM, "complete_batch", lambda self, rows, cap, temperature: caps.append(
+        (max(map(len, rows)), cap)) or [Completion("", True)] * len(rows))  # fmt: skip
+    llm.complete(["6 kg in g?", "How many apples are in a basket, and how many in two?"])
+    assert caps and all(longest + cap == llm.context == 256 for longest, cap in caps)

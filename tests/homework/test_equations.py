@@ -58,5 +58,5 @@ def test_a_division_by_zero_is_nan_and_equals_nothing():
 
 
 def test_a_chain_is_its_equations_whatever_its_words():
-    first, second = "1 ft is 0.3 m. 2 * 3 = 6. <answer>6</answer>", "One foot: 2 ft x 3 = 6!"
+    first, second = "1 ft is 0.3 m. 2 * 3 = 6. <answer>6</answer>", "One foot: 2.0 ft x 3e+0 = 6!"
     assert chain_key(first) == chain_key(second) != chain_key("3 * 2 = 6")

@@ -85,7 +85,7 @@ def test_a_training_on_reasons_saves_an_adapter_of_its_own(rows_file, tmp_path, 
     (run,) = (tmp_path / "runs").glob("rft-*")
     assert (run / "log.json").is_file()
     loaded = rft.load(folder)
-    assert isinstance(loaded, rft.ReasoningModel) and loaded.max_new_tokens == cot.CHAIN_TOKENS
+    assert isinstance(loaded, rft.ReasoningModel) and loaded.max_new_tokens > cot.CHAIN_TOKENS
 
 
 class Short(BaseLLM):

@@ -75,6 +75,8 @@ def test_what_the_pages_say_is_what_was_measured():
     for name in renew.HANDOUTS:
         text = (renew.ROOT / name).read_text()
         assert renew.expected_table(measured) in text and f"reaches about {100 * measured['valid']:.0f} %" in text
+    reasons, page = json.loads(renew.REASONING.read_text()), (renew.ROOT / "docs" / "reasoning.md").read_text()
+    assert renew.reasoning_table(reasons) in page and renew.reasoning_sentence(reasons) in page
     logs = read_json(renew.CALIBRATION)["logs"]
     training = (renew.ROOT / "docs" / "training.md").read_text()
     for low, high in logs.values():
