@@ -212,6 +212,7 @@ SPEAKERS = (
     ("Q: ", "A: "), ("Question: ", "Answer: "), ("User: ", "Bot: "), ("in: ", "out: "), ("", ""), ("", ""), ("- ", "  "), ("> ", ""),
     ("Problem: ", "Solution: "), ("Input: ", "Output: "), ("? ", "! "), ("ask ", "say "),
 )  # fmt: skip
+LAST_FIRST = 0.3  # of the products begin with the last digit
 LABELS = (
     *WORDS,
     "answer",
@@ -407,10 +408,11 @@ def find_factor(source: Unit, target: Unit, quantity: str) -> str | None:
     return None
 
 
-def multiply(value: float, factor: str, mark: str = "e", times: str = "*") -> str:
-    """A product by one partial product for each digit of the value, added from left to right, four significant digits.
+def multiply(value: float, factor: str, mark: str = "e", times: str = "*", last_first: bool = False) -> str:
+    """A product by one partial product for each digit of the value, added one by one, four significant digits.
 
-    Powers of ten only move the point, so nothing is split where one side has one digit.
+    Powers of ten only move the point, so nothing is split where one side has one digit. The digits are taken from left
+    to right, or the last one first: with one order alone, all samples of a question would be the same chain.
     Example: (46, '0.305') -> '46 * 0.305 = 12.2 + 1.83 = 14.03', (6, '1000') -> '6 * 1000 = 6000',
     (4.72, '24') -> '4.72 * 24 = 96 + 16.8 + 0.48 = 112.8 + 0.48 = 113.3'
     """
@@ -424,6 +426,7 @@ def multiply(value: float, factor: str, mark: str = "e", times: str = "*") -> st
         for i, d in enumerate(digits)
         if d
     ]
+    terms = terms[::-1] if last_first else terms
     if len(Decimal(factor).normalize().as_tuple().digits) == 1:
         terms = [short * number]
     while terms:
@@ -462,7 +465,7 @@ def write_answer(fact: Fact, form: Format, rng: random.Random) -> tuple[str, lis
         return None
     factor = format_number(float(factor), 5, form.exponent_mark)
     lead = form.factor.format(s=source, f=factor, t=target)
-    product = multiply(fact.value, factor, form.exponent_mark, form.times)
+    product = multiply(fact.value, factor, form.exponent_mark, form.times, rng.random() < LAST_FIRST)
     result = float(product.rsplit(" = ", 1)[1])
     number = format_number(result, form.digits, form.exponent_mark)
     chain = mark(f"{lead}. {product}")
