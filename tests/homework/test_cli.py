@@ -150,6 +150,15 @@ def test_a_students_own_bug_is_one_line_too(command, monkeypatch, function, line
         assert "[].index(44)" in command(function, line)[2]
 
 
+def test_a_flag_may_take_a_value_or_stand_alone(command):
+    def look(*, hint: str | bool = False, seed: int = 0) -> None:
+        """Look."""
+        print(repr(hint), seed)
+
+    for line, printed in (("", "False 0"), ("--hint", "True 0"), ("--hint --seed 1", "True 1"), ("--hint 3", "'3' 0")):
+        assert command(look, line)[1].strip() == printed
+
+
 def test_an_abbreviation_finds_its_flag(command):
     def train(*, learning_rate: float = 1.0) -> None:
         """Train."""
