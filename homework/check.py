@@ -1,9 +1,9 @@
-"""Everything that can be known without training, in a few seconds, with the fix for what is wrong.
+"""Everything that can be known without training, in a few seconds: what is wrong, where, and what to do.
 
     python -m homework.check              # paste its output into a question to staff
     python -m homework.check --hint       # the hint below each check that fails; --hint tokenize, --hint 3 for some
 
-A check is a function that returns what it found, or raises HomeworkError with the fix. What rests on a check that
+A check is a function that returns what it found, or raises HomeworkError. What rests on a check that
 failed is not run: the first [FAIL] is the one to fix. No torch is needed to be told that it is missing.
 """
 
