@@ -31,6 +31,7 @@ LONGEST_ANSWER = " <answer>-1.7976931348623157e+308</answer>"
 CPU_BUDGET, GPU_BUDGET = 8_192, 16_384
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 NUMBER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+checkpoint: str  # what BaseLLM() loads, a folder or a hub name, for notebooks that ask for it: see __getattr__
 
 
 class Completion(NamedTuple):
@@ -256,6 +257,13 @@ def test_model(*, checkpoint: str | None = None, questions: int = 20) -> None:
     for (question, correct), completion in zip(rows[:5], completions, strict=False):
         print(f"  {question}\n    correct {correct:g}, model wrote {completion.text!r}")
     print(f"accuracy {result.accuracy:.3f}, answer rate {result.answer_rate:.3f} on {len(rows)} questions of valid")
+
+
+def __getattr__(name: str) -> Any:
+    # Not a constant: HOMEWORK_CHECKPOINT may be set after this module was imported.
+    if name == "checkpoint":
+        return resolve_checkpoint(None)[0]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 COMMANDS = {"test": test_model}

@@ -1,8 +1,9 @@
-"""Everything that can be known without training, in a few seconds, with the fix for what is wrong.
+"""Everything that can be known without training, in a few seconds: what is wrong, where, and what to do.
 
     python -m homework.check              # paste its output into a question to staff
+    python -m homework.check --hint       # the hint below each check that fails; --hint tokenize, --hint 3 for some
 
-A check is a function that returns what it found, or raises HomeworkError with the fix. What rests on a check that
+A check is a function that returns what it found, or raises HomeworkError. What rests on a check that
 failed is not run: the first [FAIL] is the one to fix. No torch is needed to be told that it is missing.
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from homework.common.base_model import ROOT, pick_device
-from homework.common.cli import run
+from homework.common.cli import UsageError, run, suggest
 from homework.common.errors import HomeworkError, explain_error
 from homework.common.zip_contents import (
     ADAPTER_FOLDER_NAME,
@@ -271,11 +272,13 @@ def check_training_arguments(known: Known) -> str:
     """training_arguments: recipe and flags reach the Trainer."""
     from homework.guards.watchdog import check_arguments
     from homework.sft import training_arguments
-    from homework.training.recipe import DEFAULT_RECIPE as RECIPE
+    from homework.training.recipe import Recipe
 
-    arguments = training_arguments(RECIPE, seed=1, max_steps=3)
-    wanted = {"num_train_epochs": RECIPE.epochs, "per_device_train_batch_size": RECIPE.batch_size}
-    check_arguments(arguments, {**wanted, "learning_rate": RECIPE.learning_rate, "seed": 1, "max_steps": 3})
+    # Numbers that nobody would set in the code.
+    recipe = Recipe(epochs=7, batch_size=6, learning_rate=1.25e-3, rank=3, alpha=5)
+    arguments = training_arguments(recipe, seed=1, max_steps=3)
+    wanted = {"num_train_epochs": recipe.epochs, "per_device_train_batch_size": recipe.batch_size}
+    check_arguments(arguments, {**wanted, "learning_rate": recipe.learning_rate, "seed": 1, "max_steps": 3})
     return "epochs, batch size and learning rate are the recipe's, all else is passed on"
 
 
@@ -307,7 +310,8 @@ def check_load(known: Known) -> str:
         except Exception:
             return "raises where there is no adapter"
     raise HomeworkError(
-        "load of an empty folder must raise, and gives a model: an untrained one must never pass for it"
+        "load of an empty folder gives a model, and an untrained one must never pass for a trained one"
+        "\nadapter.read_adapter_config raises where a file is missing: call it, and catch nothing"
     )
 
 
@@ -490,22 +494,24 @@ WATCHES = (
     "stops at lost labels, gradients that are NaN or zero, a loss that is not that of the labels, and an adapter that "
     "does not load; it resumes after an interruption"
 )
+HINT = "\n       hint: {}"
 GAP = re.compile(r'raise NotImplementedError\("task (\d+): (\w+) is not implemented yet"\)')
 
 
-def check(*, checkpoint: str | None = None) -> None:
+def check(*, hint: str | bool = False, checkpoint: str | None = None) -> None:
     """Check all that can be known without training, task by task.
 
     Args:
+        hint: say what to do about what fails in a task; a gap's name or a task's number after it asks for these alone.
         checkpoint: the base model; else HOMEWORK_CHECKPOINT, else the bundled model.
     """
-    known, failed = Known(checkpoint), set()
+    known, failed, hinted = Known(checkpoint), set(), choose_hinted(hint)
     count, former = 0, 0
     for task, name, function, needs in CHECKS:
         if task != former:
             print(HEADINGS[task])
         former = task
-        mark, text = judge(function, known, [need for need in needs if need in failed])
+        mark, text = judge(function, known, [need for need in needs if need in failed], name in hinted)
         count += mark == "FAIL"
         if mark in ("FAIL", "gap ", "----"):
             failed.add(name)
@@ -517,6 +523,19 @@ def check(*, checkpoint: str | None = None) -> None:
     if gaps:
         raise HomeworkError(left)
     print("all that can be known without training is right")
+
+
+def choose_hinted(hint: str | bool) -> set[str]:
+    """The names of the checks whose hints are asked for.
+
+    Raises:
+        UsageError: if there is no such check and no such task.
+    """
+    chosen = {name for task, name, _, _ in CHECKS if hint is True or hint in (name, str(task))}
+    if hint and not chosen:
+        did_you_mean = suggest(str(hint), [name for _, name, _, _ in CHECKS])
+        raise UsageError(f"there is no gap or task {hint!r}{did_you_mean}: give a name of the list, or a number")
+    return chosen
 
 
 def run_check(name: str, known: Known) -> None:
@@ -532,8 +551,11 @@ def find_gaps(code: Path) -> list[tuple[int, str]]:
     return sorted(found, key=lambda gap: gap[0])
 
 
-def judge(function: Callable[[Known], str], known: Known, missing: list[str]) -> tuple[str, str]:
-    """The mark of a check and what it found: OK, FAIL, 'gap ', 'none' for nothing yet, '----' for not run."""
+def judge(function: Callable[[Known], str], known: Known, missing: list[str], hinted: bool = False) -> tuple[str, str]:
+    """The mark of a check and what it found: OK, FAIL, 'gap ', 'none' for nothing yet, '----' for not run.
+
+    The hint stands on a line below, if it is asked for.
+    """
     if missing:
         return "----", f"not checked, because {missing[0]} failed"
     try:
@@ -542,9 +564,11 @@ def judge(function: Callable[[Known], str], known: Known, missing: list[str]) ->
     except NotYet as error:
         return "none", str(error)
     except NotImplementedError as error:
-        return "gap ", explain_error(error).removeprefix("NotImplementedError: ")
+        hint = HINT.format("the lines '# Hint:' stand above that line") if hinted else ""
+        return "gap ", explain_error(error).removeprefix("NotImplementedError: ") + hint
     except Exception as error:  # the code that is checked is the student's
-        return "FAIL", explain_error(error)
+        hint = getattr(error, "hint", "") if hinted else ""
+        return "FAIL", f"{error}{HINT.format(hint)}" if hint else explain_error(error)
 
 
 def paint(mark: str) -> str:

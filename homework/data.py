@@ -47,6 +47,11 @@ class Dataset:
             raise HomeworkError(f"unknown split {split!r}: {folder} has {', '.join(splits) or 'no data'}")
         self.rows = [check_row(row, f"{path}, row {index}") for index, row in enumerate(read_list(path))]
 
+    @property
+    def data(self) -> list[tuple[str, float]]:
+        """The rows, by the name that notebooks from elsewhere use."""
+        return self.rows
+
     def __len__(self) -> int:
         return len(self.rows)
 

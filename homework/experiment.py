@@ -206,7 +206,6 @@ def train(
     setup: Setup, variant: Variant, rows: list[Row], seed: int, folder: Path, restart: bool
 ) -> tuple[BaseLLM, list[dict]]:
     """Train one variant with the guards off; the trained model and the log. No adapter is saved."""
-    from homework.training.callbacks import AccuracyCallback
     from homework.training.trainer import HomeworkTrainer
 
     llm = copy.copy(setup.llm)
@@ -226,7 +225,6 @@ def train(
         restart=restart,
         watch=False,
     )
-    trainer.remove_callback(AccuracyCallback)  # all questions are asked at the end
     trainer.train()
     trainer.run.restart()  # an interrupted training was gone on with; its checkpoint has done its work
     trainer.run.close()

@@ -10,8 +10,9 @@ LONGEST_ROW = 4096
 
 
 def diagnose_row(tokenizer: Any, question: str, answer: str, row: Row) -> str | None:
-    """What is wrong with a row's labels and how to fix it, or None."""
-    return diagnose_shape(tokenizer, row) or diagnose_labels(tokenizer, question, answer, row)
+    """What is wrong with a row's labels, or None; how to fix it, the second line, is what `homework.check` has."""
+    complaint = diagnose_shape(tokenizer, row) or diagnose_labels(tokenizer, question, answer, row)
+    return complaint.partition("\n")[0] if complaint else None
 
 
 def read_row(found: Any, tokenizer: Any) -> Row:

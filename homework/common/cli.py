@@ -59,7 +59,7 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
     except HomeworkError as error:
         if error.__cause__ and os.environ.get(DEBUG):
             traceback.print_exception(error.__cause__)
-        fail(str(error), 1)
+        fail(explain_error(error), 1)
     except ModuleNotFoundError as error:
         if is_ctrl_c(error):
             leave("")
@@ -149,7 +149,7 @@ def parse_arguments(command: Command, words: list[str]) -> dict[str, Any]:
 
 
 def read_flag(word: str, queue: list[str], flags: dict[str, str], types: dict[str, Any]) -> tuple[str, str]:
-    """Parameter name and value text of one flag; the value may be the next word of `queue`."""
+    """Parameter name and value text of one flag; the value may be the next word of `queue`, or left out with a bool."""
     key, equals, text = word.partition("=")
     key = key.replace("_", "-")
     if key not in flags:
@@ -159,15 +159,19 @@ def read_flag(word: str, queue: list[str], flags: dict[str, str], types: dict[st
     if types.get(flags[key]) is bool:
         return flags[key], queue.pop(0) if queue and queue[0].lower() in TRUE + FALSE else "true"
     if not queue or queue[0].startswith("--"):
+        if bool in get_args(types.get(flags[key])):
+            return flags[key], "true"
         raise UsageError(f"--{key} needs a value")
     return flags[key], queue.pop(0)
 
 
 def convert(text: str, annotation: Any, name: str) -> Any:
-    """`text` as the annotated type: `int | None` takes an int, and a str stays as it was typed."""
+    """`text` as the annotated type: `int | None` takes an int, `str | bool` a str or yes, and a str stays as typed."""
     if not text:
         raise UsageError(f"--{name.replace('_', '-')} needs a value")
     kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
+    if len(kinds) > 1 and bool in kinds and text == "true":
+        return True
     kind = kinds[0] if kinds[0] in (int, float, bool) else str
     try:
         if kind is bool:

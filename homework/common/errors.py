@@ -5,9 +5,20 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+ASK = "for a hint: python -m homework.check --hint"
+
 
 class HomeworkError(ValueError):
-    """Raised by homework/ for bad input, data, checkpoints and adapters; the command line prints it in one line."""
+    """Raised by homework/ for bad input, data, checkpoints and adapters; the command line prints it in one line.
+
+    Args:
+        message: what is wrong, where, and what to do. Where the student is to find out what to do, in a gap of a task,
+            that is a second line: it is kept in `hint`, and only `python -m homework.check --hint` prints it.
+    """
+
+    def __init__(self, message: str) -> None:
+        cause, _, self.hint = message.partition("\n")
+        super().__init__(cause)
 
 
 # Arguments that transformers 5 took away, with what takes their place.
@@ -44,7 +55,7 @@ def one_line(error: Exception) -> str:
 def explain_error(error: Exception) -> str:
     """The message of an error; of one that is not ours also its type and the line of the code that raised it."""
     if isinstance(error, HomeworkError):
-        return str(error)
+        return f"{error}; {ASK}" if error.hint else str(error)
     frames = list(traceback.extract_tb(error.__traceback__))
     libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
     frames = [frame for frame in frames if not frame.filename.startswith(libraries)] or frames

@@ -17,13 +17,15 @@ from homework.data import IGNORE_INDEX, ListLike, Row, is_answer_valid
 if TYPE_CHECKING:
     import torch
 
+# In this file and in the others of this folder, a line that begins within a message is the hint: see HomeworkError.
 PADDING = (
-    "a batch of prompts of different length reaches the model wrongly: pad on the left, with attention_mask 0 there, "
-    "so that each prompt ends where the model goes on"
+    "a batch of prompts of different length reaches the model wrongly: not each of them ends where the model goes on, "
+    "whole, and with nothing else seen"
+    "\npad on the left, with attention_mask 0 there, so that each prompt ends where the model goes on"
 )
 TAG_IN_PROMPT = (
     "the prompt at inference holds '<answer>', which is in no training prompt and not in the text that the model "
-    "writes, so no answer can be read: leave the tag to the model"
+    "writes, so no answer can be read\nleave the tag to the model: the prompt is the question alone"
 )
 # What parse_answer must make of a text. Anything but one well-formed pair of tags is no answer, never a number.
 PARSED = (
@@ -154,10 +156,10 @@ def diagnose_parser(llm: BaseLLM) -> str | None:
     for text, expected in PARSED:
         got = llm.parse_answer(text)
         if not isinstance(got, float):
-            return f"parse_answer({text!r}) returns {got!r}: it must return a float, NaN where there is no answer"
+            return f"parse_answer({text!r}) returns {got!r}, not a float\nmath.nan is the float for no answer"
         if not (got == expected or (math.isnan(got) and math.isnan(expected))):
             rule = "no answer must be NaN, never a number" if math.isnan(expected) else "the tags hold the answer"
-            return f"parse_answer({text!r}) is {got}, not {expected}: {rule}"
+            return f"parse_answer({text!r}) is {got}, not {expected}\n{rule}"
     return None
 
 
@@ -169,13 +171,13 @@ def diagnose_generate(llm: BaseLLM) -> str | None:
     given, wanted = model.asked[0], list(llm.tokenizer(prompt)["input_ids"])
     if given != wanted:
         return (
-            f"generate({prompt!r}) gives the model {llm.tokenizer.decode(given)!r:.120}: it must pass its prompt on as "
-            "it is; only answer calls format_prompt, once"
+            f"generate({prompt!r}) gives the model {llm.tokenizer.decode(given)!r:.120}, not its prompt"
+            "\nit must pass its prompt on as it is; only answer calls format_prompt, once"
         )
     if prompt in text:
-        return f"generate returns the prompt as well ({text!r:.80}): decode only the ids after the prompt's"
+        return f"generate returns the prompt as well ({text!r:.80})\ndecode only the ids after the prompt's"
     if text.strip() != words.strip():
-        return f"the model wrote {words!r}, but generate returns {text!r:.80}: return the model's text as it is"
+        return f"the model wrote {words!r}, but generate returns {text!r:.80}\nreturn the model's text as it is"
     return None
 
 
@@ -189,7 +191,10 @@ def diagnose_batch_of_prompts(llm: BaseLLM) -> str | None:
         return model.complaint or PADDING
     told = [f"<answer>{len(ids)}e-7</answer>" for ids in wanted]
     if [str(text).strip() for text in texts] != told:
-        return f"batched_generate mixes up its prompts: the model wrote {told}, it returns {texts}"
+        return (
+            f"batched_generate mixes up its prompts: the model wrote {told}, it returns {texts}"
+            "\nself.complete gives the texts in the order of its prompts: give them on in that order"
+        )
     return None
 
 
@@ -200,13 +205,17 @@ def diagnose_answers(llm: BaseLLM, questions: list[str]) -> str | None:
     if model.complaint:
         return model.complaint
     if len(given) != len(questions):
-        return f"answer gives {len(given)} answers to {len(questions)} questions: one for each, NaN where there is none"
+        return f"answer gives {len(given)} answers to {len(questions)} questions\none for each, NaN where there is none"
     wanted = [list(llm.tokenizer(llm.format_prompt(question))["input_ids"]) for question in questions]
     if sorted(model.asked) != sorted(wanted):
-        return f"answer asks {[llm.tokenizer.decode(ids) for ids in model.asked]!s:.200}: one prompt for each question"
+        texts = f"{[llm.tokenizer.decode(ids) for ids in model.asked]}"
+        return f"answer asks {texts:.200}, not each question once\nformat_prompt makes the prompt of each question"
     if not near(given, [len(ids) * 1e-7 for ids in wanted]):
         told = [f"{len(ids)}e-7" for ids in wanted]
-        return f"answer mixes up or changes its answers: the model wrote {told}, it gives {given}"
+        return (
+            f"answer mixes up or changes its answers: the model wrote {told}, it gives {given}"
+            "\nparse_answer of each text, in the order of the questions, and nothing rounded"
+        )
     return None
 
 
@@ -217,8 +226,8 @@ def diagnose_raw_prompt(llm: BaseLLM, question: str) -> str | None:
         return TAG_IN_PROMPT
     if not isinstance(prompt, str) or prompt != question:
         return (
-            f"format_prompt({question!r:.60}) gives {prompt!r:.100}: the prompt is the question alone, with which the "
-            "training row begins"
+            f"format_prompt({question!r:.60}) gives {prompt!r:.100}, and the training row begins otherwise"
+            "\nthe row begins with the question alone, so the prompt is the question alone"
         )
     return None
 
@@ -241,11 +250,12 @@ def diagnose_prompt(llm: BaseLLM, question: str, context: list[int], longest: in
         decode, name = llm.tokenizer.decode, llm.tokenizer.convert_ids_to_tokens
         return (
             f"inference asks {decode(given)!r:.120} (ends in {name(given[-1])!r}), but the training row begins with "
-            f"{decode(context)!r:.120} (ends in {name(context[-1])!r}): format_prompt must give what tokenize masks"
+            f"{decode(context)!r:.120} (ends in {name(context[-1])!r})\nformat_prompt must give what tokenize masks"
         )
     if model.caps and min(model.caps) < longest:
         return (
-            f"generation stops after {min(model.caps)} tokens, but answer and EOS take up to {longest}: raise the cap"
+            f"generation stops after {min(model.caps)} tokens, but answer and EOS take up to {longest}"
+            "\nmax_new_tokens is the cap that complete_batch is given, and EOS ends most texts sooner"
         )
     return None
 
@@ -258,8 +268,8 @@ def diagnose_answer(llm: BaseLLM, question: str, correct: float, row: Row) -> st
     if is_answer_valid(got, correct):
         return None
     return (
-        f"the model wrote {llm.tokenizer.decode(taught)!r}, just as trained, but answer reads {got}, not {correct:g}: "
-        "parse the text with the tags that the prompt holds, or leave them to the model"
+        f"the model wrote {llm.tokenizer.decode(taught)!r}, just as trained, but answer reads {got}, not {correct:g}"
+        "\nformat_example writes what parse_answer has to read: both tags, and one number between them"
     )
 
 
@@ -274,12 +284,13 @@ def diagnose_shapes(llm: BaseLLM) -> str | None:
         if got != wanted or (copies and not all(isinstance(part, list) for part in texts)):
             return (
                 f"batched_generate of 2 prompts with num_return_sequences={copies} gives lists of {got}, not {wanted}"
+                "\nNone gives a text for each prompt, a number n a list of n texts for each, also where n is 1"
             )
         groups = texts if copies else [[text] for text in texts]
         if any(text.strip() != right for group, right in zip(groups, told, strict=True) for text in group):
             return (
                 f"batched_generate with num_return_sequences={copies} mixes up its prompts: the model wrote {told}, "
-                f"the lists hold {texts}"
+                f"the lists hold {texts}\nrepeat each prompt beside itself, then cut the texts into groups of that size"
             )
     return None
 
@@ -291,11 +302,12 @@ def diagnose_sampling(llm: BaseLLM) -> str | None:
         stubbed, model = with_stub(llm, encode(llm, " yes"))
         stubbed.batched_generate(prompts, num_return_sequences=2, temperature=temperature)
         if not all(read_option(call, "do_sample") for call in model.calls):
-            return f"batched_generate at temperature {temperature} is greedy: do_sample has to be True above 0"
+            return f"batched_generate at temperature {temperature} is greedy\ndo_sample has to be True above 0"
         given = [read_option(call, "temperature") for call in model.calls]
         if any(value != temperature for value in given):
             return (
-                f"batched_generate at temperature {temperature} gives the model the temperature {given[0]}: pass it on"
+                f"batched_generate at temperature {temperature} gives the model the temperature {given[0]}"
+                "\npass it on, by self.complete to the GenerationConfig"
             )
     return None
 
@@ -351,11 +363,14 @@ class StubModel:
         """Decoding that is not greedy, or does not stop at EOS."""
         eos, penalty = read_option(options, "eos_token_id"), read_option(options, "repetition_penalty")
         if eos not in (None, self.tokenizer.eos_token_id, [self.tokenizer.eos_token_id]):
-            return f"generation stops at token {eos}, but training taught EOS, {self.tokenizer.eos_token_id}"
+            return (
+                f"generation stops at token {eos}, but training taught EOS, {self.tokenizer.eos_token_id}"
+                "\neos_token_id is the tokenizer's"
+            )
         if read_option(options, "do_sample"):
-            return "generation samples where temperature is 0: an answer must not depend on luck (do_sample=False)"
+            return "generation samples where temperature is 0: an answer must not depend on luck\ndo_sample=False there"
         if penalty not in (None, 1.0):
-            return f"generation has a repetition_penalty of {penalty}: digits repeat, so leave it out"
+            return f"generation has a repetition_penalty of {penalty}, but digits repeat\nleave it out"
         return None
 
 

@@ -1,5 +1,7 @@
 """What is wrong with the labels of one row, and how to fix it: pure functions of the row and its tokenizer.
 
+A complaint is the cause; where it is the student's to find out how to fix it, that is a second line, the hint.
+
 A right row of `question answer<EOS>` is `prompt + span`: `prompt` are the question's own ids, which the model gets at
 inference; `span` are the ids of space, answer and the one EOS. Exactly `span` is supervised. Padding may follow.
 
@@ -49,7 +51,7 @@ def view_of(tokenizer: Any, question: str, answer: str, row: Row) -> View:
 
 
 def diagnose_labels(tokenizer: Any, question: str, answer: str, row: Row) -> str | None:
-    """What is wrong with the labels of a row that `diagnose_shape` finds in order, and how to fix it, or None."""
+    """What is wrong with the labels of a row that `diagnose_shape` finds in order, or None."""
     complaint = diagnose_form(tokenizer, question, answer, row)
     if complaint is None or row["attention_mask"][0]:
         return complaint
@@ -79,7 +81,7 @@ def diagnose_shape(tokenizer: Any, row: Row) -> str | None:
     if len(set(lengths.values())) > 1:
         return "lengths differ: " + ", ".join(f"{field} {length}" for field, length in lengths.items())
     if not any(row["attention_mask"]):
-        return "attention_mask is 0 everywhere, so the model would read nothing: it is 1 for every token but padding"
+        return "attention_mask is 0 everywhere, so the model would read nothing"
     return None
 
 
@@ -91,13 +93,13 @@ def diagnose_padding(view: View, row: Row) -> str | None:
         view.ids[0] in pad_ids and view.ids[:1] != view.prompt[:1]
     ):
         return (
-            "padding stands before the question, so the mask covers the wrong tokens: generation needs padding_side "
-            "'left', tokenize needs 'right', or better no padding (the collator pads)"
+            "padding stands before the question, so the mask covers the wrong tokens"
+            "\ngeneration needs padding_side 'left', tokenize needs 'right', or better no padding (the collator pads)"
         )
     supervised = sum(label != IGNORE_INDEX for label in row["labels"][length:])
     if supervised:
         question = "the question and " if view.start == 0 else ""
-        return f"{question}{supervised} padding tokens are supervised: all but the answer and its one EOS must be -100"
+        return f"{question}{supervised} padding tokens are supervised\nall but the answer and its one EOS must be -100"
     return None
 
 
@@ -105,12 +107,12 @@ def diagnose_length(view: View, row: Row) -> str | None:
     """A row that was cut, or that has no label at all."""
     if len(view.ids) < len(view.whole) - 1 and view.ids == view.whole[: len(view.ids)]:
         return (
-            f"the row was cut after {len(view.ids)} of {len(view.whole)} tokens, so its answer is not whole: "
-            "never truncate, and never invent labels for what is lost"
+            f"the row was cut after {len(view.ids)} of {len(view.whole)} tokens, so its answer is not whole"
+            "\nnever truncate, and never invent labels for what is lost"
         )
     if view.start == len(view.labels):
         return (
-            "every label is -100, so nothing is learned: mask only the first len(tokenizer(question)['input_ids']) "
+            "every label is -100, so nothing is learned\nmask only the first len(tokenizer(question)['input_ids']) "
             "tokens (<answer> is several tokens, so its id can't be searched)"
         )
     return None
@@ -124,28 +126,29 @@ def diagnose_eos(view: View, row: Row) -> str | None:
             return f"the question holds the EOS token: {view.question!r:.60}"
         return "the tokenizer appends EOS to every text, so each prompt looks finished: choose another checkpoint"
     if eos not in ids:
-        return "EOS is missing at the end of the row: the model would never learn to stop"
+        return "EOS is missing at the end of the row: the model would never learn to stop\nappend eos_token_id, once"
     if ids.count(eos) > 1:
         if view.answer not in view.text(ids[: ids.index(eos)]):
             return (
                 f"EOS stands before the answer: the row begins with {view.text(ids[: len(view.prompt)])!r:.60}, as a "
                 "chat template does, but the prompt at inference is the question alone"
+                "\nwrite question, space, answer and EOS, and nothing else"
             )
-        return f"EOS stands in the row {ids.count(eos)} times: append it once, or let the chat template do it"
+        return f"EOS stands in the row {ids.count(eos)} times\nappend it once, or let the tokenizer do it"
     if ids[-1] != eos:
-        return f"after EOS the row goes on with {view.text(ids[ids.index(eos) + 1 :])!r:.40}: EOS must be its end"
+        return f"after EOS the row goes on with {view.text(ids[ids.index(eos) + 1 :])!r:.40}\nEOS must be its end"
     shifted = list(zip(view.labels, ids[1:], strict=False))
     if view.start < len(shifted) and all(label in (IGNORE_INDEX, following) for label, following in shifted):
         return (
-            "every label is the id of the token after it: the model shifts by one, not you; labels[t] is input_ids[t]"
+            "every label is the id of the token after it\nthe model shifts by one, not you; labels[t] is input_ids[t]"
         )
     if view.labels[-1] == IGNORE_INDEX:
         if view.start < len(view.prompt):
             return (
                 "the question is supervised and EOS is not: somebody rebuilt the labels from input_ids, as "
-                "DataCollatorForLanguageModeling does; keep those of tokenize"
+                "DataCollatorForLanguageModeling does\nkeep those of tokenize"
             )
-        return "EOS is masked, so the model never learns to stop: mask padding by length, never by its id, EOS's own"
+        return "EOS is masked, so the model never learns to stop\nmask padding by length, never by its id, EOS's own"
     return None
 
 
@@ -155,11 +158,11 @@ def diagnose_question(view: View, row: Row) -> str | None:
     question = view.text(view.ids[: len(view.prompt)]) == view.text(view.prompt)
     if question and view.start < len(view.prompt):
         count = len(view.prompt) - view.start
-        return f"{count} of the question's {len(view.prompt)} tokens are supervised: mask all of them with -100"
+        return f"{count} of the question's {len(view.prompt)} tokens are supervised\nmask all of them with -100"
     if not question and view.question in supervised:
         return (
             f"the supervised text begins inside the prompt: {supervised!r:.60}…: a tag in the prompt was taken for the "
-            "answer's; mask by the length of the prompt"
+            "answer's\nmask by the length of the prompt"
         )
     return None
 
@@ -171,24 +174,24 @@ def diagnose_start(view: View, row: Row) -> str | None:
     if joined.endswith(f"{view.question}{view.answer}") and not joined.endswith(f" {view.answer}"):
         return (
             "question and answer are joined without a space, and tokens may merge across the joint "
-            f"({view.tokens(ids[len(prompt) - 1 : len(prompt) + 1])}): write f'{{question}} {{answer}}'"
+            f"({view.tokens(ids[len(prompt) - 1 : len(prompt) + 1])})\nwrite f'{{question}} {{answer}}'"
         )
     if ids[: len(prompt)] != prompt:
         return (
             f"the row begins with {view.text(ids[: len(prompt)])!r:.60}, but the prompt at inference is "
-            f"{view.text(prompt)!r:.60}: its ids must begin the row's (does the tokenizer append EOS?)"
+            f"{view.text(prompt)!r:.60}\nits ids must begin the row's (does the tokenizer append EOS?)"
         )
     if ids != view.whole and view.text(ids) == view.text(view.whole):
         return (
             f"the row's ids {view.tokens(ids[len(prompt) :])} are not those of its text, "
-            f"{view.tokens(view.whole[len(prompt) :])}: tokenize question, space and answer as one text"
+            f"{view.tokens(view.whole[len(prompt) :])}\ntokenize question, space and answer as one text"
         )
     if view.start > len(prompt):
         masked = ids[len(prompt) : view.start]
         first = "the first answer token" if len(masked) == 1 else f"the first {len(masked)} answer tokens"
         return (
             f"{first} {view.tokens(masked)} {'is' if len(masked) == 1 else 'are'} masked, so nothing teaches the model "
-            "to begin an answer: its space belongs to the answer, mask len(tokenizer(question)['input_ids']) tokens"
+            "to begin an answer\nits space belongs to the answer: mask len(tokenizer(question)['input_ids']) tokens"
         )
     return None
 
@@ -198,7 +201,7 @@ def diagnose_text(view: View, row: Row) -> str | None:
     span = view.labels[view.start :]
     if span != view.ids[view.start :]:
         at = next(t for t in range(view.start, len(view.ids)) if view.labels[t] != view.ids[t])
-        return f"label {at} is {view.labels[at]}, not {view.ids[at]}, the id there: the model shifts by one, not you"
+        return f"label {at} is {view.labels[at]}, not {view.ids[at]}, the id there\nthe model shifts by one, not you"
     name = view.tokenizer.name_or_path or type(view.tokenizer).__name__
     decode = {"clean_up_tokenization_spaces": False}
     pairs = (

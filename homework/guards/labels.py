@@ -57,7 +57,7 @@ def check_labels(
 
 
 def diagnose_row(tokenizer: Any, example: dict[str, str], correct: float, row: Row) -> str | None:
-    """What is wrong with a row's text or labels and how to fix it, or None.
+    """What is wrong with a row's text or labels, how to fix it on a second line, or None.
 
     Args:
         tokenizer: of the model to train.
@@ -93,7 +93,10 @@ def diagnose_value(example: dict[str, str], correct: float) -> str | None:
         return None
     if number != number:  # NaN
         return (
-            f"parse_answer finds no number in the answer {written!r:.60}: format_example must write one plain number "
-            "between <answer> and </answer>"
+            f"parse_answer finds no number in the answer {written!r:.60}"
+            "\nformat_example must write one plain number between <answer> and </answer>"
         )
-    return f"the answer {written!r:.60} is not within 5 % of {correct:g}: format_example rounds too much"
+    return (
+        f"the answer {written!r:.60} is not within 5 % of {correct:g}: format_example rounds too much"
+        "\nround to significant digits, not to decimals: 0.00213 has three"
+    )

@@ -48,7 +48,8 @@ def check_is_answer_valid() -> None:
     for answer, correct, expected in JUDGED:
         if bool(got := is_answer_valid(answer, correct)) is not expected:
             raise HomeworkError(
-                f"is_answer_valid({answer}, {correct}) is {got}: right is a finite number within 5 % of the correct one"
+                f"is_answer_valid({answer}, {correct}) is {got}, not {expected}"
+                "\nright is a finite number whose distance is at most 5 % of the correct one's size, not of its own"
             )
 
 
@@ -61,7 +62,7 @@ def check_from_answers() -> None:
         raise
     except Exception:
         return
-    raise HomeworkError(f"BenchmarkResult.from_answers of no question gives {empty}: an empty set has no accuracy")
+    raise HomeworkError(f"BenchmarkResult.from_answers of no question gives {empty}\nraise an error there: no accuracy")
 
 
 def check_benchmark() -> None:
@@ -71,9 +72,12 @@ def check_benchmark() -> None:
         try:
             result = benchmark(llm, QUESTIONS, count)
         except KeyError as error:
-            raise HomeworkError(f"benchmark asks {error}: ask the questions as they are") from error
+            raise HomeworkError(f"benchmark asks {error}, which is no question\nask them as they are") from error
         if llm.asked != wanted:
-            raise HomeworkError(f"benchmark of {count or 'all'} questions asks {llm.asked}, not {wanted}")
+            raise HomeworkError(
+                f"benchmark of {count or 'all'} questions asks {llm.asked}, not {wanted}"
+                "\ntake_rows gives the first ones, or all"
+            )
         check_shares(result, f"benchmark of {len(wanted)} questions", len(wanted))
 
 
@@ -92,5 +96,6 @@ def check_shares(result: BenchmarkResult, name: str, count: int) -> None:
     ):
         if not math.isclose(got, wanted, rel_tol=1e-9):
             raise HomeworkError(
-                f"{name}: the {what} is {got:g}, not {wanted:g}: wrong and missing answers count among all questions"
+                f"{name}: the {what} is {got:g}, not {wanted:g}"
+                "\nwrong and missing answers count among all questions, and a share is of 1, not of 100"
             )

@@ -61,8 +61,8 @@ def check_trainable(model: Any, rank: int) -> None:
     """
     if not isinstance(model, PeftModel):
         raise HomeworkError(
-            f"the model to train is a {type(model).__name__} without an adapter: train what get_peft_model returns "
-            "(enable_input_require_grads returns None)"
+            f"the model to train is a {type(model).__name__} without an adapter"
+            "\ntrain what get_peft_model returns (enable_input_require_grads returns None)"
         )
     if any(p.dtype == torch.float16 for p in model.parameters()):
         raise HomeworkError("the model is in float16, whose range overflows to NaN: load it in float32 or bfloat16")
@@ -70,13 +70,13 @@ def check_trainable(model: Any, rank: int) -> None:
     if foreign := [name for name in names if "lora_" not in name]:
         raise HomeworkError(
             f"the base model is not frozen: {len(foreign)} of its weights would be trained, first {foreign[0]}, and "
-            "the adapter would not hold them"
+            "the adapter would not hold them\nget_peft_model freezes the base: set requires_grad nowhere"
         )
     count, expected = sum(model.get_parameter(name).numel() for name in names), lora_formula(model, rank)
     if count != expected:
         raise HomeworkError(
-            f"{count:,} parameters would be trained, but LoRA of rank {rank} has {expected:,} on these layers: take "
-            "the recipe's rank, and load an adapter for training"
+            f"{count:,} parameters would be trained, but LoRA of rank {rank} has {expected:,} on these layers"
+            "\ntake the recipe's rank, and set requires_grad nowhere"
         )
     if bare := find_bare_layers(model):
         print(f"LoRA is on some of the linear layers only, not on {', '.join(bare)}; on all of them, it learns faster")
@@ -91,8 +91,8 @@ def check_input_gradients(model: PeftModel) -> None:
     embeddings = model.get_input_embeddings()
     if not embeddings(torch.zeros(1, 1, dtype=torch.long, device=model.device)).requires_grad:
         raise HomeworkError(
-            "the inputs of the layers require no gradient, so re-entrant checkpointing would train nothing: "
-            "add_lora has to call enable_input_require_grads() on the model"
+            "the inputs of the layers require no gradient, so re-entrant checkpointing would train nothing"
+            "\nadd_lora has to call enable_input_require_grads() on the model"
         )
 
 
@@ -110,8 +110,8 @@ def check_arguments(args: TrainingArguments, wanted: dict[str, float]) -> None:
         given = getattr(args, name)
         if not math.isclose(given, value, rel_tol=1e-9):
             raise HomeworkError(
-                f"training_arguments sets {name} to {given:g}, but recipe and flags say {value:g}: pass them on, "
-                "and set no number in the code"
+                f"training_arguments sets {name} to {given:g}, but recipe and flags say {value:g}"
+                "\npass them on, and set no number in the code"
             )
 
 
@@ -124,12 +124,12 @@ def diagnose_batch(inputs: dict[str, torch.Tensor], rows: ListLike[Row]) -> str 
     ):
         row = checked.get(tuple(strip(ids, mask)))
         if row is None:
-            return "the collator gives the model ids that are in no checked row: it may only pad them, on the right"
+            return "the collator gives the model ids that are in no checked row\nit may only pad them, on the right"
         padding = strip(labels, [1 - kept for kept in mask])
         if strip(labels, mask) != strip(row["labels"], row["attention_mask"]) or set(padding) - {IGNORE_INDEX}:
             return (
                 "the labels that reach the model are not those of tokenize: the collator rebuilds them "
-                "(DataCollatorForLanguageModeling does); pad the labels with -100 and keep them"
+                "(DataCollatorForLanguageModeling does)\npad the labels with -100 and keep them"
             )
     return None
 

@@ -2,7 +2,8 @@
 
 They are shown in the terminal, and as one HTML page that stands alone: no script, no font, no file beside it. The loss
 compares the output at position t with the label at t + 1, so each column shows a token and the one that follows it.
-Colour is never the only sign: a target stands in [brackets], context has a dot, padding a tilde.
+Colour is never the only sign: a target stands in [brackets], one that is missing after that word, context has a dot,
+padding a tilde.
 """
 
 import os
@@ -17,13 +18,14 @@ from typing import Any, NamedTuple
 from homework.common.base_model import check_checkpoint, load_tokenizer, resolve_checkpoint, stable_name
 from homework.common.errors import HomeworkError, explain_error
 from homework.data import IGNORE_INDEX, Dataset, Row
+from homework.guards.label_diagnosis import view_of
 from homework.guards.labels import diagnose_row, plain_row
 from homework.training import run_dir
 
-MARKS = {"context": ".", "ignored": "~"}
-COLOURS = {"context": "\033[2m", "target": "\033[1;32m", "ignored": "\033[2;35m"}
+COLOURS = {"context": "\033[2m", "target": "\033[1;32m", "missing": "\033[1;31m", "ignored": "\033[2;35m"}
 LEGEND = (
     ("target", "[token] in the loss: the model must predict it from all that stands before"),
+    ("missing", "missing token: not in the loss, and should be"),
     ("context", ".       not in the loss: the model only reads"),
     ("ignored", "~       padding, or nothing follows"),
 )
@@ -33,9 +35,15 @@ class Cell(NamedTuple):
     """One position: the token that is read, the one that is predicted, and what the loss makes of it."""
 
     token: str
-    target: str  # '' unless `kind` is target
-    kind: str  # context, target or ignored
+    target: str  # '' unless `kind` is target or missing
+    kind: str  # context, target, missing (should be a target, and is none) or ignored
     is_eos: bool  # whether the target is EOS
+
+    @property
+    def below(self) -> str:
+        """The target, or the mark of another kind."""
+        marks = {"target": f"[{self.target}]", "missing": f"missing {self.target}", "context": ".", "ignored": "~"}
+        return marks[self.kind]
 
 
 class Shown(NamedTuple):
@@ -48,8 +56,14 @@ class Shown(NamedTuple):
     complaint: str | None
 
 
-def make_cells(tokenizer: Any, row: Row, width: int) -> list[Cell]:
+def make_cells(tokenizer: Any, row: Row, width: int, wanted: Sequence[int] = ()) -> list[Cell]:
     """The cells of a row, padded on the right to `width` positions as in a batch.
+
+    Args:
+        tokenizer: of the ids.
+        row: a tokenized row.
+        width: at least the row's length.
+        wanted: the labels that the row should have, or none if that is not known.
 
     Example: 'km' '?' 'Ġ<' EOS with labels -100 -100 'Ġ<' EOS -> km context, ? target Ġ<, Ġ< target EOS, EOS ignored
     """
@@ -62,13 +76,24 @@ def make_cells(tokenizer: Any, row: Row, width: int) -> list[Cell]:
     cells = []
     for t, label in enumerate(following):
         name = "pad" if not mask[t] else str(names[t])
-        if label != IGNORE_INDEX:
-            target = str(tokenizer.convert_ids_to_tokens([label])[0])
-            cells.append(Cell(name, target, "target", label == tokenizer.eos_token_id))
+        right = wanted[t + 1] if t + 1 < len(wanted) else IGNORE_INDEX
+        shown = right if label == IGNORE_INDEX else label
+        if shown != IGNORE_INDEX:
+            target = str(tokenizer.convert_ids_to_tokens([shown])[0])
+            kind = "missing" if label == IGNORE_INDEX else "target"
+            cells.append(Cell(name, target, kind, shown == tokenizer.eos_token_id))
         else:
             reads = mask[t] and t + 1 < width and mask[t + 1]
             cells.append(Cell(name, "", "context" if reads else "ignored", False))
     return cells
+
+
+def wanted_labels(tokenizer: Any, example: dict[str, str], row: Row) -> list[int]:
+    """The labels that a row should have; none where its ids are not those of question and answer."""
+    view = view_of(tokenizer, example["question"], example["answer"], row)
+    if view.ids != view.whole[: len(view.ids)]:
+        return []
+    return [IGNORE_INDEX] * len(view.prompt) + view.whole[len(view.prompt) :]
 
 
 def render_rows(rows: Sequence[Shown], columns: int, colour: bool) -> str:
@@ -79,12 +104,17 @@ def render_rows(rows: Sequence[Shown], columns: int, colour: bool) -> str:
     )
     parts = [*parts, *(f"  {line}" for line in legend), ""]
     for row in rows:
-        count = sum(cell.kind == "target" for cell in row.cells)
-        verdict = f"WRONG: {row.complaint}" if row.complaint else "right"
         parts += wrap(f"row {row.number}: {row.question}  ->  {row.answer}", columns)
-        parts += [*wrap(f"{count} targets of {len(row.cells)} positions; the label check says: {verdict}", columns), ""]
+        parts += [*wrap(describe(row), columns), ""]
         parts += render_cells(row.cells, columns, colour)
     return "\n".join(parts)
+
+
+def describe(row: Shown) -> str:
+    """How much of a row is in the loss, and what the label check says of it, without its hint."""
+    count = sum(cell.kind == "target" for cell in row.cells)
+    verdict = "WRONG: {}".format(row.complaint.partition("\n")[0]) if row.complaint else "right"
+    return f"{count} targets of {len(row.cells)} positions; the label check says: {verdict}"
 
 
 def wrap(text: str, columns: int) -> list[str]:
@@ -97,13 +127,12 @@ def render_cells(cells: Sequence[Cell], columns: int, colour: bool) -> list[str]
     head = ("reads     ", "predicts  ")
     lines, top, bottom, used = [], head[0], head[1], len(head[0])
     for cell in cells:
-        below = f"[{cell.target}]" if cell.kind == "target" else MARKS[cell.kind]
-        width = max(len(cell.token), len(below)) + 1
+        width = max(len(cell.token), len(cell.below)) + 1
         if used + width > columns and used > len(head[0]):
             lines += [top.rstrip(), bottom.rstrip(), ""]
             top, bottom, used = head[0], head[1], len(head[0])
         top += cell.token.ljust(width)
-        bottom += paint(below, cell.kind, colour) + " " * (width - len(below))
+        bottom += paint(cell.below, cell.kind, colour) + " " * (width - len(cell.below))
         used += width
     return [*lines, top.rstrip(), bottom.rstrip(), ""]
 
@@ -156,13 +185,15 @@ def view_rows(
         try:
             example = format_fn(question, correct)
             row = plain_row(tokenize(tokenizer, **example))
-            made.append((index, example, row, diagnose_row(tokenizer, example, correct, row)))
+            complaint = diagnose_row(tokenizer, example, correct, row)
+            wanted = wanted_labels(tokenizer, example, row) if complaint else []
+            made.append((index, example, row, wanted, complaint))
         except Exception as error:  # a student's tokenize may raise anything
             raise HomeworkError(f"row {index}: {explain_error(error)}") from error
-    width = max(len(row["input_ids"]) for _, _, row, _ in made)
+    width = max(len(row["input_ids"]) for _, _, row, _, _ in made)
     return [
-        Shown(index, example["question"], example["answer"], make_cells(tokenizer, row, width), complaint)
-        for index, example, row, complaint in made
+        Shown(index, example["question"], example["answer"], make_cells(tokenizer, row, width, wanted), complaint)
+        for index, example, row, wanted, complaint in made
     ]
 
 
@@ -188,6 +219,7 @@ h1 { font-size: 1.4rem } h2 { font-size: 1.05rem; margin: 2rem 0 .2rem; overflow
 .cell span:last-child { border-radius: 0 0 .3rem .3rem }
 .context span:last-child { color: var(--soft) }
 .target span:last-child { color: var(--go); font-weight: 700; border: 2px solid var(--go) }
+.missing span:last-child { color: var(--no); font-weight: 700; border: 2px dashed var(--no) }
 .ignored span { color: var(--no); border-style: dashed }
 .verdict { margin: .2rem 0 } .wrong { border-left: .3rem solid var(--no); padding-left: .6rem }
 .legend { display: grid; grid-template-columns: auto 1fr; gap: .4rem .8rem; align-items: center }
@@ -196,6 +228,10 @@ PAGE_LEGEND = (
     (
         Cell("?", "Ġ<", "target", False),
         "in the loss: from all tokens up to the upper one, the lower one must be predicted",
+    ),
+    (
+        Cell(">", "6", "missing", False),
+        "not in the loss, and should be: nothing teaches the model to predict the lower one",
     ),
     (Cell("km", "", "context", False), "not in the loss: the model only reads the upper token"),
     (Cell("pad", "", "ignored", False), "padding, or nothing follows"),
@@ -216,20 +252,17 @@ def render_page(rows: Sequence[Shown], name: str) -> str:
 
 def render_row(row: Shown) -> str:
     """One row: its text, what the label check says, and its cells."""
-    count = sum(cell.kind == "target" for cell in row.cells)
-    verdict = f"WRONG: {row.complaint}" if row.complaint else "right"
     return (
         f"<h2>row {row.number}: {escape(row.question)} → {escape(row.answer)}</h2>"
-        f'<p class="verdict{" wrong" if row.complaint else ""}">{count} targets of {len(row.cells)} positions; '
-        f'the label check says: {escape(verdict)}</p><div class="row">{"".join(map(render_box, row.cells))}</div>'
+        f'<p class="verdict{" wrong" if row.complaint else ""}">{escape(describe(row))}</p>'
+        f'<div class="row">{"".join(map(render_box, row.cells))}</div>'
     )
 
 
 def render_box(cell: Cell) -> str:
     """One position: the token above, the target or a mark below."""
-    below = {"target": f"[{cell.target}]", "context": ".", "ignored": "~"}[cell.kind]
-    below += " EOS" if cell.is_eos else ""
-    return f'<div class="cell {cell.kind}"><span>{escape(cell.token)}</span><span>{escape(below)}</span></div>'
+    below = escape(f"{cell.below} EOS" if cell.is_eos else cell.below)
+    return f'<div class="cell {cell.kind}"><span>{escape(cell.token)}</span><span>{below}</span></div>'
 
 
 def write_page(path: Path, rows: Sequence[Shown], name: str) -> None:

@@ -118,7 +118,7 @@ class HomeworkTrainer(Trainer):
         restart: begin anew, even if there is a checkpoint or a finished run of the same settings.
         max_steps: stop after so many optimizer steps.
         micro_batch_size: rows on the device at once; chosen by its memory if left out.
-        watch: False leaves the guards out, to measure what they cost, or what they prevent.
+        watch: False leaves out the guards, and the accuracy on the way, to measure what they cost, or prevent.
         name: of the task, with which the name of the run's folder begins.
 
     Raises:
@@ -183,14 +183,16 @@ class HomeworkTrainer(Trainer):
         )
         self.resumed: Path | None = distributed.first_decides(self.run.newest_checkpoint)
         self.interrupt = InterruptCallback()
-        callbacks = [Progress(), AccuracyCallback(self.llm, self.probes), CheckpointCallback(self.run, self.resumed)]
+        callbacks = [Progress(), CheckpointCallback(self.run, self.resumed), self.interrupt]
+        if self.watch:
+            callbacks += [AccuracyCallback(self.llm, self.probes), GradientWatch()]
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(self.run.folder / "tensorboard")  # taken from nowhere else
         super().__init__(
             model,
             divide_batch(args, micro, self.run.folder),
             self.data_collator,
             self.train_dataset,
-            callbacks=[*callbacks, self.interrupt, *([GradientWatch()] if self.watch else [])],
+            callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)  # Progress replaces it
         distributed.check_world(self.args.world_size)

@@ -174,6 +174,14 @@ def test_the_choice_is_argument_then_variable_then_bundled(tiny_checkpoint, monk
     assert printed[2].startswith("base model: tiny-llama (given)")
 
 
+def test_the_modules_checkpoint_is_what_is_loaded_without_an_argument(tiny_checkpoint, monkeypatch):
+    assert base_llm.checkpoint == str(BUNDLED)
+    monkeypatch.setenv("HOMEWORK_CHECKPOINT", str(tiny_checkpoint))
+    assert BaseLLM(base_llm.checkpoint).name == BaseLLM().name == "tiny-llama"
+    with pytest.raises(AttributeError, match=r"'homework.base_llm' has no attribute 'checkpiont'"):
+        _ = base_llm.checkpiont
+
+
 def damage(folder, how: str) -> None:
     if how == "no weights":
         (folder / "model.safetensors").unlink()

@@ -23,6 +23,8 @@ from homework.training import run_dir
 from homework.training.recipe import DEFAULT_RECIPE
 from tests.support import plants
 from tests.support.bundled import bundled_steps
+from tests.support.rows import rest
+from tests.support.wrong_spans import a1_trailing_space
 from tools import make_starter
 
 
@@ -194,6 +196,10 @@ def fault_labels(patch, folder):
     patch.setattr("homework.sft.tokenize", lambda tokenizer, question, answer: {"input_ids": [1]})
 
 
+def fault_span(patch, folder):
+    patch.setattr("homework.sft.tokenize", a1_trailing_space)
+
+
 def fault_prompt(patch, folder):
     patch.setattr("homework.base_llm.BaseLLM.format_prompt", lambda self, question: question + " ")
 
@@ -258,22 +264,23 @@ FAULTS = {
     fault_weight: ("base model", "the weight model.norm.weight of data/base_model is not finite: fetch"),
     fault_float16: ("base model", "is loaded in float16, which overflows to NaN"),
     fault_parser: ("parse_answer", r"parse_answer\('42'\) is 0.0, not nan"),
-    fault_prompt: ("format_prompt", "gives .*: the prompt is the question alone"),
+    fault_prompt: ("format_prompt", "gives .*, and the training row begins otherwise"),
     fault_texts: ("complete_batch", "generate returns the prompt as well"),
-    fault_generation: ("batched_generate", "at temperature 0.25 gives the model the temperature 0.7: pass it on"),
+    fault_generation: ("batched_generate", "at temperature 0.25 gives the model the temperature 0.7"),
     fault_answer: ("answer", "answer gives 1 answers to 3 questions"),
-    fault_metric: ("is_answer_valid", r"is_answer_valid\(2.104, 2.0\) is True: right is a finite number within 5 %"),
-    fault_shares: ("from_answers", "the accuracy is 1, not 0.5: wrong and missing answers count among all"),
+    fault_metric: ("is_answer_valid", r"is_answer_valid\(2.104, 2.0\) is True, not False"),
+    fault_shares: ("from_answers", "the accuracy is 1, not 0.5"),
     fault_benchmark: ("benchmark", "benchmark of 2 questions asks "),
     fault_format: ("format_example", "row 0: parse_answer finds no number in the answer"),
     fault_labels: ("tokenize", "tokenize must return a dictionary with input_ids, attention_mask, labels"),
+    fault_span: ("tokenize", "row 0: the first answer token 'Ġ<' is masked, so nothing teaches the model to begin"),
     fault_rows: ("TokenizedDataset", "997 tokenized rows for 1000 rows of data: none may be dropped"),
     fault_batch: ("collate", "the labels that reach the model are not those of tokenize: the collator rebuilds them"),
     fault_lora: ("add_lora", "parameters would be trained, but LoRA of rank 16 has 1 on these layers"),
-    fault_inputs: ("add_lora", r"the inputs of the layers require no gradient.*: add_lora has to call enable_input"),
-    fault_rate: ("training_arguments", "sets learning_rate to 1, but recipe and flags say 0.0008: pass"),
-    fault_steps: ("training_arguments", "sets max_steps to -1, but recipe and flags say 3: pass"),
-    fault_load: ("load", "load of an empty folder must raise, and gives a model"),
+    fault_inputs: ("add_lora", "the inputs of the layers require no gradient"),
+    fault_rate: ("training_arguments", "sets learning_rate to 1, but recipe and flags say 0.00125"),
+    fault_steps: ("training_arguments", "sets max_steps to -1, but recipe and flags say 3"),
+    fault_load: ("load", "load of an empty folder gives a model"),
     fault_adapter: ("adapter", "the adapter was trained on None, but the base model is data/base_model"),
     fault_example: ("worked_example", "the equation 46.0.3=14.8 is wrong"),
     fault_chat: ("cot_prompt", "after the question the prompt goes on with ''"),
@@ -295,6 +302,61 @@ def test_each_check_fails_with_its_fix(verdicts, monkeypatch, student_folder, fa
     assert code == 1 and "checks failed: fix the first one" in err
     assert lines[name].startswith("[FAIL]")
     assert re.search(message, lines[name]), lines[name]
+
+
+# What the student is to find out: not in the line of a check, but below it where `--hint` asks for it.
+CURES = {
+    fault_parser: "no answer must be NaN, never a number",
+    fault_prompt: "the prompt is the question alone",
+    fault_texts: "decode only the ids after the prompt's",
+    fault_generation: "pass it on",
+    fault_answer: "one for each, NaN where there is none",
+    fault_metric: "a finite number whose distance is at most 5 %",
+    fault_shares: "wrong and missing answers count among all",
+    fault_benchmark: "take_rows gives the first ones",
+    fault_format: "must write one plain number between <answer> and </answer>",
+    fault_span: "its space belongs to the answer: .*; to look: python -m homework.sft show --first 0",
+    fault_batch: "pad the labels with -100 and keep them",
+    fault_lora: "take the recipe's rank",
+    fault_inputs: "has to call enable_input_require_grads",
+    fault_rate: "pass them on, and set no number in the code",
+    fault_load: "read_adapter_config raises where a file is missing",
+}
+
+
+@pytest.mark.parametrize("fault", [*list(CURES)[:1], *(rest(fault) for fault in list(CURES)[1:])])
+def test_the_cure_of_a_gap_stands_in_the_hint_alone(verdicts, command, monkeypatch, student_folder, fault):
+    fault(monkeypatch, student_folder)
+    _, lines, err = verdicts()
+    failed = next(line for line in lines.values() if line.startswith("[FAIL]"))
+    assert failed.endswith("; for a hint: python -m homework.check --hint")
+    assert not re.search(CURES[fault], " ".join(lines.values()) + err)
+    for words in ("--hint", f"--hint {failed[7:25].strip()}"):
+        out = command(check.check, words)[1]
+        assert re.search(rf"\[FAIL\].*\n +hint: .*{CURES[fault]}", out), out
+        assert "for a hint" not in out
+
+
+def test_a_hint_can_be_asked_of_one_task_or_gap(command, monkeypatch, student_folder):
+    fault_gap(monkeypatch, student_folder)
+    fault_parser(monkeypatch, student_folder)
+    assert command(check.check, "")[1].count("hint: ") == 1, "the line that names --hint"
+    for words, hints in (("--hint 1", 1), ("--hint parse_answer", 1), ("--hint 2", 0), ("--hint train_model", 1)):
+        assert command(check.check, words)[1].count("\n       hint: ") == hints, words
+    out = command(check.check, "--hint train_model")[1]
+    assert "train_model is not implemented yet" in out and "hint: the lines '# Hint:' stand above that line" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--hint tokenise", r"no gap or task 'tokenise' \(did you mean tokenize\?\)"),
+        ("--hint 9", "no gap or task '9': give"),
+    ],
+)
+def test_a_hint_that_there_cannot_be_is_refused_before_anything_runs(command, words, said):
+    code, out, err = command(check.check, words)
+    assert code == 2 and not out and re.search(said, err)
 
 
 def test_what_rests_on_a_failed_check_is_not_run(verdicts, monkeypatch, student_folder):

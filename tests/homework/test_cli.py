@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 import pytest
 
@@ -10,6 +11,8 @@ from homework.common import cli
 from homework.common.base_model import ROOT
 from homework.common.errors import HomeworkError
 from tests.support.rows import rest
+
+RUNNABLE = [path for path in sorted((ROOT / "homework").glob("*.py")) if "__main__" in path.read_text("utf-8")]
 
 
 def train(*, epochs: int = 1, rate: float | None = None, name: str = "x", quick: bool = False) -> None:
@@ -147,6 +150,15 @@ def test_a_students_own_bug_is_one_line_too(command, monkeypatch, function, line
         assert "[].index(44)" in command(function, line)[2]
 
 
+def test_a_flag_may_take_a_value_or_stand_alone(command):
+    def look(*, hint: str | bool = False, seed: int = 0) -> None:
+        """Look."""
+        print(repr(hint), seed)
+
+    for line, printed in (("", "False 0"), ("--hint", "True 0"), ("--hint --seed 1", "True 1"), ("--hint 3", "'3' 0")):
+        assert command(look, line)[1].strip() == printed
+
+
 def test_an_abbreviation_finds_its_flag(command):
     def train(*, learning_rate: float = 1.0) -> None:
         """Train."""
@@ -181,3 +193,30 @@ def test_help_takes_less_than_a_second(module):
         return time.perf_counter() - started
 
     assert min(seconds() for _ in range(3)) < 1
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.name)
+def test_a_file_that_is_run_by_its_path_says_how_to_run_it(path):
+    line = [sys.executable, f"homework/{path.name}", "train", "--rate", "1e-3"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    said = f"error: homework is a package, so run python -m homework.{path.stem} train --rate 1e-3\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sft.py", "train"], "python -m homework.sft train"),
+        (["-m", "homework.sft", "train"], "the same command"),
+        (["-c", "import homework.sft"], "the same command"),
+    ],
+)
+def test_in_the_folder_of_the_package_the_right_folder_is_named(words, said):
+    line = [sys.executable, *words]
+    done = subprocess.run(line, cwd=ROOT / "homework", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, f"error: homework is a package, so run {said} in the folder {ROOT}\n")
+
+
+def test_every_runnable_file_is_run_by_its_path_above():
+    assert {path.stem for path in RUNNABLE} >= {"sft", "base_llm", "check", "chat", "experiment"}
+    import_module("homework.homework")  # as a part of the package it says nothing

@@ -24,6 +24,11 @@ def test_files_are_reproducible_to_the_byte(split, tmp_path):
     assert digest in (data.DATA_FOLDER / "README.md").read_text()
 
 
+def test_the_rows_have_the_name_that_notebooks_use():
+    dataset = Dataset("valid")
+    assert dataset.data == [dataset[index] for index in range(len(dataset))] and isinstance(dataset.data, list)
+
+
 def test_no_fact_and_no_text_is_shared():
     questions = {split: draw_questions(split, ROWS, SEED) for split in ("train", "valid")}
     for split, drawn in questions.items():

@@ -49,7 +49,7 @@ def test_some_target_modules_are_allowed_and_said(monkeypatch, capsys):
 
 
 def test_no_model_at_all_is_named():
-    with pytest.raises(HomeworkError, match=r"a NoneType without an adapter: .*require_grads returns None"):
+    with pytest.raises(HomeworkError, match=r"a NoneType without an adapter$"):
         check_trainable(None, 8)
 
 

@@ -1,6 +1,7 @@
 """What `show` shows: the shifted labels, readable without colour, in 80 columns and as a page that stands alone."""
 
 import re
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
@@ -9,7 +10,7 @@ from homework import sft
 from homework.data import IGNORE_INDEX
 from homework.reporting.label_view import make_cells, render_page, render_rows, view_rows
 from homework.sft import tokenize
-from tests.support.wrong_spans import a1_trailing_space
+from tests.support.wrong_spans import a1_trailing_space, a2_no_space_join, a8_no_eos, pads_supervised
 
 ROWS = [(0, "How many min are in 2 hours?", 120.0), (1, "6 kg in g?", 6000.0)]
 
@@ -42,6 +43,30 @@ def test_a_label_at_the_first_position_is_predicted_from_nothing(bundled_tokeniz
     """The loss shifts, so position 0 is never a target; the cells may not show one."""
     row = {"input_ids": [300, 301], "attention_mask": [1, 1], "labels": [300, 301]}
     assert [cell.kind for cell in make_cells(bundled_tokenizer, row, 2)] == ["target", "ignored"]
+
+
+def without_eos(tokenizer, question, answer):
+    return {name: values[:-1] for name, values in tokenize(tokenizer, question, answer).items()}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "missing"),
+    [
+        (without_eos, [(">", "<|im_end|>")]),
+        (a8_no_eos, [(">", "<|im_end|>")]),
+        (a1_trailing_space, [("?", "Ġ<")]),
+        (tokenize, []),
+        (pads_supervised, []),
+        (a2_no_space_join, []),  # other ids: what they should be followed by is not known
+    ],
+)
+def test_a_target_that_is_missing_is_marked_where_it_should_be(bundled_tokenizer, wrong, missing):
+    shown = view_rows(bundled_tokenizer, [(1, "6 kg in g?", 6000.0)], sft.format_example, wrong)
+    found = [(cell.token, cell.target, cell.is_eos) for cell in shown[0].cells if cell.kind == "missing"]
+    assert found == [(token, target, target == "<|im_end|>") for token, target in missing]
+    row, text = render_page(shown, "x").partition("<h2>")[2], render_rows(shown, 80, colour=False)
+    assert row.count('class="cell missing"') == len(found)
+    assert all(f"missing {target}" in text and f"missing {escape(target)}" in row for _, target in missing)
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
@@ -86,7 +111,9 @@ def test_a_wrong_mask_is_shown_and_then_named(command, monkeypatch, tmp_path):
     code, out, err = command(sft.COMMANDS, f"show --html {tmp_path / 'labels.html'}")
     assert code == 1 and "WRONG: the first answer token 'Ġ<' is masked" in " ".join(out.split())
     assert err.startswith("error: row 0: the first answer token")
-    assert "WRONG" in (tmp_path / "labels.html").read_text()
+    page = (tmp_path / "labels.html").read_text()
+    assert "WRONG" in page and "missing Ġ&lt;" in page
+    assert "belongs to the answer" not in out + err + page and err.endswith("python -m homework.check --hint\n")
 
 
 def test_the_command_shows_the_rows_that_are_asked_for(command, tmp_path):

@@ -45,6 +45,40 @@ def test_the_notebook_is_short_and_holds_no_output():
     assert "SmolLM2-360M-Instruct" in "".join(cells())
 
 
+def test_the_first_cell_brings_the_students_own_files(tmp_path, monkeypatch):
+    """A clone has the gaps of everybody; what the student uploads takes their place, also the second time."""
+    (tmp_path / "pristine" / "homework").mkdir(parents=True)
+    for name in ("bundle.py", "homework/sft.py", "homework/data.py"):
+        (tmp_path / "pristine" / name).write_text("pristine\n")
+    monkeypatch.chdir(tmp_path)
+
+    def shell(line: str) -> None:
+        if line.startswith("git clone"):
+            shutil.copytree(line.split()[-2], line.split()[-1])
+
+    def upload() -> dict[str, bytes]:
+        """As Colab's: each file is kept beside the notebook as well, under another name if that is taken."""
+        kept = {name if not Path(name).exists() else f"{name} (1)": content for name, content in chosen.pop(0).items()}
+        for name, content in kept.items():
+            Path(name).write_bytes(content)
+        return kept
+
+    colab = types.ModuleType("google.colab")
+    colab.files = types.SimpleNamespace(upload=upload)
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    cell = as_python(cells()[0]).replace('REPOSITORY = ""', f"REPOSITORY = {str(tmp_path / 'pristine')!r}")
+    chosen = [{"sft.py": b"mine"}, {"sft.py": b"mine, again"}, {}]
+    while chosen:
+        exec(compile(cell, "colab.ipynb", "exec"), {"shell": shell})
+        assert Path.cwd() == tmp_path / "course" and not Path("sft.py").exists()
+    assert Path("homework/sft.py").read_text() == "mine, again"
+    assert Path("homework/data.py").read_text() == "pristine\n"
+    chosen.append({"my_sft.py": b"mine"})
+    with pytest.raises(AssertionError, match=r"homework/ has no my_sft.py: rename your file"):
+        exec(compile(cell, "colab.ipynb", "exec"), {"shell": shell})
+
+
 @pytest.mark.everything
 def test_every_cell_runs_with_the_bundled_model(course, monkeypatch):
     said, shown = [], []

@@ -213,7 +213,7 @@ ROWS = [
         generated(
             "[[eos] * (width - len(row)) + row for row in rows]", "[row + [eos] * (width - len(row)) for row in rows]"
         ),
-        "pad on the left|batched_generate gives another text",
+        "prompts of different length reaches the model wrongly|batched_generate gives another text",
     ),
     Row(
         "eight new tokens",
