@@ -64,6 +64,13 @@ class Known:
         return BaseLLM(self.checkpoint)
 
     @cached_property
+    def reasoner(self) -> Any:
+        """The base model with the prompt that makes it reason."""
+        from homework.cot import load
+
+        return load(self.checkpoint)
+
+    @cached_property
     def rows(self) -> Any:
         """The tokenized training rows."""
         from homework.sft import TokenizedDataset, format_example
@@ -329,10 +336,9 @@ def check_worked_example(known: Known) -> str:
 
 def check_cot_prompt(known: Known) -> str:
     """The prompt that makes the model reason, by the tokenizer's chat template."""
-    from homework.cot import load
     from homework.guards import reasoning_check
 
-    reasoning_check.check_cot_prompt(load(known.checkpoint), known.train, known.valid)
+    reasoning_check.check_cot_prompt(known.reasoner, known.train, known.valid)
     return "shows a right chain, asks the question once, and leaves room for a chain"
 
 
@@ -369,7 +375,9 @@ def check_format_reasoning(known: Known) -> str:
 
     row = (reasoning_check.ASKED, reasoning_check.CORRECT, reasoning_check.RIGHT)
     if (text := format_reasoning(*row)).get("answer") != row[2]:
-        raise HomeworkError(f"format_reasoning gives {text!r:.120}: the answer is not the whole reasoning")
+        raise HomeworkError(
+            f"format_reasoning gives {text!r:.120}: the answer is not the whole reasoning\nit is the text to write"
+        )
     check_rows(
         known.llm.tokenizer, [row], format_reasoning, TokenizedDataset(known.llm.tokenizer, [row], format_reasoning)
     )

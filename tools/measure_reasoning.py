@@ -17,9 +17,16 @@ from homework.base_llm import BaseLLM
 from homework.common.cli import run
 from homework.common.files import write_json
 from homework.data import Dataset
+from homework.guards.reasoning_check import check_cot_prompt
 from homework.training.merged_lora import merged_lora
 from tools.measure_base import DRAW, QUESTIONS, ROOT, Rows, draw_between, read_rows, rows_of_slice, share_right
 
+# The prompt of a course that names the tag in a system message.
+SYSTEM = "You convert units. Think in short steps and write the number as <answer>NUMBER</answer>."
+OTHER_EXAMPLE = (
+    "How many centimetres are 38 inches?",
+    "1 in = 2.54 cm. 38 * 2.54 = 76.2 + 20.32 = 96.52. <answer>96.52</answer>",
+)
 RESULT = ROOT / "benchmarks" / "reasoning.json"
 STRICT = 0.01
 # The lines of the table: name, tolerance.
@@ -43,6 +50,22 @@ def long_questions(count: int = QUESTIONS) -> tuple[Rows, Rows]:
         if len(f"{question.fact.value:.4g}".replace(".", "").strip("0")) == 4
     ]
     return rows, four
+
+
+class OtherPrompt(cot.CoTModel):
+    """The base model behind a prompt in another course's style, in the place of ours."""
+
+    def format_prompt(self, question: str) -> str:
+        turns = zip(("system", "user", "assistant", "user"), (SYSTEM, *OTHER_EXAMPLE, question), strict=True)
+        messages = [{"role": role, "content": content} for role, content in turns]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def measure_other_prompt(checkpoint: str) -> float:
+    """The share of `valid` that is right within 5 % with the other prompt."""
+    llm, rows = OtherPrompt(checkpoint), list(Dataset("valid"))
+    check_cot_prompt(llm, Dataset("train"), Dataset("valid"))
+    return share_right(llm.answer(*(question for question, _ in rows)), rows)
 
 
 def question_sets() -> dict[str, Rows]:
@@ -101,10 +124,14 @@ def main(*, checkpoint: str = "data/base_model", seed: int = 0) -> None:
             "SFT adapter": measure(sft.load(adapters["sft"], checkpoint), "sft"),
             "RFT adapter": measure(rft.load(adapters["rft"], checkpoint), "rft"),
         }
+    other = measure_other_prompt(checkpoint)
     asked = len({question for question, _, _ in kept})
     sampled = {"kept": asked / len(Dataset("train")), "chains": round(len(kept) / asked, 3)}
-    write_json(RESULT, {"figures": figures, "sampled": sampled, "seconds": seconds})
-    print(f"figures in {RESULT}: kept {sampled['kept']:.3f}, {sampled['chains']} chains a question; {seconds}")
+    write_json(RESULT, {"figures": figures, "other_prompt": other, "sampled": sampled, "seconds": seconds})
+    print(
+        f"figures in {RESULT}: kept {sampled['kept']:.3f}, {sampled['chains']} chains a question, "
+        f"another course's prompt {other:.3f}; {seconds}"
+    )
 
 
 if __name__ == "__main__":

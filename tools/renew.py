@@ -128,7 +128,8 @@ def reasoning_sentence(measured: dict) -> str:
     sampled, seconds = measured["sampled"], measured["seconds"]
     return (
         f"keeps {sampled['kept']:.2f} of the questions with {sampled['chains']:.2f} different chains each; prompt, "
-        f"sampling and fine-tuning take {sum(seconds.values()) / 60:.1f} minutes"
+        f"sampling and fine-tuning take {sum(seconds.values()) / 60:.1f} minutes; a prompt with a system message and "
+        f"another example is right in {measured['other_prompt']:.2f} of `valid`"
     )
 
 
@@ -170,7 +171,7 @@ def renew_figures() -> None:
         substitute(ROOT / name, r"reaches about \d+ %", f"reaches about {100 * measured['valid']:.0f} %")
     reasons, page = json.loads(REASONING.read_text(encoding="utf-8")), ROOT / "docs" / "reasoning.md"
     substitute(page, r"^\| questions \| reasoning prompt.*?(?=\n\n)", reasoning_table(reasons))
-    substitute(page, r"keeps [\d.]+ of the questions.*?[\d.]+ minutes", reasoning_sentence(reasons))
+    substitute(page, r"keeps [\d.]+ of the questions.*?(?=\.\n)", reasoning_sentence(reasons))
     calibration = json.loads(CALIBRATION.read_text(encoding="utf-8"))
     grading, training = ROOT / "docs" / "grading.md", ROOT / "docs" / "training.md"
     substitute(grading, r"[\d.]+ on average", f"{calibration['mean']:.3f} on average")

@@ -3,7 +3,6 @@
 A wrong chain with the right answer shows in no loss; it is learned.
 """
 
-import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -16,6 +15,10 @@ from homework.data import Dataset, ListLike, is_answer_valid
 from homework.guards.inference_check import encode, refuse_first, with_stub
 
 ROLES = re.compile(r"\s*(<\|im_start\|>|assistant\b|user\b|system\b)", re.IGNORECASE)
+NO_TAG = (
+    "the prompt shows no <answer>NUMBER</answer>: how should the model know?\nthe worked example is a turn of the chat"
+)
+NO_CHAIN = "the prompt shows an answer and no equation before it\nthe worked example writes out how it is computed"
 LEAST_ROOM = 90  # tokens: no chain of a value of three digits takes more in the bundled tokenizer
 ReasonedRow = tuple[str, float, str]  # question, answer, reasoning
 Chat = list[dict[str, str]]
@@ -31,7 +34,7 @@ def check_worked_example(example: tuple[str, str], valid: ListLike[tuple[str, fl
     if any(question == example[0] for question, _ in valid):
         raise HomeworkError(f"the worked example {example[0]!r:.60} is a question of valid: take another one")
     if complaint := diagnose_chain(example[1]):
-        raise HomeworkError(f"the worked example: {complaint}")
+        raise HomeworkError(f"the worked example: {complaint}\ncompute each side of it by hand, and copy the last one")
 
 
 def check_cot_prompt(llm: BaseLLM, train: ListLike[tuple[str, float]], valid: ListLike[tuple[str, float]]) -> None:
@@ -60,7 +63,8 @@ def diagnose_turns(llm: BaseLLM, question: str) -> str | None:
     if after != wanted:
         return (
             f"after the question the prompt goes on with {after!r:.80}, where the chat template has {wanted!r:.80}: "
-            "the turn of the user is not closed, or that of the assistant not open"
+            "the turn of the user is not closed, or that of the assistant not open\n"
+            "a list of messages by role, the question last, and add_generation_prompt=True"
         )
     return None
 
@@ -81,11 +85,14 @@ def diagnose_shown(llm: BaseLLM, question: str, valid: ListLike[tuple[str, float
     shown = llm.format_prompt(question).replace(question, "")
     if known := next((text for text, _ in valid if text in shown), None):
         return f"the prompt holds {known!r:.60}, a question of valid: its accuracy would be that of a model that saw it"
-    starts = [0, *(found.end() for found in ANSWER.finditer(shown))]
-    for start, end in itertools.pairwise(starts):
-        if complaint := diagnose_equations(shown[start:end]):
-            return f"an example of the prompt: {complaint}"
-    return None if len(starts) > 1 else "the prompt shows no <answer>NUMBER</answer>, so the model can't know the tag"
+    tags = list(ANSWER.finditer(shown))
+    starts = [0, *(tag.end() for tag in tags)]
+    answered = [(shown[start : tag.start()], parse_answer(tag[0])) for start, tag in zip(starts, tags, strict=False)]
+    shown_chains = [(text, answer) for text, answer in answered if find_equations(text)]
+    if not shown_chains:
+        return NO_CHAIN if answered else NO_TAG
+    found = [complaint for text, answer in shown_chains if (complaint := diagnose_equations(text, answer))]
+    return f"an example of the prompt: {found[0]}" if found else None
 
 
 def diagnose_asked_once(llm: BaseLLM, question: str) -> str | None:
@@ -96,7 +103,7 @@ def diagnose_asked_once(llm: BaseLLM, question: str) -> str | None:
         return None
     return (
         f"answer asks {llm.tokenizer.decode(model.asked[0])!r:.120}, which is not what format_prompt gives: the prompt "
-        "is formatted twice, or not at all"
+        "is formatted twice, or not at all\nonly answer calls format_prompt; batched_generate takes prompts as they are"
     )
 
 
@@ -124,17 +131,17 @@ def diagnose_chain(text: str) -> str | None:
         return f"no answer can be read in {text[-60:]!r}: it takes exactly one <answer>NUMBER</answer>"
     if not text.rstrip().endswith("</answer>"):
         return f"it goes on after the answer: {text.rpartition('</answer>')[2]!r:.60}"
-    return diagnose_equations(text)
+    return diagnose_equations(text, parse_answer(text))
 
 
-def diagnose_equations(text: str) -> str | None:
-    """What is wrong with the equations before an answer, or between them and the answer."""
+def diagnose_equations(text: str, answer: float) -> str | None:
+    """What is wrong with the equations of a text, or between them and its answer."""
     equations = find_equations(text)
     if not equations:
         return f"there is no equation before the answer: {text.strip()!r:.100}"
     if wrong := next((equation for equation in equations if not equation.holds()), None):
         return f"the equation {wrong.text} is wrong: its sides are {', '.join(f'{side:g}' for side in wrong.sides)}"
-    answer, result = parse_answer(text), equations[-1].result
+    result = equations[-1].result
     if not is_answer_valid(answer, result, TOLERANCE):
         return f"the chain ends in {result:g}, but the tag holds {answer:g}"
     return None
@@ -151,6 +158,11 @@ class Sampled(NamedTuple):
     fault: str | None
 
 
+RULE = (
+    "one condition for each part of the docstring: ended, one answer, at the end, an equation, every equation holds, "
+    "the last one gives the answer, the answer is within 1 %"
+)
+ONE_EACH = "a dictionary from chain_key to the first text with it holds each chain once"
 ASKED, CORRECT = "Convert 47 ft to m.", 14.3256
 RIGHT = "1 ft is 0.305 m. 47 * 0.305 = 12.2 + 2.135 = 14.34. <answer>14.34</answer>"
 SAMPLED = (
@@ -183,9 +195,11 @@ def check_find_fault(find_fault: Callable[[Completion, float], str | None]) -> N
     for text, ended, fault in SAMPLED:
         got = find_fault(Completion(text, ended), CORRECT)
         if fault and not got:
-            raise HomeworkError(f"find_fault keeps {text!r:.120} for {ASKED!r} ({CORRECT}), but {fault}")
+            raise HomeworkError(f"find_fault keeps {text!r:.120} for {ASKED!r} ({CORRECT}), but {fault}\n{RULE}")
         if got and not fault:
-            raise HomeworkError(f"find_fault refuses {text!r:.120} for {ASKED!r} ({CORRECT}): {got}; it is right")
+            raise HomeworkError(
+                f"find_fault refuses {text!r:.120} for {ASKED!r} ({CORRECT}): {got}; it is right\n{RULE}"
+            )
         if got is not None and not isinstance(got, str):
             raise HomeworkError(f"find_fault gives {got!r:.40}: it must be a few words, or None")
 
@@ -198,7 +212,7 @@ def check_select_rows(select_rows: Callable[..., list[ReasonedRow]]) -> None:
         if len(rows) != wanted:
             raise HomeworkError(
                 f"select_rows gives {len(rows)} rows of {len(texts)} texts with {len(set(map(chain_key, texts)))} "
-                f"different chains, of which at most {most} are wanted: {wanted}"
+                f"different chains, of which at most {most} are wanted: {wanted}\n{ONE_EACH}"
             )
 
 
@@ -211,13 +225,15 @@ def check_selected(rows: Sequence[Any], question: str, correct: float, texts: Se
             raise HomeworkError(f"select_rows gives a row about {row[0]!r:.60}, asked was {question!r:.60}")
         if row[1] != correct:
             raise HomeworkError(
-                f"select_rows labels {question!r:.60} with {row[1]!r}: the answer of a row is that of train, "
-                f"{correct}, not the model's"
+                f"select_rows labels {question!r:.60} with {row[1]!r}: train has {correct}\n"
+                "the label of a row is the truth, never what the model wrote"
             )
         if row[2] not in texts:
             raise HomeworkError(f"select_rows gives {row[2]!r:.80}, which is no accepted sample of {question!r:.60}")
     if len({chain_key(row[2]) for row in rows}) < len(rows):
-        raise HomeworkError(f"select_rows gives one chain twice for {question!r:.60}: only its words differ")
+        raise HomeworkError(
+            f"select_rows gives one chain twice for {question!r:.60}: only its words differ\n{ONE_EACH}"
+        )
 
 
 # --- task 7: the rows of a training ---

@@ -72,7 +72,7 @@ PROMPTS = {
     "a wrong worked example": (showing("1 ft is 0.305 m. 7000 * 8 = 54000. <answer>54000</answer>"), "54000 is wrong"),
     "an example whose tag holds another number": (
         showing(RIGHT.replace("<answer>14.34", "<answer>15")), "the tag holds 15"),
-    "an example without a chain": (showing("<answer>14.34</answer>"), "no equation before the answer"),
+    "an example without a chain": (showing("<answer>14.34</answer>"), "an answer and no equation before it"),
     "an example without the tag": (showing("47 * 0.305 = 14.34"), "shows no <answer>"),
     "a question of valid in the prompt": (known_question, "a question of valid"),
     "no turn for the assistant": (showing(RIGHT, opened=False), "that of the assistant not open"),
@@ -81,6 +81,21 @@ PROMPTS = {
     "a prompt that leaves no room": (showing("so. " * 60 + RIGHT), "tokens to write|leaves -?[0-9]+ to write"),
     "a template within the template": (formatted_twice, "after the question the prompt goes on"),
 }  # fmt: skip
+
+
+def in_another_style(llm: BaseLLM, question: str) -> str:
+    """A system message that names the tag, and shows it, before the example."""
+    system = {
+        "role": "system",
+        "content": "Think in steps. Write <answer>NUMBER</answer>, such as <answer>42</answer>.",
+    }
+    turns = zip(("user", "assistant", "user"), ("Convert 47 ft to m.", RIGHT, question), strict=True)
+    messages = [system, *({"role": role, "content": text} for role, text in turns)]
+    return llm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def test_a_prompt_in_another_style_is_right_too(reasoner):
+    check_prompt(reasoner, in_another_style)
 
 
 @pytest.mark.parametrize("name", PROMPTS)
@@ -186,7 +201,7 @@ SELECTIONS = {
     "all texts": (lambda q, a, texts, most: [(q, a, text) for text in texts][:most], "one chain twice"),
     "the model's answer as label": (
         lambda q, a, texts, most: [(q, parse_answer(text), text) for text in texts[:1]],
-        "the answer of a row is that of train"),
+        "train has 14.3256"),
     "a chain that nobody sampled": (
         lambda q, a, texts, most: [(q, a, f"1 * {a} = {a}. <answer>{a}</answer>")], "no accepted sample"),
     "no row for a missing text": (lambda q, a, texts, most: [(q, a, texts[0])], "gives 1 rows of 4 texts"),
