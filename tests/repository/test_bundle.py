@@ -56,6 +56,22 @@ def test_the_same_files_give_the_same_bytes(homework, weights_alone):
     assert (homework.parent / "a.zip").read_bytes() == (homework.parent / "b.zip").read_bytes()
 
 
+def test_the_adapter_that_reasons_and_its_rows_are_taken_too(homework, weights_alone, capsys):
+    """They decide no score yet, so that a zip without them is as good."""
+    shutil.copytree(homework / "sft_model", homework / "rft_model")
+    data = homework.parent / "data"
+    data.mkdir()
+    (data / "rft.json").write_text('[["6 kg in g?", 6000.0, "6 * 1000 = 6000. <answer>6000</answer>"]]')
+    assert bundle.main(["homework", "a"]) == 0
+    names = set(zipfile.ZipFile("a.zip").namelist())
+    assert {f"homework/rft_model/{name}" for name in zip_contents.ADAPTER_FILES} | {"homework/rft.json"} <= names
+    (data / "rft.json").write_text(" " * 1_000_001)
+    capsys.readouterr()
+    assert bundle.main(["homework", "b"]) == 0
+    assert "left out: rft.json, 1,000,001 bytes are more than 1,000,000" in capsys.readouterr().out
+    assert "homework/rft.json" not in zipfile.ZipFile("b.zip").namelist()
+
+
 def remove_weights(homework):
     (homework / WEIGHTS).unlink()
 
