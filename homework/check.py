@@ -374,9 +374,11 @@ def check_format_reasoning(known: Known) -> str:
     from homework.sft import TokenizedDataset
 
     row = (reasoning_check.ASKED, reasoning_check.CORRECT, reasoning_check.RIGHT)
-    if (text := format_reasoning(*row)).get("answer") != row[2]:
+    text = format_reasoning(*row).get("answer")
+    if text != row[2]:
         raise HomeworkError(
-            f"format_reasoning gives {text!r:.120}: the answer is not the whole reasoning\nit is the text to write"
+            f"format_reasoning gives an answer that ends in {str(text)[-60:]!r}: it is not the whole reasoning and nothing "
+            "else\nit is the text that the model is to write"
         )
     check_rows(
         known.llm.tokenizer, [row], format_reasoning, TokenizedDataset(known.llm.tokenizer, [row], format_reasoning)

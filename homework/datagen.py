@@ -11,9 +11,10 @@ from there. torch is imported where it is used: it takes seconds, and ``--help``
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from homework import cot
 from homework.base_llm import BaseLLM, Completion, parse_answer
@@ -27,10 +28,8 @@ from homework.guards.reasoning_check import ReasonedRow
 from homework.reporting.acceptance import draw_acceptance, format_acceptance, judge_texts
 from homework.training import run_dir
 
-if TYPE_CHECKING:
-    from homework.training.sampling import SampleRecord
-
 OUTPUT = DATA_FOLDER / "rft.json"
+Texts = list[Completion]  # of one question
 ROUNDS = 3  # a question without a kept text is sampled again, so often in all
 MOST_CHAINS = 4  # kept for one question
 LEAST_KEPT = 0.5  # of the questions; below, the rows would teach the easy ones alone
@@ -151,21 +150,24 @@ def generate_dataset(
         seed: the same one gives the same file on one machine.
         restart: forget the recorded samples.
     """
-    check_sampling(oversample, temperature, most)
+    check_sampling(oversample, temperature, most, questions)
     path = Path(output_json or (run_dir.RUNS / "quick-rft.json" if questions else OUTPUT)).expanduser()
     check_file(path)
     llm, train = cot.load(checkpoint), Dataset("train")
     check_task(llm, train)
     asked = take_rows(train, questions)
-    record = sample_all(llm, asked, oversample, temperature, seed, restart)
-    rows = select_all(asked, record, most)
-    report(asked, record, rows, oversample)
+    texts, folder = sample_all(llm, asked, oversample, temperature, seed, restart)
+    rows = select_all(asked, texts, most)
+    report(asked, texts, rows, oversample, folder)
     write_rows(path, rows)
-    print(f"{len(rows)} rows in {path}; next: python -m homework.rft train")
+    data = "" if path.resolve() == OUTPUT else f" --data {path}"
+    print(f"{len(rows)} rows in {path}; next: python -m homework.rft train{data}")
 
 
-def check_sampling(oversample: int, temperature: float, most: int) -> None:
+def check_sampling(oversample: int, temperature: float, most: int, questions: int | None) -> None:
     """Raise HomeworkError for numbers that give no different chains."""
+    if questions is not None and questions < 1:
+        raise HomeworkError(f"--questions must be at least 1, got {questions}")
     if oversample < 2 or most < 1:
         raise HomeworkError(f"--oversample must be at least 2, and --most 1; got {oversample} and {most}")
     if not COLDEST <= temperature <= 2:
@@ -182,6 +184,17 @@ def check_file(path: Path) -> None:
     is_there = path.parent == run_dir.RUNS or path.resolve().parent.is_dir()
     if path.suffix != ".json" or path.is_dir() or not is_there:
         raise HomeworkError(f"can't write the rows to {path}: give a file .json in a folder that exists")
+    if path.is_file() and not holds_reasons(path):
+        raise HomeworkError(f"{path} holds something else than rows with reasons: choose another --output-json")
+
+
+def holds_reasons(path: Path) -> bool:
+    """Whether a file may be replaced: it holds rows of three, or nothing that could be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return True
+    return isinstance(content, list) and all(isinstance(row, list) and len(row) == 3 for row in content)
 
 
 def check_task(llm: BaseLLM, train: Dataset) -> None:
@@ -193,8 +206,15 @@ def check_task(llm: BaseLLM, train: Dataset) -> None:
 
 def sample_all(
     llm: BaseLLM, asked: Sequence[tuple[str, float]], oversample: int, temperature: float, seed: int, restart: bool
-) -> "SampleRecord":
-    """The samples of all questions; those without a right text are sampled again, twice as often."""
+) -> tuple[list[list[Completion]], Path]:
+    """The samples of each question, and the folder of their record.
+
+    A question without a right text is sampled again, twice as often. What an earlier rule has asked for beyond that
+    stays in the record, and is left out.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, saying that what is sampled is kept.
+    """
     from homework.training.sampling import RECORD, SampleRecord, sample_round
 
     prompts = {index: llm.format_prompt(question) for index, (question, _) in enumerate(asked)}
@@ -202,13 +222,21 @@ def sample_all(
     try:
         if restart:
             (run.folder / RECORD).unlink(missing_ok=True)
-        record = SampleRecord(run.folder)
+        record, texts = SampleRecord(run.folder), [[] for _ in asked]
         for number in range(ROUNDS):
-            missing = {index: text for index, text in prompts.items() if not accepted(record, index, asked[index][1])}
-            asked_now, count = (missing, 2 * oversample) if number else (prompts, oversample)
-            print(f"round {number + 1} of {ROUNDS}: {count} texts for each of {len(asked_now)} questions", flush=True)
-            sample_round(llm, asked_now, number, count, temperature, seed, record)
-        return record
+            missing = [index for index in prompts if not accepted(texts[index], asked[index][1])]
+            count = 2 * oversample if number else oversample
+            known = len(set(missing) & set(record.rounds.get(number, {})))
+            kept = f", {known} of them are recorded already" if known else ""
+            print(
+                f"round {number + 1} of {ROUNDS}: {count} texts for each of {len(missing)} questions{kept}", flush=True
+            )
+            sample_round(llm, {i: prompts[i] for i in missing}, number, count, temperature, seed, record)
+            for index in missing:
+                texts[index] = [*texts[index], *record.rounds[number][index]]
+        return texts, run.folder
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped: what is sampled so far is kept, and the same command goes on") from None
     finally:
         run.close()
 
@@ -228,37 +256,37 @@ def describe(llm: BaseLLM, prompts: list[str], oversample: int, temperature: flo
     }
 
 
-def accepted(record: "SampleRecord", index: int, correct: float) -> list[str]:
+def accepted(texts: Sequence[Completion], correct: float) -> list[str]:
     """The texts of a question in which the rule sees no fault."""
-    return [sampled.text for sampled in record.texts_of(index) if find_fault(sampled, correct) is None]
+    return [sampled.text for sampled in texts if find_fault(sampled, correct) is None]
 
 
-def select_all(asked: Sequence[tuple[str, float]], record: "SampleRecord", most: int) -> list[ReasonedRow]:
+def select_all(asked: Sequence[tuple[str, float]], texts: Sequence[Texts], most: int) -> list[ReasonedRow]:
     """The rows of all questions.
 
     Raises:
         HomeworkError: if a row is made of anything but accepted samples.
     """
     rows: list[ReasonedRow] = []
-    for index, (question, correct) in enumerate(asked):
-        texts = accepted(record, index, correct)
-        selected = select_rows(question, correct, texts, most)
-        reasoning_check.check_selected(selected, question, correct, texts)
+    for (question, correct), sampled in zip(asked, texts, strict=True):
+        right = accepted(sampled, correct)
+        selected = select_rows(question, correct, right, most)
+        reasoning_check.check_selected(selected, question, correct, right)
         rows += selected
     return rows
 
 
 def report(
-    asked: Sequence[tuple[str, float]], record: "SampleRecord", rows: list[ReasonedRow], oversample: int
+    asked: Sequence[tuple[str, float]], texts: Sequence[Texts], rows: list[ReasonedRow], oversample: int, folder: Path
 ) -> None:
     """Print and draw how much was accepted.
 
     Raises:
         HomeworkError: if too few questions have a right text, with the most frequent fault.
     """
-    judged = judge_texts(asked, record.texts_of, find_fault)
+    judged = judge_texts(asked, texts, find_fault)
     print(format_acceptance(judged, oversample, len(rows)))
-    picture = record.path.with_name("acceptance.png")
+    picture = folder / "acceptance.png"
     draw_acceptance(judged, oversample, picture)
     print(f"picture in {picture}")
     kept = len({question for question, _, _ in rows}) / len(asked)
@@ -280,29 +308,32 @@ def show(*, rows: int = 5, first: int = 0, fault: str | None = None) -> None:
     Args:
         rows: how many questions.
         first: index of the first question of train.
-        fault: only texts that are refused for this reason, or kept.
+        fault: only texts of which your rule says exactly this; or "kept".
     """
     from homework.training.sampling import RECORD, SampleRecord
 
-    records = sorted(run_dir.RUNS.glob(f"datagen-*/{RECORD}"), key=lambda path: path.stat().st_mtime)
+    used = sorted(run_dir.RUNS.glob(f"datagen-*/{run_dir.SETTINGS}"), key=lambda path: path.stat().st_mtime)
+    records = [path.with_name(RECORD) for path in used if path.with_name(RECORD).is_file()]
     if not records:
         raise HomeworkError("there are no samples yet: python -m homework.datagen generate --questions 20")
     record, train = SampleRecord(records[-1].parent), Dataset("train")
+    if rows < 1 or not 0 <= first < len(train):
+        raise HomeworkError(f"--rows must be at least 1, and --first within 0 to {len(train) - 1}")
     print(f"samples of {records[-1].parent}")
     for index in range(first, min(first + rows, len(train))):
         show_question(*train[index], record.texts_of(index), fault)
 
 
 def show_question(question: str, correct: float, texts: Sequence[Completion], only: str | None) -> None:
-    """Print the texts of a question: kept, repeated, or refused for a reason."""
-    print(f"\n{question}  correct {correct:.4g}")
+    """Print the different texts of a question, and how often each came: kept, repeated, or refused for a reason."""
+    print(f"\n{question}  correct {correct:.4g}{'' if texts else ': no samples'}")
     seen: set[tuple[str, ...]] = set()
-    for sampled in texts:
+    for sampled, count in Counter(texts).items():
         said = find_fault(sampled, correct) or ("same chain" if chain_key(sampled.text) in seen else "kept")
         if said == "kept":
             seen.add(chain_key(sampled.text))
         if only in (None, said):
-            print(f"  {said:<26} {sampled.text!r:.150}")
+            print(f"  {said:<26} {count:>2} x {sampled.text!r:.150}")
 
 
 COMMANDS: dict[str, Command] = {"generate": generate_dataset, "show": show}

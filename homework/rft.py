@@ -43,7 +43,7 @@ def format_reasoning(question: str, answer: float, reasoning: str) -> dict[str, 
         `question` and `answer`, as `format_example` does, so that `tokenize` makes the labels.
     """
     # BEGIN SOLUTION task 7: format_reasoning
-    # Hint: every token of the reasoning is a label; look at how it ends in data/rft.json.
+    # Hint: every token of the reasoning is a label; python -m homework.datagen show has some.
     return {"question": question, "answer": reasoning}
     # END SOLUTION
 
@@ -116,7 +116,10 @@ def read_rows(path: str) -> ReasonedDataset:
         HomeworkError: naming the first row that is not.
     """
     rows, train = ReasonedDataset(path), Dataset("train")
-    check_reasoned_rows(rows, train)
+    try:
+        check_reasoned_rows(rows, train)
+    except HomeworkError as error:
+        raise HomeworkError(f"{path}: {error}") from None
     asked = len({question for question, _, _ in rows})
     print(f"rows with reasons: {len(rows)} of {asked} questions, {asked / len(train):.0%} of train")
     if len(rows) < 1.05 * asked:
@@ -146,25 +149,33 @@ def test_model(
     report_accuracy(load(output_dir, checkpoint), take_reported(Dataset("valid"), questions), "valid")
 
 
-def compare(*, checkpoint: str | None = None, questions: int | None = None) -> None:
+def compare(
+    *,
+    checkpoint: str | None = None,
+    questions: int | None = None,
+    sft_dir: str = str(sft.ADAPTER_FOLDER),
+    rft_dir: str = str(ADAPTER_FOLDER),
+) -> None:
     """Ask the reasoning prompt and both adapters the same questions: a table and a picture, by value and quantity.
 
     Args:
         checkpoint: the base model that the adapters were trained on.
         questions: how many questions of valid to ask; all by default.
+        sft_dir: folder of the adapter of task 4.
+        rft_dir: folder of the adapter of task 7.
     """
     from homework.training.run_dir import RUNS
 
     rows = take_rows(take_reported(Dataset("valid"), None), questions)
-    models: dict[str, Callable[..., BaseLLM]] = {
-        "reasoning prompt": cot.load,
-        "sft adapter": sft.load,
-        "rft adapter": load,
+    models: dict[str, Callable[[], BaseLLM]] = {
+        "reasoning prompt": lambda: cot.load(checkpoint),
+        "sft adapter": lambda: sft.load(sft_dir, checkpoint),
+        "rft adapter": lambda: load(rft_dir, checkpoint),
     }
     judged = {}
     for name, make in models.items():
         try:
-            llm = make(checkpoint=checkpoint)
+            llm = make()
         except HomeworkError as error:
             print(f"{name} is left out: {error}")
             continue

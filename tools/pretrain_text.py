@@ -445,8 +445,10 @@ def draw_tag(rng: random.Random) -> str:
 
 def draw_format(rng: random.Random, chain: bool) -> Format:
     """How the answers of one document are written."""
-    tag, other = draw_tag(rng), draw_tag(rng)
-    wrapper = rng.choice(WRAPPERS).replace("{a}", tag).replace("{b}", other)
+    tag, other, wrapper = draw_tag(rng), draw_tag(rng), rng.choice(WRAPPERS)
+    if "<" not in wrapper and rng.random() < 0.25:  # a token that is never copied as a tag is never copied as a tag
+        tag = "answer"
+    wrapper = wrapper.replace("{a}", tag).replace("{b}", other)
     mark = rng.choices(("e", "e+", "E"), weights=(70, 15, 15))[0]
     digits = 4 if chain and rng.random() < 0.75 else 3
     joint = rng.choice([". ", ". ", ". ", " ", ", so ", "; ", ".\n", " -> "])

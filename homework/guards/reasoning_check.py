@@ -33,6 +33,8 @@ def check_worked_example(example: tuple[str, str], valid: ListLike[tuple[str, fl
         raise HomeworkError(f"worked_example gives {example!r:.80}, not two texts: a question and its answer")
     if any(question == example[0] for question, _ in valid):
         raise HomeworkError(f"the worked example {example[0]!r:.60} is a question of valid: take another one")
+    if not set(re.findall(r"\d[\d.,]*\d|\d", example[0])) & set(re.findall(r"\d[\d.,]*\d|\d", example[1])):
+        raise HomeworkError(f"the worked example computes with no number of its question, {example[0]!r:.60}")
     if complaint := diagnose_chain(example[1]):
         raise HomeworkError(f"the worked example: {complaint}\ncompute each side of it by hand, and copy the last one")
 
@@ -56,7 +58,9 @@ def check_cot_prompt(llm: BaseLLM, train: ListLike[tuple[str, float]], valid: Li
 def diagnose_turns(llm: BaseLLM, question: str) -> str | None:
     """A prompt without the question, or one that does not end with the turn that the model is to write."""
     prompt = llm.format_prompt(question)
-    if not isinstance(prompt, str) or prompt.count(question) != 1:
+    if not isinstance(prompt, str):
+        return f"format_prompt gives {type(prompt).__name__}, not a text\napply_chat_template with tokenize=False"
+    if prompt.count(question) != 1:
         return f"format_prompt({question!r:.60}) must be a text that holds the question once, got {prompt!r:.100}"
     wanted = render_chat(llm, [{"role": "user", "content": question}]).rpartition(question)[2]
     after = prompt.rpartition(question)[2]
@@ -177,6 +181,11 @@ SAMPLED = (
     Sampled("1 ft is 0.305 m. <answer>14.34</answer>", True, "it has no equation"),
     Sampled(RIGHT.replace("47 * 0.305", "47 * 0.315"), True, "an equation is wrong by 3 %"),
     Sampled(RIGHT.replace("= 14.34", "= 14.84 = 14.34"), True, "an equation is wrong by 3 %"),
+    Sampled("40 * 0.305 = 13.2. 47 * 0.305 = 12.2 + 2.135 = 14.34. <answer>14.34</answer>", True,
+            "its first equation is wrong"),
+    Sampled("40 * 0.305 = 12.2. 47 * 0.305 = 12.2 + 2.835 = 14.34. <answer>14.34</answer>", True,
+            "its last equation is wrong"),
+    Sampled("47 * 12 = 564. 564 * 0.0254 = 14.33. <answer>14.33</answer>", True, None),
     Sampled("1 ft is 0.305 m. 40 * 0.305 = 12.2. <answer>14.34</answer>", True, "the tag holds another result"),
     Sampled("1 ft is 0.295 m. 47 * 0.295 = 11.8 + 2.065 = 13.87. <answer>13.87</answer>", True,
             "the answer is wrong by 3 %, which a wrong factor makes: within 5 % it would be learned"),
@@ -194,14 +203,14 @@ def check_find_fault(find_fault: Callable[[Completion, float], str | None]) -> N
     """Raise HomeworkError unless the rule keeps right chains and names a fault in each wrong one."""
     for text, ended, fault in SAMPLED:
         got = find_fault(Completion(text, ended), CORRECT)
+        if got is not None and not (isinstance(got, str) and got):
+            raise HomeworkError(f"find_fault gives {got!r:.40}: it must be a few words, or None")
         if fault and not got:
             raise HomeworkError(f"find_fault keeps {text!r:.120} for {ASKED!r} ({CORRECT}), but {fault}\n{RULE}")
         if got and not fault:
             raise HomeworkError(
                 f"find_fault refuses {text!r:.120} for {ASKED!r} ({CORRECT}): {got}; it is right\n{RULE}"
             )
-        if got is not None and not isinstance(got, str):
-            raise HomeworkError(f"find_fault gives {got!r:.40}: it must be a few words, or None")
 
 
 def check_select_rows(select_rows: Callable[..., list[ReasonedRow]]) -> None:
@@ -218,6 +227,8 @@ def check_select_rows(select_rows: Callable[..., list[ReasonedRow]]) -> None:
 
 def check_selected(rows: Sequence[Any], question: str, correct: float, texts: Sequence[str]) -> None:
     """Raise HomeworkError unless rows are made of accepted samples of their question, each chain once."""
+    if not isinstance(rows, list | tuple):
+        raise HomeworkError(f"select_rows gives {rows!r:.40}: it must be a list of rows")
     for row in rows:
         if not isinstance(row, list | tuple) or len(row) != 3:
             raise HomeworkError(f"select_rows gives {row!r:.80}: a row is (question, answer, reasoning)")
@@ -241,14 +252,19 @@ def check_selected(rows: Sequence[Any], question: str, correct: float, texts: Se
 
 def check_reasoned_rows(rows: ListLike[ReasonedRow], train: Dataset) -> None:
     """Raise HomeworkError, naming the row, unless each is a right chain for a question of `train` and its answer."""
-    answers = dict(train)
+    answers, seen = dict(train), set()
     for index, (question, answer, reasoning) in enumerate(rows):
         if question not in answers:
             complaint: str | None = f"{question!r:.60} is no question of train: sample on train alone"
         elif answer != answers[question]:
             complaint = f"its answer is {answer:g}, that of train is {answers[question]:g}: the model's own is no label"
+        elif (question, reasoning) in seen:
+            complaint = "the same row stands before it"
+        elif reasoning != reasoning.strip():
+            complaint = "the reasoning begins or ends with a space"
         else:
             complaint = diagnose_chain(reasoning) or diagnose_distance(reasoning, answer)
+        seen.add((question, reasoning))
         if complaint:
             raise HomeworkError(f"row {index} of the rows with reasons: {complaint}; sample anew with homework.datagen")
 

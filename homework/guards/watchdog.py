@@ -108,6 +108,8 @@ def check_arguments(args: TrainingArguments, wanted: dict[str, float]) -> None:
     """
     for name, value in wanted.items():
         given = getattr(args, name)
+        if not isinstance(given, int | float):
+            raise HomeworkError(f"training_arguments sets {name} to {given!r}, but recipe and flags say {value:g}")
         if not math.isclose(given, value, rel_tol=1e-9):
             raise HomeworkError(
                 f"training_arguments sets {name} to {given:g}, but recipe and flags say {value:g}"

@@ -42,15 +42,13 @@ class Judged(NamedTuple):
 
 def judge_texts(
     asked: Sequence[tuple[str, float]],
-    texts_of: Callable[[int], list[Completion]],
+    texts: Sequence[Sequence[Completion]],
     find_fault: Callable[[Completion, float], str | None],
 ) -> list[Judged]:
     """Every sample of every question, judged by the rule."""
     return [
-        Judged(
-            question, [text.text for text in texts_of(index)], [find_fault(text, correct) for text in texts_of(index)]
-        )
-        for index, (question, correct) in enumerate(asked)
+        Judged(question, [text.text for text in sampled], [find_fault(text, correct) for text in sampled])
+        for (question, correct), sampled in zip(asked, texts, strict=True)
     ]
 
 
@@ -142,7 +140,7 @@ def draw_acceptance(judged: Sequence[Judged], samples: int, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5))
-    figure.subplots_adjust(left=0.14, right=0.98, bottom=0.12, top=0.9, wspace=0.35)
+    figure.subplots_adjust(left=0.19, right=0.98, bottom=0.12, top=0.9, wspace=0.35)
     left, right = figure.subplots(1, 2)
     draw_shares(left, {**kept_by_group(judged), **accepted_by_length(judged)})
     steps = range(1, samples + 1)
@@ -157,6 +155,6 @@ def draw_shares(panel: "Axes", shares: dict[str, tuple[int, int]]) -> None:
     for index, (name, (right, of)) in enumerate(shares.items()):
         panel.barh(name, right / of, color="C0" if "characters" not in name else "C1", alpha=0.6)
         panel.text(right / of + 0.01, index, f"{right / of:.2f}", va="center", fontsize="small")
-    panel.set(title="kept questions, and right samples by length", xlim=(0, 1.12))
+    panel.set(title="questions that are kept; right samples by length", xlabel="share", xlim=(0, 1.12))
     panel.invert_yaxis()
     panel.grid(alpha=0.3, axis="x")

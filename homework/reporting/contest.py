@@ -36,7 +36,7 @@ def count_groups(samples: Sequence[Sample]) -> dict[str, Share]:
         quantity, value = read_question(sample.question)
         for name in (quantity, count_digits(value)):
             groups.setdefault(name, []).append(sample)
-    return {name: count_right(groups[name]) for name in sorted(groups)}
+    return {name: count_right(groups[name]) for name in sorted(groups, key=lambda name: (name != "all", name))}
 
 
 def count_right(samples: Sequence[Sample]) -> Share:
@@ -63,7 +63,7 @@ def draw_contest(judged: Mapping[str, Mapping[str, Share]], path: Path) -> None:
 
     groups = list(next(iter(judged.values())))
     figure = Figure(figsize=(11, 5))
-    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.2, top=0.9)
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.28, top=0.9)
     panel = figure.subplots()
     width = 0.8 / len(judged)
     for place, (name, shares) in enumerate(judged.items()):
@@ -80,5 +80,5 @@ def draw_contest(judged: Mapping[str, Mapping[str, Share]], path: Path) -> None:
     panel.set(title="right within 1 %, with 95 % intervals", ylim=(0, 1.05))
     panel.set_xticks([index + 0.4 - width / 2 for index in range(len(groups))], groups, rotation=30, ha="right")
     panel.grid(alpha=0.3, axis="y")
-    panel.legend(loc="lower right")
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=len(judged))
     figure.savefig(path, dpi=110)

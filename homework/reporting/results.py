@@ -144,6 +144,8 @@ def report_run(trainer: "HomeworkTrainer", questions: int | None = None) -> None
     if trainer.loaded is None:  # finished before, or not the first process
         return
     run, log = trainer.run, trainer.state.log_history
+    if not trainer.is_cut and len(steps_of(log)) < 2 * LATE:
+        print(f"the training had {len(steps_of(log))} steps, which is few: more rows, or more --epochs, teach more")
     rows = take_reported(trainer.valid_data, questions or (100 if trainer.is_cut else None))
     result = report_accuracy(trainer.loaded, rows, "valid")
     if not trainer.is_cut:

@@ -20,7 +20,15 @@ from transformers import PreTrainedModel
 from homework.base_llm import BaseLLM
 from homework.common.errors import HomeworkError, one_line
 from homework.common.files import fingerprint_file
-from homework.common.zip_contents import ADAPTER_FILES, CODE, CONFIG, WEIGHTS, ZIP_LIMIT, list_files
+from homework.common.zip_contents import (
+    ADAPTER_FILES,
+    CODE,
+    CONFIG,
+    REASONING_FOLDER_NAME,
+    WEIGHTS,
+    ZIP_LIMIT,
+    list_files,
+)
 from homework.guards.reload_check import ReferenceLogits, check_same_logits, free_weights
 from homework.training import distributed
 
@@ -213,8 +221,10 @@ def read_adapter_config(folder: Path) -> dict:
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
             elsewhere = f" (there is one in {found}: move it)" if (found := find_adapter(folder)) else ""
+            task = "rft" if folder.name == REASONING_FOLDER_NAME else "sft"
             raise HomeworkError(
-                f"no trained adapter: {folder / name} is missing{elsewhere}; make it with python -m homework.sft train"
+                f"no trained adapter: {folder / name} is missing{elsewhere}; make it with "
+                f"python -m homework.{task} train"
             )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))

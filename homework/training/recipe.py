@@ -55,5 +55,8 @@ def check_batch(recipe: Recipe, micro_batch_size: int | None, rows: int) -> int:
     if 0 < rows % recipe.batch_size < world:
         raise HomeworkError(f"the last batch has fewer rows than there are processes, {world}: change --batch-size")
     if recipe.batch_size > rows:
-        raise HomeworkError(f"--batch-size {recipe.batch_size} is more than the {rows} training rows")
+        raise HomeworkError(
+            f"a batch of {recipe.batch_size} rows is more than the {rows} training rows: lower "
+            "--batch-size, or take more rows"
+        )
     return micro

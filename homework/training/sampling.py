@@ -40,9 +40,10 @@ class SampleRecord:
         for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
             try:
                 number, index, texts = json.loads(line)
-            except ValueError:  # the last line of a killed process
+                completions = [Completion(*text) for text in texts]
+            except (ValueError, TypeError):  # the last line of a killed process
                 continue
-            self.rounds.setdefault(number, {})[index] = [Completion(*text) for text in texts]
+            self.rounds.setdefault(number, {})[index] = completions
 
     def texts_of(self, index: int) -> Texts:
         """All texts of a question, those of the first round first."""

@@ -75,7 +75,17 @@ from homework.training.callbacks import (
 )
 from homework.training.evaluation import Rows, take_probes
 from homework.training.recipe import Recipe, check_batch
-from homework.training.run_dir import LOG, Run, describe, now, open_run, report_finished, step_of, warn_other_runs
+from homework.training.run_dir import (
+    LOG,
+    Run,
+    describe,
+    now,
+    open_run,
+    report_finished,
+    step_of,
+    steps_of,
+    warn_other_runs,
+)
 
 
 @dataclass
@@ -348,6 +358,8 @@ class HomeworkTrainer(Trainer):
         with contextlib.closing(self.run):
             if self.is_finished or not distributed.is_first():
                 return
+            if not steps_of(self.state.log_history):
+                raise HomeworkError("nothing is trained that could be saved: train comes before save")
             report_log(self.state.log_history)
             rows = [self.train_dataset[index] for index in range(min(4, len(self.train_dataset)))]
             trained = capture_logits(self.model, self.data_collator(rows))
@@ -355,7 +367,18 @@ class HomeworkTrainer(Trainer):
             print(f"adapter saved in {self.output}")
             loaded = load()
             check_load(trained, loaded.model, self.output, digest)
+            check_cap(loaded.max_new_tokens, self.train_dataset)
             self.loaded = loaded
+
+
+def check_cap(cap: int, rows: ListLike[Row]) -> None:
+    """Raise HomeworkError if a model stops to write before it has written what the rows teach."""
+    longest = max(sum(label != IGNORE_INDEX for label in rows[index]["labels"]) for index in range(len(rows)))
+    if cap < longest:
+        raise HomeworkError(
+            f"the adapter is saved, but load gives a model that stops after {cap} tokens, and the rows teach up to "
+            f"{longest}: load it as the class of model that was trained"
+        )
 
 
 def check_rows_and_prompt(

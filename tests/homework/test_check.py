@@ -286,7 +286,7 @@ FAULTS = {
     fault_chat: ("cot_prompt", "after the question the prompt goes on with ''"),
     fault_rule: ("find_fault", "find_fault keeps .* but it was cut at the cap"),
     fault_selection: ("select_rows", "gives 1 rows of 4 texts with 2 different chains"),
-    fault_reasoning: ("format_reasoning", "the answer is not the whole reasoning"),
+    fault_reasoning: ("format_reasoning", "it is not the whole reasoning"),
     fault_reasons: ("rft.json", "row 0 of the rows with reasons: .* is no question of train"),
     fault_reasoning_adapter: ("rft adapter", "the adapter was trained on None"),
     fault_run: ("last run", "sft-x: loss was 0.0 at step 1: every label was -100"),

@@ -180,6 +180,32 @@ def test_a_question_without_a_right_text_is_sampled_again_twice_as_often(scripte
     assert "round 2 of 3: 20 texts for each of 1 questions" in capsys.readouterr().out
 
 
+def test_a_former_rule_leaves_no_trace(scripted):
+    """A rule that kept nothing has sampled three rounds: with the right one, the file is that of a fresh record."""
+    fresh = scripted(chain, most=20)
+
+    def spoiled(question, correct, k):
+        return chain(question, correct, k)
+
+    original = datagen.accepted
+    datagen.accepted = lambda texts, correct: []
+    try:
+        with pytest.raises(HomeworkError):
+            scripted(spoiled, seed=1)
+    finally:
+        datagen.accepted = original
+    assert scripted(chain, most=20, seed=1) == fresh
+
+
+def test_a_file_of_something_else_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(cot, "load", lambda checkpoint: pytest.fail("the base was loaded"))
+    path = tmp_path / "train.json"
+    path.write_text('[["6 kg in g?", 6000.0]]')
+    with pytest.raises(HomeworkError, match="holds something else than rows with reasons"):
+        datagen.generate_dataset(str(path))
+    assert path.read_text() == '[["6 kg in g?", 6000.0]]'
+
+
 def test_too_few_right_texts_stop_with_the_cause_and_write_nothing(scripted, tmp_path):
     def cut(question, correct, k):
         return chain(question, correct, k)._replace(ended=question in QUESTIONS)
@@ -212,7 +238,7 @@ def test_show_says_what_the_rule_says_of_each_text(scripted, capsys):
     capsys.readouterr()
     datagen.show(rows=1)
     said = capsys.readouterr().out
-    assert "no answer" in said and "same chain" in said and said.count("  kept ") == 5
+    assert " 1 x 'so'" in said and "no answer" in said and said.count("  kept ") == 5
     datagen.show(rows=1, fault="no answer")
     assert "  kept " not in capsys.readouterr().out
 
@@ -221,6 +247,13 @@ def test_show_without_samples_says_how_to_make_them(monkeypatch, tmp_path):
     monkeypatch.setattr(run_dir, "RUNS", tmp_path)
     with pytest.raises(HomeworkError, match="generate --questions 20"):
         datagen.show()
+
+
+@pytest.mark.parametrize("options", [{"rows": 0}, {"first": -1}, {"first": 5000}])
+def test_show_of_no_question_is_refused(scripted, options):
+    scripted(chain)
+    with pytest.raises(HomeworkError, match="--rows must be at least 1, and --first within 0 to 999"):
+        datagen.show(**options)
 
 
 def test_rows_are_written_a_row_a_line_and_never_half(tmp_path):
@@ -261,7 +294,5 @@ def test_a_text_of_each_length_has_a_group():
 
 
 def test_judging_asks_the_rule_about_every_text():
-    judged = judge_texts(
-        [("6 kg in g?", 6000.0)], lambda index: [Completion("a", True)] * 2, lambda c, correct: str(correct)
-    )
+    judged = judge_texts([("6 kg in g?", 6000.0)], [[Completion("a", True)] * 2], lambda c, correct: str(correct))
     assert judged == [Judged("6 kg in g?", ["a", "a"], ["6000.0", "6000.0"])]

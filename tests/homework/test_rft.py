@@ -42,12 +42,12 @@ def test_the_table_has_a_column_a_model():
 
 
 def test_a_model_that_is_missing_is_left_out_and_said(monkeypatch, tmp_path, capsys, llm):
-    def missing(checkpoint):
+    def missing(folder, checkpoint):
         raise HomeworkError("no trained adapter: python -m homework.sft train")
 
     monkeypatch.setattr(run_dir, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(sft, "load", missing)
-    monkeypatch.setattr(rft, "load", lambda checkpoint: llm)
+    monkeypatch.setattr(rft, "load", lambda folder, checkpoint: llm)
     monkeypatch.setattr(cot, "load", lambda checkpoint: llm)
     monkeypatch.setattr(contest, "score", lambda model, rows: (type("R", (), {"samples": [
         Sample(question, answer, answer, True) for question, answer in rows]})(), []))  # fmt: skip
@@ -58,7 +58,7 @@ def test_a_model_that_is_missing_is_left_out_and_said(monkeypatch, tmp_path, cap
 
 
 def test_nothing_to_compare_is_an_error(monkeypatch):
-    def missing(checkpoint):
+    def missing(*_):
         raise HomeworkError("nothing here")
 
     for module in (cot, sft, rft):
