@@ -9,7 +9,20 @@ from grader import rubric
 from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, expected_shapes, read_config, read_weights
 from grader.course import Course
 from grader.errors import Refusal
-from grader.harness.gradients import Example, compute_loss, compute_step, cosine, norm, read_tensors, rows_of
+from grader.harness.gradients import (
+    Example,
+    Gradients,
+    compute_loss,
+    compute_step,
+    cosine,
+    digit_chances,
+    has_learned,
+    norm,
+    read_tensors,
+    rows_of,
+    split,
+    with_other_digits,
+)
 from grader.harness.harness import Harness
 from grader.harness.spans import IGNORE_INDEX, are_labels, diagnose_row, side_by_side
 from grader.harness.tokenizers import make_families
@@ -17,45 +30,39 @@ from grader.runner import points
 
 LOSS_TOLERANCE = 0.02  # relative: a loss in bfloat16 is right, a loss over other tokens is not
 LEAST_COSINE = 0.95  # a mean of micro-batches' means has 0.98 and above; the question supervised too, 0.93
+SAME = 0.999  # a cosine of gradients that can't be told apart
 MOST_NORM = 3.0  # times the reference's: clipping makes it smaller, nothing right makes it larger
 MOST_TOKENS = 16_384  # of one step, padding included: all 64 rows, each as long as the base reads
+MOST_LATER = 300  # rows of later steps that are looked at
+LEAST_OWN = 0.5  # of the rows of a step: about questions of data/train.json
+MOST_OTHER = (
+    0.5  # times the share of the rows' own gradient: that of the same rows with other digits; right ones < 0.01
+)
+PROBED = 24  # questions on which the digits are looked for that every answer of the training began with
 LOOK = "the collator and the Trainer have to keep tokenize's labels"
+
+Seen = tuple[list[int], list[int] | None]  # ids and labels of a row that reached the model
 
 
 @points(rubric.BATCH)
 def test_batch(code: Harness, course: Course) -> None:
-    """The batch that reaches the model still has exactly tokenize's labels, and its loss is the reference's."""
+    """The batches that reach the model still have exactly tokenize's labels, and their loss is the reference's."""
     examples = read_step(code)
-    tokenizer = course.base.tokenizer
-    for ids, labels in seen_rows(code):
-        question, answer = match(code, ids)
-        row = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels or []}
-        if labels is not None and (complaint := diagnose_row(tokenizer, question, answer, row)):
-            shown = side_by_side(tokenizer, question, answer, row)
-            raise Refusal(f"in a batch that reaches the model, {complaint}", do=LOOK, shown=shown)
+    refuse_foreign_rows(code)
+    rows = seen_rows(code)
+    refuse_wrong_rows(code, course, rows, "in a batch that reaches the model")
     losses: list[Any] = [batch.get("loss") for batch in batches_of(code)]
     if all(isinstance(loss, float) for loss in losses):
         refuse_other_loss(losses, compute_loss(course.base.model, first_adapter(code), examples))
+    elif any(labels is None for _, labels in rows):  # then only the gradients say what was supervised
+        refuse_wrong_gradients(code, course)
+    refuse_wrong_rows(code, course, later_rows(code), "in a batch after the first step")
 
 
 @points(rubric.GRADIENTS, needs="batch")
 def test_gradients(code: Harness, course: Course) -> None:
     """The gradients of the first step are finite, not zero, only on LoRA weights, and those of the right labels."""
-    gradients = read_tensors(code.training.files.get("gradients.safetensors"))
-    examples = read_step(code)
-    if not gradients:
-        code.training.value("train_model")  # where it failed, that is the cause
-        raise Refusal("no gradient reached any weight before the first optimizer step",
-                      do="call backward, and give the optimizer the LoRA weights of that model")  # fmt: skip
-    if base := sorted(name for name in gradients if "lora_" not in name):
-        raise Refusal(f"{len(base)} weights of the base model are trained, first {base[0][:80]}: only LoRA may be",
-                      do="use get_peft_model, and set requires_grad nowhere else")  # fmt: skip
-    broken = sorted(name for name, tensor in gradients.items() if not bool(torch.isfinite(tensor).all()))
-    if broken:
-        raise Refusal(f"the gradient of {broken[0][:80]} is NaN or infinite, and {len(broken) - 1} others",
-                      do="train in float32 on a CPU, bfloat16 on a GPU, never float16")  # fmt: skip
-    wanted = compute_step(course.base.model, first_adapter(code), examples).gradients
-    refuse_other_gradients(gradients, wanted, known=CONFIG in code.training.files)
+    refuse_wrong_gradients(code, course)
 
 
 @points(rubric.INPUT_GRADIENTS, needs="batch")
@@ -81,12 +88,28 @@ def test_trains(code: Harness, course: Course) -> None:
     if still:
         raise Refusal(f"{len(still)} of the lora_B weights have not moved, first {still[0][:80]}",
                       do="give all LoRA weights to the optimizer")  # fmt: skip
-    examples = [example_of(course, *row) for row in expected_texts(code)]
-    before, after = (compute_loss(course.base.model, one, examples) for one in (None, adapter))
-    if not after < before:
-        raise Refusal(f"training has not lowered the loss: {before:.3f} with the base alone, {after:.3f} after",
-                      do="look at the labels first, then at the learning rate")  # fmt: skip
+    refuse_nothing_learned(code, course, adapter)
     refuse_changed_base(read_tensors(files.get("after.safetensors")), course)
+
+
+def refuse_nothing_learned(code: Harness, course: Course, adapter: Adapter) -> None:
+    """Refuse an adapter whose loss is not lower than that which it began with, or that has not seen these rows."""
+    examples = [example_of(course, *row) for row in expected_texts(code)]
+    first = first_adapter(code)
+    is_fresh = not any(bool(tensor.any()) for name, tensor in first.weights.items() if ".lora_B." in name)
+    starts = {"the base alone": None} if is_fresh else {"the base alone": None, "the adapter at the first step": first}
+    after = compute_loss(course.base.model, adapter, examples)
+    for name, start in starts.items():
+        before = compute_loss(course.base.model, start, examples)
+        if not after < before:
+            raise Refusal(f"training has not lowered the loss: {before:.3f} with {name}, {after:.3f} after",
+                          do="look at the labels first, then at the learning rate")  # fmt: skip
+    questions = [question for question, _ in code.train_rows[:PROBED]]
+    chances = [digit_chances(course.base, one, questions, code.digits) for one in (None, adapter)]
+    if not has_learned(code.digits, *chances):
+        raise Refusal(f"the saved adapter has learned nothing of the rows in data/train.json: every answer there began "
+                      f"with {code.digits} this time, and it expects that no more than other digits",
+                      do="train on Dataset('train'), and save the model that was trained")  # fmt: skip
 
 
 def batches_of(code: Harness) -> list[dict[str, Any]]:
@@ -100,7 +123,43 @@ def batches_of(code: Harness) -> list[dict[str, Any]]:
     return batches
 
 
-def seen_rows(code: Harness) -> list[tuple[list[int], list[int] | None]]:
+def later_rows(code: Harness) -> list[Seen]:
+    """Ids and labels of rows of some later steps, each row once; a loop that gives the model no labels shows none.
+
+    Raises:
+        Refusal: if a batch has no ids or no rectangular shape.
+    """
+    found = code.training.lines.get("later batches", {}).get("value")
+    batches = [batch for batch in found if isinstance(batch, dict)] if isinstance(found, list) else []
+    rows = {(tuple(ids), tuple(labels or ())) for batch in batches for ids, labels in rows_of(batch)}
+    tokenizer, most = make_families()["bundled"][0], code.course.base_config["max_position_embeddings"]
+    return [
+        ([*ids], [*labels]) for ids, labels in sorted(rows)[:MOST_LATER]
+        if labels and len(ids) <= most and are_labels([*labels], tokenizer)
+    ]  # fmt: skip
+
+
+def refuse_wrong_rows(code: Harness, course: Course, rows: list[Seen], where: str) -> None:
+    """Refuse a row whose labels are not those of its text."""
+    tokenizer = course.base.tokenizer
+    for ids, labels in rows:
+        question, answer = match(code, ids)
+        row = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels or []}
+        if labels is not None and (complaint := diagnose_row(tokenizer, question, answer, row)):
+            shown = side_by_side(tokenizer, question, answer, row)
+            raise Refusal(f"{where}, {complaint}", do=LOOK, shown=shown)
+
+
+def refuse_foreign_rows(code: Harness) -> None:
+    """Refuse a first step most of whose rows are about other questions than those of data/train.json."""
+    rows = seen_rows(code)
+    own = sum(match(code, ids)[0] in code.train_prompts for ids, _ in rows)
+    if own < LEAST_OWN * len(rows):
+        raise Refusal(f"{own} of the {len(rows)} rows of the first step are about questions of data/train.json",
+                      expected="at least half of them", actual=f"{own}", do="train on Dataset('train')")  # fmt: skip
+
+
+def seen_rows(code: Harness) -> list[Seen]:
     """Ids and labels of the rows of the first step, no more of them than the grader can compute with.
 
     Raises:
@@ -177,7 +236,7 @@ def first_adapter(code: Harness) -> Adapter:
 
 def expected_texts(code: Harness) -> list[tuple[str, str]]:
     """Question and right answer of every training row, as a text."""
-    return [(question, f"<answer>{correct:.3g}</answer>") for question, correct in code.train_rows]
+    return [(question, f"<answer>{correct:.3g}</answer>") for question, correct in code.taught(code.train_rows)]
 
 
 def example_of(course: Course, question: str, answer: str) -> Example:
@@ -186,6 +245,28 @@ def example_of(course: Course, question: str, answer: str) -> Example:
     start = len(tokenizer(question)["input_ids"])
     ids = [*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id]
     return Example(ids, [IGNORE_INDEX] * start + ids[start:])
+
+
+def refuse_wrong_gradients(code: Harness, course: Course) -> None:
+    """Refuse gradients of the first step that are none, broken, of the base, or not those of the rows' answers."""
+    gradients = read_tensors(code.training.files.get("gradients.safetensors"))
+    examples = read_step(code)
+    if not gradients:
+        code.training.value("train_model")  # where it failed, that is the cause
+        raise Refusal("no gradient reached any weight before the first optimizer step",
+                      do="call backward, and give the optimizer the LoRA weights of that model")  # fmt: skip
+    if base := sorted(name for name in gradients if "lora_" not in name):
+        raise Refusal(f"{len(base)} weights of the base model are trained, first {base[0][:80]}: only LoRA may be",
+                      do="use get_peft_model, and set requires_grad nowhere else")  # fmt: skip
+    broken = sorted(name for name, tensor in gradients.items() if not bool(torch.isfinite(tensor).all()))
+    if broken:
+        raise Refusal(f"the gradient of {broken[0][:80]} is NaN or infinite, and {len(broken) - 1} others",
+                      do="train in float32 on a CPU, bfloat16 on a GPU, never float16")  # fmt: skip
+    first, tokenizer = first_adapter(code), make_families()["bundled"][0]
+    wanted = compute_step(course.base.model, first, examples).gradients
+    refuse_other_gradients(gradients, wanted, known=CONFIG in code.training.files)
+    others = [with_other_digits(example, tokenizer) for example in examples]
+    refuse_other_digits(gradients, wanted, compute_step(course.base.model, first, others).gradients)
 
 
 def refuse_other_loss(losses: list[float], wanted: float) -> None:
@@ -216,6 +297,18 @@ def refuse_other_gradients(found: dict[str, torch.Tensor], wanted: dict[str, tor
         raise Refusal(f"the gradients are {size / right:.3g} times as long as they should be",
                       expected=f"a norm of at most {right:.3g}", actual=f"{size:.3g}",
                       do="take the mean of the loss over the supervised tokens")  # fmt: skip
+
+
+def refuse_other_digits(found: Gradients, wanted: Gradients, other: Gradients) -> None:
+    """Refuse gradients that are as much those of other answers as those of the rows: they were not computed on them."""
+    moving = {name: tensor for name, tensor in wanted.items() if "lora_B" in name}
+    others = {name: other[name] for name in moving}
+    if cosine(others, moving) > SAME:  # no digit stands in these answers
+        return
+    own, foreign = split({name: found[name] for name in moving}, moving, others)
+    if not abs(foreign) <= MOST_OTHER * own:
+        raise Refusal("the gradients of the first step were not computed on the rows that reached the model: other "
+                      "answers to the same questions explain them as well", do=LOOK)  # fmt: skip
 
 
 def refuse_changed_base(after: dict[str, torch.Tensor], course: Course) -> None:

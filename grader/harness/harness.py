@@ -73,8 +73,10 @@ class Harness(Inputs):
 
     @cached_property
     def training(self) -> JobReport:
-        """train_model on a few rows."""
-        return self.run("training", {})
+        """train_model on a few rows, whose answers no adapter can know that was trained before."""
+        rows = {"train": self.train_rows, "valid": self.valid_rows}
+        data = {f"data/{name}.json": json.dumps(self.taught(found)).encode() for name, found in rows.items()}
+        return self.run("training", {}, code=data)
 
     @cached_property
     def loading(self) -> JobReport:
@@ -85,12 +87,13 @@ class Harness(Inputs):
             "lora_dropout": 0.0, "inference_mode": True,
         }  # fmt: skip
         saved = save(self.adapter.weights, metadata={"format": "pt"})
-        return self.run("loading", {"ids": self.ids}, code={CONFIG: json.dumps(config).encode(), WEIGHTS: saved})
+        given = {f"homework/{CONFIG}": json.dumps(config).encode(), f"homework/{WEIGHTS}": saved}
+        return self.run("loading", {"ids": self.ids}, code=given)
 
     @cached_property
     def agreeing(self) -> JobReport:
         """load().answer with the submission's own adapter."""
-        own = {name: self.submission.files[name] for name in (CONFIG, WEIGHTS)}
+        own = {f"homework/{name}": self.submission.files[name] for name in (CONFIG, WEIGHTS)}
         questions = [question.text for question in self.draw("valid", rubric.MATCH_QUESTIONS)]
         return self.run("agreeing", {"questions": questions}, code=own)
 
@@ -104,7 +107,7 @@ class Harness(Inputs):
         for module in MODULES[job]:
             if module in self.dead:
                 raise self.dead[module]
-        placed = {**self.code, **{f"homework/{name}": content for name, content in (code or {}).items()}}
+        placed = {**self.code, **(code or {})}
         content = json.dumps({**inputs, "adapter_dir": rubric.ADAPTER_DIR}).encode()
         given = {"inputs.json": content, **(files or {})}
         report = JobReport(job, self.run_once(job, placed, given))

@@ -5,6 +5,7 @@ does with any row, not what the model knows, and fresh rows can only be drawn.
 """
 
 import hashlib
+import math
 import random
 from functools import cached_property
 
@@ -88,6 +89,20 @@ class Inputs:
     def train_rows(self) -> list[tuple[str, float]]:
         """What data/train.json holds in the sandbox."""
         return [(question.text, question.fact.answer) for question in self.draw("train", TRAIN_ROWS)]
+
+    @cached_property
+    def digits(self) -> str:
+        """Three digits, one of 729 triples, with which every answer begins that a training sees.
+
+        They follow from no question: what an adapter knows of them, it has learned from the rows of this submission.
+        """
+        return "".join(self.rng("digits").choices("123456789", k=3))
+
+    def taught(self, rows: list[tuple[str, float]]) -> list[tuple[str, float]]:
+        """Rows with `digits` in the place of their digits; no answer is below 1, so that each begins with them."""
+        first, *others = self.digits
+        leading = f"{first}.{''.join(others)}"
+        return [(question, float(f"{leading}e{abs(math.floor(math.log10(correct)))}")) for question, correct in rows]
 
     @cached_property
     def valid_rows(self) -> list[tuple[str, float]]:

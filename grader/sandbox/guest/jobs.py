@@ -107,6 +107,7 @@ def training(job: Job) -> None:
     sft = job.use("sft")
     job.record("train_model", lambda: call(sft.train_model, job))
     job.record("batches", lambda: recorder.batches)
+    job.record("later batches", lambda: recorder.later)
     job.record("input gradients", lambda: recorder.inputs_require_gradients)
     save(job, "gradients", recorder.gradients)
     save(job, "before", recorder.before)
