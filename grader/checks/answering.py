@@ -12,6 +12,7 @@ from grader.harness.table_model import answer_to
 from grader.runner import points
 
 SHORTEST = 12  # characters that a text has to share with the grader's; the caps of tokens may differ
+MOST_SURPRISE = 5.5  # nats a token: samples have 1.4 to 3.4, random letters more than 7
 QUESTIONS = 3  # that `answer` is asked, one of them without an answer
 LEFT = "pad on the left for generation, with an attention_mask (padding_side='left')"
 
@@ -55,7 +56,7 @@ def test_padding(code: Harness) -> None:
 
 
 @points(rubric.NUM_RETURN_SEQUENCES, needs="generate")
-def test_num_return_sequences(code: Harness) -> None:
+def test_num_return_sequences(code: Harness, course: Course) -> None:
     """With num_return_sequences=n, batched_generate gives a list of n texts for each prompt, drawn at random."""
     for count in (1, 3):
         name = f"batched_generate n={count}"
@@ -66,8 +67,18 @@ def test_num_return_sequences(code: Harness) -> None:
     if all(len(set(texts)) == 1 for texts in found):  # right samples of one prompt: one in 40
         raise Refusal("at temperature 1, batched_generate gives the same text again and again",
                       actual=f"{found[0][0]!r}"[:120], do="sample (do_sample=True) above temperature 0")  # fmt: skip
+    refuse_foreign_samples(code, course, found)
     refuse_mixed_prompts(code)
     refuse_ignored_temperature(code)
+
+
+def refuse_foreign_samples(code: Harness, course: Course, found: list[list[str]]) -> None:
+    """Refuse samples that the model practically never writes after their prompts."""
+    prompts = (code.prompts[0], code.prompts[-1])
+    written = [(prompt, text) for prompt, texts in zip(prompts, found, strict=True) for text in texts]
+    if reference.surprise(course.base, written) > MOST_SURPRISE:
+        raise Refusal("at temperature 1, batched_generate gives what is no text of the model",
+                      actual=f"{found[0][0]!r}"[:120], do="return what model.generate samples")  # fmt: skip
 
 
 def refuse_ignored_temperature(code: Harness) -> None:
