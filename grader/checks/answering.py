@@ -1,7 +1,7 @@
 """homework/base_llm.py: what the student's code reads and generates, beside what the grader reads and generates."""
 
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn
 
 from grader import reference, rubric
 from grader.course import Course
@@ -37,8 +37,7 @@ def test_generate(code: Harness, course: Course) -> None:
     """generate gives what the model writes after the prompt, without the prompt, word for word."""
     found = code.answering.value("generate")
     refuse_unless_texts(found, len(code.prompts), "generate")
-    for prompt, text, wanted in zip(code.prompts, found, code.written, strict=True):
-        refuse_other_text("generate", prompt, text, wanted, "decode the new tokens only, and change nothing in them")
+    refuse_other_texts(code, "generate", found, "decode the new tokens only, and change nothing in them")
     for text, wanted, ids in zip(found, code.written, code.ids, strict=True):
         more = text.strip()[len(wanted.strip()) :]
         if more and reference.complete(course.base, course.base.model, [ids], 72)[0] == wanted:
@@ -51,8 +50,7 @@ def test_padding(code: Harness) -> None:
     """batched_generate gives each prompt the same text as generate, however long the others are."""
     found = code.answering.value("batched_generate")
     refuse_unless_texts(found, len(code.prompts), "batched_generate")
-    for prompt, text, wanted in zip(code.prompts, found, code.written, strict=True):
-        refuse_other_text("batched_generate", prompt, text, wanted, LEFT)
+    refuse_other_texts(code, "batched_generate", found, LEFT)
 
 
 @points(rubric.NUM_RETURN_SEQUENCES, needs="generate")
@@ -130,13 +128,23 @@ def test_answer(code: Harness) -> None:
                           expected=f"{wanted:.0f}", do="answer is parse_answer of what was generated")  # fmt: skip
 
 
-def refuse_other_text(name: str, prompt: str, text: str, wanted: str, do: str) -> None:
-    """Refuse a text that is not the model's; the one may be cut earlier than the other."""
+def refuse_other_texts(code: Harness, name: str, found: list[str], do: str) -> None:
+    """Refuse texts that are not the model's, in float32 or bfloat16."""
+    for at, (prompt, text, wanted) in enumerate(zip(code.prompts, found, code.written, strict=True)):
+        if not is_start(text, wanted) and not any(is_start(text, one) for one in code.written_in_bfloat16[at]):
+            refuse_other_text(name, prompt, text.strip(), wanted.strip(), do)
+
+
+def is_start(text: str, wanted: str) -> bool:
+    """Whether a text is what was wanted; the one may be cut earlier than the other."""
     text, wanted = text.strip(), wanted.strip()
     shared = min(len(text), len(wanted))
+    return text[:shared] == wanted[:shared] and (shared >= SHORTEST or shared == len(wanted))
+
+
+def refuse_other_text(name: str, prompt: str, text: str, wanted: str, do: str) -> NoReturn:
+    """Refuse a text that is not the model's, and say what is wrong with it."""
     details = {"expected": f"{wanted!r}"[:120], "actual": f"{text!r}"[:120]}
-    if text[:shared] == wanted[:shared] and (shared >= SHORTEST or shared == len(wanted)):
-        return
     if text.startswith(prompt.strip()):
         raise Refusal(f"{name} gives the prompt back before the model's text", **details,
                       do="cut the first input_ids.shape[1] tokens off before decoding")  # fmt: skip

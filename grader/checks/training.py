@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from grader import rubric
-from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, expected_shapes, read_config, read_weights
+from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, named_shapes, read_config, read_weights, targets_of
 from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.gradients import (
@@ -222,10 +222,10 @@ def first_adapter(code: Harness) -> Adapter:
         code.training.value("train_model")  # where it failed, that is the cause
         raise Refusal("the model that was trained has no LoRA weights", do="train what get_peft_model gives")
     rank = min(ranks)
-    targets = tuple(sorted({name.split(".lora_")[0].rpartition(".")[2] for name in weights}))
+    targets = targets_of(weights)
     if not set(targets) <= set(rubric.TARGETS):
         raise Refusal(f"LoRA on {targets!s:.120} is not graded", expected=", ".join(rubric.TARGETS))
-    wanted = expected_shapes(Config(rank, 1.0, targets, False), code.course.base_config)
+    wanted = named_shapes(weights, Config(rank, 1.0, targets, False), code.course.base_config)
     if not 1 <= rank <= rubric.MAX_RANK or {name: tuple(tensor.shape) for name, tensor in weights.items()} != wanted:
         raise Refusal("the LoRA weights that were trained are not those of one LoraConfig", do="one get_peft_model",
                       expected=f"{len(wanted)} of rank 1 to {rubric.MAX_RANK}", actual=f"{len(weights)}")  # fmt: skip
@@ -277,9 +277,14 @@ def refuse_other_loss(losses: list[float], wanted: float) -> None:
                       expected=f"{wanted:.4f}", actual=f"{whole[1]:.4f}", do=LOOK)  # fmt: skip
 
 
+def moving_of(gradients: Gradients) -> Gradients:
+    """The gradients of lora_B: not zero at first, but for layers without LoRA, whose lora_A is zero here."""
+    return {name: tensor for name, tensor in gradients.items() if "lora_B" in name and bool(tensor.any())}
+
+
 def refuse_other_gradients(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], known: bool = True) -> None:
     """Refuse gradients that are zero, or point elsewhere than the reference's, or are too long, if alpha is known."""
-    moving = {name: tensor for name, tensor in wanted.items() if "lora_B" in name}
+    moving = moving_of(wanted)
     if missing := sorted(
         name for name, tensor in moving.items() if getattr(found.get(name), "shape", 0) != tensor.shape
     ):
@@ -301,7 +306,7 @@ def refuse_other_gradients(found: dict[str, torch.Tensor], wanted: dict[str, tor
 
 def refuse_other_digits(found: Gradients, wanted: Gradients, other: Gradients) -> None:
     """Refuse gradients that are as much those of other answers as those of the rows: they were not computed on them."""
-    moving = {name: tensor for name, tensor in wanted.items() if "lora_B" in name}
+    moving = moving_of(wanted)
     others = {name: other[name] for name in moving}
     if cosine(others, moving) > SAME:  # no digit stands in these answers
         return
@@ -318,7 +323,13 @@ def refuse_changed_base(after: dict[str, torch.Tensor], course: Course) -> None:
     if missing := sorted(set(base) - set(seen)):
         raise Refusal(f"{len(missing)} weights of the base model are not in the model that was trained, first "
                       f"{missing[0][:80]}", do="train what get_peft_model makes of the course's base")  # fmt: skip
-    changed = sorted(name for name in set(seen) & set(base) if not torch.equal(seen[name], base[name].detach()))
+    same = {name for name in set(seen) & set(base) if is_same(seen[name], base[name].detach())}
+    changed = sorted(set(seen) & set(base) - same)
     if changed:
         raise Refusal(f"training changed {len(changed)} weights of the base model, first {changed[0][:80]}",
                       do="train LoRA weights only: the base is the same for everybody")  # fmt: skip
+
+
+def is_same(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether a weight of the base is unchanged: as it was, or as it is when the base is loaded in bfloat16."""
+    return torch.equal(found, wanted) or torch.equal(found, wanted.bfloat16().float())
