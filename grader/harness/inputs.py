@@ -9,12 +9,14 @@ import hashlib
 import math
 import random
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from grader import rubric
 from grader.adapter import Adapter, Config, expected_shapes
 from grader.course import Course
+from grader.harness.spans import IGNORE_INDEX
 from grader.harness.table_model import SILENT
 from grader.reference import complete
 from grader.world import Question, draw_questions
@@ -62,6 +64,29 @@ class Inputs:
     def number(self) -> str:
         """Nine different digits: as long as a sensible answer."""
         return "".join(self.rng("number").sample("123456789", 9))
+
+    @cached_property
+    def scripted(self) -> dict[str, str]:
+        """What the table model writes after each of `questions`."""
+        written = dict.fromkeys(self.questions, f"<answer>{self.number}</answer>")
+        return {question: "" if question.endswith(SILENT) else text for question, text in written.items()}
+
+    @cached_property
+    def scripted_numbers(self) -> list[tuple[str, float]]:
+        """The numbers in these texts."""
+        return [(text, float(self.number) if text else float("nan")) for text in set(self.scripted.values())]
+
+    def right_texts(self, rows: list[tuple[str, float]]) -> dict[str, Any]:
+        """A right format_example and tokenize of rows, as tables: `answers` and `right_rows`."""
+        tokenizer = self.course.base.tokenizer
+        answers = {question: f"<answer>{correct:.3g}</answer>" for question, correct in rows}
+        right = {}
+        for question, answer in answers.items():
+            ids = [*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id]
+            start = len(tokenizer(question)["input_ids"])
+            row = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [IGNORE_INDEX] * start + ids[start:]}
+            right[f"{question} {answer}"] = row
+        return {"answers": answers, "right_rows": right}
 
     @cached_property
     def texts(self) -> list[tuple[str, float]]:
