@@ -19,10 +19,6 @@ from grader.harness.spans import IGNORE_INDEX
 from grader.reference import Base, attach
 
 DIGITS = "123456789"
-# Of 729 triples of digits, the place up to which one counts as learned. Of 76 right trainings, most of four steps, none
-# was behind 22; an adapter that was made before has one chance in twenty.
-LEARNED, EXPECTED = 36, 7
-RIDGE = 0.5  # of the slope, where the digits are almost equally likely
 Gradients = dict[str, torch.Tensor]
 
 
@@ -103,38 +99,16 @@ def digit_chances(base: Base, adapter: Adapter | None, questions: Sequence[str],
     return torch.stack([chances[at, place] for at, place in enumerate(places)]).mean(0)
 
 
-def has_learned(digits: str, before: torch.Tensor, after: torch.Tensor) -> bool:
-    """Whether `digits` are among the few triples that an adapter has come to expect, by chances before it and after it.
-
-    What it says of any answer lifts the unlikely digits more than the likely ones: a straight line through all of them
-    is taken off. After many steps these chances are no longer small, and count by themselves.
-    """
-    return place_of(digits, learned(before, after)) <= LEARNED or place_of(digits, after) <= EXPECTED
-
-
-def learned(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """By how much the log chance of each digit grew beyond a line through those of the other eight; (3, 9)."""
-    gain, found = after - before, torch.zeros_like(after)
-    for place in range(len(gain)):
-        for digit in range(len(DIGITS)):
-            others = [other for other in range(len(DIGITS)) if other != digit]
-            x, y = before[place, others], gain[place, others]
-            spread = x - x.mean()
-            slope = float((spread * y).sum() / (spread.pow(2).sum() + RIDGE))
-            found[place, digit] = gain[place, digit] - y.mean() - slope * (before[place, digit] - x.mean())
-    return found
-
-
 def place_of(digits: str, scores: torch.Tensor) -> int:
     """The place of a triple among all 729, by the sum of its digits' scores; 1 is the best."""
     sums = scores[0][:, None, None] + scores[1][:, None] + scores[2]
     return int((sums >= sums[tuple(DIGITS.index(digit) for digit in digits)]).sum())
 
 
-def with_other_digits(example: Example, tokenizer: Any) -> Example:
-    """The same row with other digits in its answer, each the next one, 1 behind 9; a 0 stays."""
+def with_other_digits(example: Example, tokenizer: Any, by: int = 1) -> Example:
+    """The same row with other digits in its answer, each by so much higher, 1 behind 9; a 0 stays."""
     ids = tokenizer.convert_tokens_to_ids(list(DIGITS))
-    following = dict(zip(ids, [*ids[1:], ids[0]], strict=True))
+    following = dict(zip(ids, ids[by:] + ids[:by], strict=True))
     changed = [label if label == IGNORE_INDEX else following.get(label, label) for label in example.labels]
     kept = zip(example.ids, changed, strict=True)
     return Example([token if label == IGNORE_INDEX else label for token, label in kept], changed)

@@ -184,6 +184,8 @@ ALL = [
     ),
     Recipe("some layers, by a regular expression", lora("=TARGETS", f"={UPPER}")),
     Recipe("base in another folder", plain(config(base_model_name_or_path="../base_model"))),
+    Recipe("forty steps", sft("num_train_epochs=2", "num_train_epochs=20")),
+    Recipe("stochastic gradient descent", sft("learning_rate=2e-3", 'optim="sgd", learning_rate=0.2')),
     Recipe("loop written by hand", training(BY_HAND.replace("TRAIN", "model.train()"))),
     Recipe("loop written by hand, in eval mode", training(BY_HAND.replace("TRAIN", "model.eval()"))),
     Recipe("one prompt after the other, stripped", plain(swap("base_llm.py", BaseLLM__batched_generate=ONE_BY_ONE))),
