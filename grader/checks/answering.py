@@ -83,13 +83,13 @@ def refuse_foreign_samples(code: Harness, course: Course, found: list[list[str]]
 
 
 def refuse_ignored_temperature(code: Harness) -> None:
-    """Refuse samples at a temperature near 0 that are not, most of them, the submission's own texts at 0."""
+    """Refuse samples at a temperature near 0 most of which are neither the submission's texts at 0 nor right ones."""
     found, greedy = code.answering.value("batched_generate cold"), code.answering.value("batched_generate few")
     refuse_unless_list(found, 4, "batched_generate n=2")
     refuse_unless_texts(greedy, 4, "batched_generate")
     same_start = [
-        str(text).strip()[:SHORTEST] == wanted.strip()[:SHORTEST]
-        for texts, wanted in zip(found, greedy, strict=True)
+        str(text).strip()[:SHORTEST] in (own.strip()[:SHORTEST], wanted.strip()[:SHORTEST])
+        for texts, own, wanted in zip(found, greedy, code.written[:4], strict=True)
         for text in (texts if isinstance(texts, list) else [])
     ]
     if sum(same_start) < len(same_start) / 2 or not same_start:

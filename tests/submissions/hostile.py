@@ -37,7 +37,9 @@ for target in {targets}:
 """)
 
 
-EVERYTHING = "parser generate format supervised dataset batch trains loads"  # the others need one of these
+EVERYTHING = (  # the others need one of these
+    "parser generate padding num_return_sequences answer format supervised tokenize_stable dataset batch trains loads"
+)
 PATHS = (
     '["/etc/passwd", "/root", "/home", "/proc/1/environ", f"/proc/{os.getppid()}/mem", f"/proc/{os.getppid()}/environ"]'
 )
@@ -248,14 +250,14 @@ ALL = [
     Recipe(
         "H3 syntax error",
         sft("def format_example(", "def format_example(("),
-        "format supervised dataset batch trains loads",
+        "format supervised tokenize_stable dataset batch trains loads",
         r"import homework.sft raised SyntaxError: .*sft.py, line",
     ),
     Recipe("H4 endless import", at_import(CALM), EVERYTHING, "took more than 6 s", STOPPED, 6, quick=True),
     Recipe(
         "H4 endless tokenize",
         tokenized("while True:\n    pass"),
-        "supervised dataset batch trains",
+        "supervised tokenize_stable dataset batch trains",
         "tokenize bundled took more than 12 s",
         STOPPED,
         12,
@@ -282,7 +284,7 @@ ALL = [
     Recipe(
         "H7 flood of escapes",
         at_import(FLOOD),
-        "parser generate tokenize_stable dataset batch trains loads",
+        "parser generate padding num_return_sequences answer tokenize_stable dataset batch trains loads",
         "printed, or wrote to one file, more than 64 MiB",
     ),
     Recipe("H8 64 GiB", at_import("x = bytearray(64 << 30)"), EVERYTHING, "MemoryError"),
