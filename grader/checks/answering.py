@@ -52,7 +52,7 @@ def test_padding(code: Harness) -> None:
     """batched_generate gives each prompt the same text as generate, however long the others are."""
     found = code.answering.value("batched_generate")
     refuse_unless_texts(found, len(code.prompts), "batched_generate")
-    alone = code.answering.lines.get("generate", {}).get("value")
+    alone: Any = code.answering.lines.get("generate", {}).get("value")
     refuse_other_texts(code, "batched_generate", found, LEFT, alone if is_texts(alone, len(found)) else [])
 
 

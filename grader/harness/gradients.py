@@ -83,7 +83,7 @@ def digit_chances(base: Base, adapter: Adapter | None, questions: Sequence[str],
         A row for each of the places, given the digits before it; (3, 9).
     """
     model: Any = base.model if adapter is None else attach(base.model, adapter)
-    tokenizer, (one, two, three) = base.tokenizer, digits
+    tokenizer, (one, two, three) = base.tokenizer, list(digits)
     among = tokenizer.convert_tokens_to_ids(list(DIGITS))
     forms = (digits, f"{one}.{two}{three}", f"{one}{two}.{three}")
     rows = [tokenizer(f"{question} <answer>{form}")["input_ids"] for question in questions for form in forms]

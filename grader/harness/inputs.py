@@ -126,8 +126,7 @@ class Inputs:
 
     def taught(self, rows: list[tuple[str, float]]) -> list[tuple[str, float]]:
         """Rows with `digits` in the place of their digits; no answer is below 1, so that each begins with them."""
-        first, *others = self.digits
-        leading = f"{first}.{''.join(others)}"
+        leading = f"{self.digits[0]}.{self.digits[1:]}"
         return [(question, float(f"{leading}e{abs(math.floor(math.log10(correct)))}")) for question, correct in rows]
 
     @cached_property
