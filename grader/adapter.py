@@ -7,6 +7,7 @@ module, double layers, bring whole matrices). The header of the weights is check
 import json
 import math
 import struct
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -23,11 +24,19 @@ TRAIN_AGAIN = "train again with python -m homework.sft train, and bundle again (
 # What a student may choose, and what says only how the adapter was made.
 CHOSEN = {"r", "lora_alpha", "target_modules", "use_rslora", "lora_dropout"}
 SAID = {"base_model_name_or_path", "peft_type", "task_type", "inference_mode", "peft_version"}
+# Of init_lora_weights, only with these the base model stays as it was: others begin from a changed one (PiSSA), which
+# is not graded. auto_mapping is what peft writes where the LoraConfig has no task_type.
+HARMLESS: dict[str, list[Any]] = {
+    "init_lora_weights": [True, "gaussian", "orthogonal", "eva"],
+    "auto_mapping": [
+        {"base_model_class": "LlamaForCausalLM", "parent_library": "transformers.models.llama.modeling_llama"}
+    ],
+}
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
 class Config(NamedTuple):
-    """The fields of adapter_config.json that count, validated."""
+    """The fields of adapter_config.json that count, validated; no targets where the names of the weights say them."""
 
     rank: int
     alpha: float
@@ -69,13 +78,15 @@ def read_config(content: bytes) -> Config:
         Refusal: if it is no LoRA of this base model, out of range, or asks peft for anything else.
     """
     config = read_json(content, "adapter_config.json")
-    for name, wanted in (("peft_type", "LORA"), ("task_type", "CAUSAL_LM")):
-        if config.get(name) != wanted:
-            raise Refusal("the adapter is no LoRA of a language model", expected=f"{name} {wanted}",
-                          actual=f"{config.get(name)!r}"[:80], do=TRAIN_AGAIN)  # fmt: skip
-    # Stock peft writes the path as it was given: absolute, say, or with a slash at its end.
+    for name, wanted in (("peft_type", ("LORA",)), ("task_type", ("CAUSAL_LM", None))):
+        if config.get(name) not in wanted:
+            raise Refusal("the adapter is no LoRA of a language model", expected=f"{name} {wanted[0]}",
+                          actual=f"{config.get(name)!r}"[:80],
+                          do=f"LoraConfig(task_type='CAUSAL_LM', …); {TRAIN_AGAIN}")  # fmt: skip
+    # Stock peft writes the path as it was given: absolute, say, or relative to another folder, or with a slash at its
+    # end. Where the header of the weights names the base by its fingerprint, that decides: see Course.
     name = str(config.get("base_model_name_or_path")).replace("\\", "/").rstrip("/")
-    if not f"/{name}".endswith(f"/{rubric.BASE_NAME}"):
+    if name.rpartition("/")[2] != rubric.BASE.name:
         raise Refusal("the adapter was trained on another base model", expected=rubric.BASE_NAME,
                       actual=f"{config.get('base_model_name_or_path')!r}"[:80],
                       do="train again without --checkpoint and HOMEWORK_CHECKPOINT")  # fmt: skip
@@ -88,26 +99,38 @@ def read_config(content: bytes) -> Config:
     if type(alpha) not in (int, float) or not 0 < alpha <= rubric.MAX_ALPHA:
         raise Refusal("alpha is out of range", expected=f"0 to {rubric.MAX_ALPHA}", actual=f"{alpha!r}"[:80],
                       do="train again with an --alpha in this range")  # fmt: skip
-    targets = config.get("target_modules")
-    if not isinstance(targets, list) or not targets or not all(target in rubric.TARGETS for target in targets):
-        raise Refusal("target_modules is no list of this model's linear layers", expected=", ".join(rubric.TARGETS),
-                      actual=f"{targets!r}"[:120], do=TRAIN_AGAIN)  # fmt: skip
+    targets = read_targets(config.get("target_modules"))
     dropout = config.get("lora_dropout", 0.0)
     if type(dropout) not in (int, float) or not 0 <= dropout < 1:
         raise Refusal("lora_dropout is out of range", expected="0 to 1", actual=f"{dropout!r}"[:80], do=TRAIN_AGAIN)
     if type(config.get("use_rslora", False)) is not bool:
         raise Refusal("use_rslora must be true or false", actual=f"{config['use_rslora']!r}"[:80], do=TRAIN_AGAIN)
-    return Config(rank, float(alpha), tuple(sorted(set(targets))), config.get("use_rslora", False))
+    return Config(rank, float(alpha), targets, config.get("use_rslora", False))
+
+
+def read_targets(targets: Any) -> tuple[str, ...]:
+    """The names of the layers with LoRA; none for a regular expression, which is never evaluated: it may take for ever.
+
+    Raises:
+        Refusal: for what is neither, or a list that names other layers.
+    """
+    if isinstance(targets, str) and targets:
+        return ()
+    if not isinstance(targets, list) or not targets or not all(target in rubric.TARGETS for target in targets):
+        raise Refusal("target_modules is no list of this model's linear layers", expected=", ".join(rubric.TARGETS),
+                      actual=f"{targets!r}"[:120], do=f"name some of these, {TRAIN_AGAIN}")  # fmt: skip
+    return tuple(sorted(set(targets)))
 
 
 def refuse_extras(config: dict[str, Any]) -> None:
     """Refuse every field that is not neutral: null, empty, false, or the value that peft itself would put there."""
     defaults = LoraConfig().to_dict()
-    defaults["init_lora_weights"] = True  # others begin from a changed base (PiSSA), which is not graded
     for name in sorted(set(config) - CHOSEN - SAID):
-        if config[name] not in (None, False, "", [], {}) and config[name] != defaults.get(name):
+        neutral = [None, False, "", [], {}, *HARMLESS.get(name, [defaults.get(name)])]
+        if config[name] not in neutral:
             raise Refusal(f"adapter_config.json sets {name[:60]!r}, which this homework does not use",
-                          expected="null", actual=f"{config[name]!r}"[:80], do=TRAIN_AGAIN)  # fmt: skip
+                          expected="null", actual=f"{config[name]!r}"[:80],
+                          do="take it out of the LoraConfig, and then " + TRAIN_AGAIN)  # fmt: skip
 
 
 def expected_shapes(config: Config, base_config: dict[str, Any]) -> dict[str, tuple[int, int]]:
@@ -130,21 +153,35 @@ def expected_shapes(config: Config, base_config: dict[str, Any]) -> dict[str, tu
     return shapes
 
 
-def check_header(content: bytes, shapes: dict[str, tuple[int, int]]) -> dict[str, str]:
-    """Check the header of a safetensors file against the expected shapes, before any tensor is made.
+def named_shapes(names: Iterable[str], config: Config, base_config: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Name and shape of every tensor of the layers to which some of these names belong."""
+    wanted = expected_shapes(config._replace(targets=rubric.TARGETS), base_config)
+    layers = {name.partition(".lora_")[0] for name in names}
+    return {name: shape for name, shape in wanted.items() if name.partition(".lora_")[0] in layers}
 
-    Returns:
-        Its metadata.
+
+def read_header(content: bytes) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and its size in bytes.
 
     Raises:
-        Refusal: if it is no safetensors file, or holds other tensors than the adapter's.
+        Refusal: if it is no safetensors file.
     """
     size = struct.unpack("<Q", content[:8])[0] if len(content) >= 8 else 0
     if not 2 <= size <= min(rubric.HEADER_BYTES, len(content) - 8) or content[8:9] != b"{":
         raise Refusal("adapter_model.safetensors is no safetensors file", actual=f"it begins with {content[:16]!r}",
                       do=TRAIN_AGAIN)  # fmt: skip
-    header = read_json(content[8 : 8 + size], "the header of adapter_model.safetensors")
-    metadata = header.pop("__metadata__", {})
+    return read_json(content[8 : 8 + size], "the header of adapter_model.safetensors"), size
+
+
+def check_header(content: bytes, config: Config, base_config: dict[str, Any]) -> None:
+    """Check the header of a safetensors file against the expected shapes, before any tensor is made.
+
+    Raises:
+        Refusal: if it is no safetensors file, or holds other tensors than the adapter's.
+    """
+    header, size = read_header(content)
+    header.pop("__metadata__", None)
+    shapes = expected_shapes(config, base_config) if config.targets else named_shapes(header, config, base_config)
     missing, extra = sorted(set(shapes) - set(header)), sorted(set(header) - set(shapes))
     if missing or extra:
         word, names = ("lacks", missing) if missing else ("holds the foreign", extra)
@@ -156,7 +193,6 @@ def check_header(content: bytes, shapes: dict[str, tuple[int, int]]) -> dict[str
     if end != len(content) - 8 - size:
         raise Refusal("adapter_model.safetensors has bytes beside its tensors", expected=f"{end} bytes of tensors",
                       actual=f"{len(content) - 8 - size}", do=TRAIN_AGAIN)  # fmt: skip
-    return metadata if isinstance(metadata, dict) else {}
 
 
 def check_entry(name: str, entry: Any, shape: tuple[int, int]) -> int:
@@ -173,7 +209,7 @@ def read_weights(content: bytes, config: Config, base_config: dict[str, Any]) ->
     Raises:
         Refusal: if anything is missing, foreign, misshapen, not finite, or untrained.
     """
-    check_header(content, expected_shapes(config, base_config))
+    check_header(content, config, base_config)
     try:
         weights = {name: tensor.float() for name, tensor in load(content).items()}
     except SafetensorError as error:
@@ -185,4 +221,9 @@ def read_weights(content: bytes, config: Config, base_config: dict[str, Any]) ->
     if not any(bool(tensor.any()) for name, tensor in weights.items() if ".lora_B." in name):
         raise Refusal("the adapter is untrained: every lora_B is zero", expected="weights that training has moved",
                       actual="the base model, unchanged", do=TRAIN_AGAIN)  # fmt: skip
-    return Adapter(config.rank, config.alpha, config.targets, config.use_rslora, weights)
+    return Adapter(config.rank, config.alpha, targets_of(weights), config.use_rslora, weights)
+
+
+def targets_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The layers that tensors belong to.  Example: ['….self_attn.q_proj.lora_A.weight', …] -> ('q_proj',)"""
+    return tuple(sorted({name.partition(".lora_")[0].rpartition(".")[2] for name in names}))

@@ -18,6 +18,9 @@ HIDDEN_VARIABLE = "GRADER_HIDDEN_FILE"
 DATA = rubric.ROOT / "data"
 MARK = "own_questions.toml"
 PUBLIC_NOTE = "the questions of the accuracy are those of data/valid.json: their answers are public"
+SEED_NOTE = (
+    "the questions of the accuracy are the public ones of the course, which students have: no --key-file was given"
+)
 SOURCES = {"hidden": "the hidden file", "valid": "data/valid.json, answers public"}  # in the words of tables
 Rows = tuple[tuple[str, float], ...]
 

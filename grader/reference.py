@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -22,6 +22,7 @@ from grader.errors import GraderFault
 
 LONGEST_ANSWER = " <answer>-1.7976931348623157e+308</answer>"
 TOKEN_BUDGET = 8_192  # slots (rows times tokens) of one generated batch; larger ones leave the CPU's caches
+LONGEST_SAMPLE = 60  # tokens of a sample that are looked at
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 NUMBER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
@@ -100,8 +101,10 @@ def attach(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
         lora_dropout=0.0,
     )
     adapted = get_peft_model(model, config)
-    report: Any = set_peft_model_state_dict(adapted, adapter.weights)
-    if report.unexpected_keys or any("lora_" in name for name in report.missing_keys):
+    left_out = get_peft_model_state_dict(adapted, save_embedding_layers=False)  # layers that a regular expression skips
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in left_out.items()}
+    report: Any = set_peft_model_state_dict(adapted, zeros | adapter.weights)
+    if report.unexpected_keys or set(adapter.weights) - set(zeros):
         raise GraderFault("the validated weights do not fit the base model")
     return adapted.eval()
 
@@ -136,6 +139,19 @@ def complete(base: Base, model: PreTrainedModel, prompts: list[list[int]], cap: 
         output = generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, width:].tolist()
     written = [row[: row.index(eos)] if eos in row else row for row in output]
     return [base.tokenizer.decode(row, skip_special_tokens=True) for row in written]
+
+
+def surprise(base: Base, written: Sequence[tuple[str, str]]) -> float:
+    """The mean negative log chance of the tokens of texts after their prompts, in nats; 0 if there is no token."""
+    tokenizer, total, count = base.tokenizer, 0.0, 0
+    for prompt, text in written:
+        asked = tokenizer(prompt)["input_ids"]
+        said = tokenizer(text, add_special_tokens=False)["input_ids"][:LONGEST_SAMPLE]
+        with torch.no_grad():
+            logits = base.model(input_ids=torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1]
+        total += float(torch.nn.functional.cross_entropy(logits, torch.tensor(said, dtype=torch.long), reduction="sum"))
+        count += len(said)
+    return total / count if count else 0.0
 
 
 def plan_batches(lengths: Sequence[int], cap: int) -> list[list[int]]:

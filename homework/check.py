@@ -377,8 +377,8 @@ def check_format_reasoning(known: Known) -> str:
     text = format_reasoning(*row).get("answer")
     if text != row[2]:
         raise HomeworkError(
-            f"format_reasoning gives an answer that ends in {str(text)[-60:]!r}: it is not the whole reasoning and nothing "
-            "else\nit is the text that the model is to write"
+            f"format_reasoning gives an answer that ends in {str(text)[-60:]!r}: it is not the whole reasoning and "
+            "nothing else\nit is the text that the model is to write"
         )
     check_rows(
         known.llm.tokenizer, [row], format_reasoning, TokenizedDataset(known.llm.tokenizer, [row], format_reasoning)

@@ -21,7 +21,7 @@ def test_metric(code: Harness) -> None:
                           "within 5 % of the correct one", expected=f"{wanted}", actual=f"{got!r}"[:20])  # fmt: skip
 
 
-@points(rubric.SCORING, needs="metric")
+@points(rubric.SCORING)
 def test_scoring(code: Harness) -> None:
     """benchmark gives accuracy and answer rate as shares of all the questions that it was to ask."""
     for name, count in (("benchmark", len(code.valid_rows)), ("benchmark of the first", FEW)):

@@ -6,10 +6,23 @@ from typing import Any
 import torch
 
 from grader import rubric
-from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, expected_shapes, read_config, read_weights
+from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, named_shapes, read_config, read_weights, targets_of
 from grader.course import Course
 from grader.errors import Refusal
-from grader.harness.gradients import Example, compute_loss, compute_step, cosine, norm, read_tensors, rows_of
+from grader.harness.gradients import (
+    Example,
+    Gradients,
+    compute_loss,
+    compute_step,
+    cosine,
+    digit_chances,
+    norm,
+    place_of,
+    read_tensors,
+    rows_of,
+    split,
+    with_other_digits,
+)
 from grader.harness.harness import Harness
 from grader.harness.spans import IGNORE_INDEX, are_labels, diagnose_row, side_by_side
 from grader.harness.tokenizers import make_families
@@ -17,45 +30,42 @@ from grader.runner import points
 
 LOSS_TOLERANCE = 0.02  # relative: a loss in bfloat16 is right, a loss over other tokens is not
 LEAST_COSINE = 0.95  # a mean of micro-batches' means has 0.98 and above; the question supervised too, 0.93
+SAME = 0.999  # a cosine of gradients that can't be told apart
 MOST_NORM = 3.0  # times the reference's: clipping makes it smaller, nothing right makes it larger
 MOST_TOKENS = 16_384  # of one step, padding included: all 64 rows, each as long as the base reads
+MOST_LATER = 300  # rows of later steps that are looked at
+LEAST_OWN = 0.5  # of the rows of a step: about questions of data/train.json
+MOST_OTHER = (
+    0.5  # times the share of the rows' own gradient: that of the same rows with other digits; right ones < 0.01
+)
+PROBED = 12  # rows on which it is looked at what an adapter has learned
+SHIFTS = (2, 4, 7)  # of the digits, for other answers
+MOST_FOREIGN = 0.65  # times the rows' own share of a change: right trainings have at most 0.45, of other rows about 1
+EXPECTED = 7  # the last place, of 729, of the digits of the training
 LOOK = "the collator and the Trainer have to keep tokenize's labels"
+
+Seen = tuple[list[int], list[int] | None]  # ids and labels of a row that reached the model
 
 
 @points(rubric.BATCH)
 def test_batch(code: Harness, course: Course) -> None:
-    """The batch that reaches the model still has exactly tokenize's labels, and its loss is the reference's."""
+    """The batches that reach the model still have exactly tokenize's labels, and their loss is the reference's."""
     examples = read_step(code)
-    tokenizer = course.base.tokenizer
-    for ids, labels in seen_rows(code):
-        question, answer = match(code, ids)
-        row = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels or []}
-        if labels is not None and (complaint := diagnose_row(tokenizer, question, answer, row)):
-            shown = side_by_side(tokenizer, question, answer, row)
-            raise Refusal(f"in a batch that reaches the model, {complaint}", do=LOOK, shown=shown)
+    refuse_foreign_rows(code)
+    rows = seen_rows(code)
+    refuse_wrong_rows(code, course, rows, "in a batch that reaches the model")
     losses: list[Any] = [batch.get("loss") for batch in batches_of(code)]
     if all(isinstance(loss, float) for loss in losses):
         refuse_other_loss(losses, compute_loss(course.base.model, first_adapter(code), examples))
+    elif any(labels is None for _, labels in rows):  # then only the gradients say what was supervised
+        refuse_wrong_gradients(code, course)
+    refuse_wrong_rows(code, course, later_rows(code), "in a batch after the first step")
 
 
 @points(rubric.GRADIENTS, needs="batch")
 def test_gradients(code: Harness, course: Course) -> None:
     """The gradients of the first step are finite, not zero, only on LoRA weights, and those of the right labels."""
-    gradients = read_tensors(code.training.files.get("gradients.safetensors"))
-    examples = read_step(code)
-    if not gradients:
-        code.training.value("train_model")  # where it failed, that is the cause
-        raise Refusal("no gradient reached any weight before the first optimizer step",
-                      do="call backward, and give the optimizer the LoRA weights of that model")  # fmt: skip
-    if base := sorted(name for name in gradients if "lora_" not in name):
-        raise Refusal(f"{len(base)} weights of the base model are trained, first {base[0][:80]}: only LoRA may be",
-                      do="use get_peft_model, and set requires_grad nowhere else")  # fmt: skip
-    broken = sorted(name for name, tensor in gradients.items() if not bool(torch.isfinite(tensor).all()))
-    if broken:
-        raise Refusal(f"the gradient of {broken[0][:80]} is NaN or infinite, and {len(broken) - 1} others",
-                      do="train in float32 on a CPU, bfloat16 on a GPU, never float16")  # fmt: skip
-    wanted = compute_step(course.base.model, first_adapter(code), examples).gradients
-    refuse_other_gradients(gradients, wanted, known=CONFIG in code.training.files)
+    refuse_wrong_gradients(code, course)
 
 
 @points(rubric.INPUT_GRADIENTS, needs="batch")
@@ -81,12 +91,56 @@ def test_trains(code: Harness, course: Course) -> None:
     if still:
         raise Refusal(f"{len(still)} of the lora_B weights have not moved, first {still[0][:80]}",
                       do="give all LoRA weights to the optimizer")  # fmt: skip
-    examples = [example_of(course, *row) for row in expected_texts(code)]
-    before, after = (compute_loss(course.base.model, one, examples) for one in (None, adapter))
-    if not after < before:
-        raise Refusal(f"training has not lowered the loss: {before:.3f} with the base alone, {after:.3f} after",
-                      do="look at the labels first, then at the learning rate")  # fmt: skip
+    refuse_nothing_learned(code, course, adapter)
     refuse_changed_base(read_tensors(files.get("after.safetensors")), course)
+
+
+def refuse_nothing_learned(code: Harness, course: Course, adapter: Adapter) -> None:
+    """Refuse an adapter whose loss is not lower than that which it began with, or that has not seen these rows."""
+    examples = [example_of(course, *row) for row in expected_texts(code)]
+    first = first_adapter(code)
+    is_fresh = not any(bool(tensor.any()) for name, tensor in first.weights.items() if ".lora_B." in name)
+    starts = {"the base alone": None} if is_fresh else {"the base alone": None, "the adapter at the first step": first}
+    after = compute_loss(course.base.model, adapter, examples)
+    for name, start in starts.items():
+        before = compute_loss(course.base.model, start, examples)
+        if not after < before:
+            raise Refusal(f"training has not lowered the loss: {before:.3f} with {name}, {after:.3f} after",
+                          do="look at the labels first, then at the learning rate")  # fmt: skip
+    if not follows_rows(course, first, adapter, examples[:PROBED]) and not expects_digits(code, course, adapter):
+        raise Refusal(f"the saved adapter has learned nothing of the rows in data/train.json: every answer there began "
+                      f"with {code.digits} this time, and it expects that no more than other digits",
+                      do="train on Dataset('train'), and save the model that was trained")  # fmt: skip
+
+
+def follows_rows(course: Course, first: Adapter, adapter: Adapter, examples: list[Example]) -> bool:
+    """Whether the change of lora_B goes where these rows would take it, and not as much where other answers would.
+
+    The gradients are those at its lora_A, and at the lora_B of the first step.
+    """
+    start = {
+        name: first.weights.get(name, tensor) if ".lora_B." in name else tensor
+        for name, tensor in adapter.weights.items()
+    }
+    if any(start[name].shape != tensor.shape for name, tensor in adapter.weights.items()):
+        return False
+    begun, tokenizer = adapter._replace(weights=start), course.base.tokenizer
+    wanted = moving_of(compute_step(course.base.model, begun, examples).gradients)
+    names = {name: f"base_model.model.{name.replace('.default', '')}" for name in wanted}
+    change = {name: start[full] - adapter.weights[full] for name, full in names.items()}
+    for by in SHIFTS:
+        others = [with_other_digits(example, tokenizer, by) for example in examples]
+        other = compute_step(course.base.model, begun, others).gradients
+        own, foreign = split(change, wanted, {name: other[name] for name in wanted})
+        if not own > 0 or abs(foreign) > MOST_FOREIGN * own:
+            return False
+    return True
+
+
+def expects_digits(code: Harness, course: Course, adapter: Adapter) -> bool:
+    """Whether the digits of this training are among those that an adapter expects most: after many steps, they are."""
+    questions = [question for question, _ in code.train_rows[:PROBED]]
+    return place_of(code.digits, digit_chances(course.base, adapter, questions, code.digits)) <= EXPECTED
 
 
 def batches_of(code: Harness) -> list[dict[str, Any]]:
@@ -100,7 +154,43 @@ def batches_of(code: Harness) -> list[dict[str, Any]]:
     return batches
 
 
-def seen_rows(code: Harness) -> list[tuple[list[int], list[int] | None]]:
+def later_rows(code: Harness) -> list[Seen]:
+    """Ids and labels of rows of some later steps, each row once; a loop that gives the model no labels shows none.
+
+    Raises:
+        Refusal: if a batch has no ids or no rectangular shape.
+    """
+    found = code.training.lines.get("later batches", {}).get("value")
+    batches = [batch for batch in found if isinstance(batch, dict)] if isinstance(found, list) else []
+    rows = {(tuple(ids), tuple(labels or ())) for batch in batches for ids, labels in rows_of(batch)}
+    tokenizer, most = make_families()["bundled"][0], code.course.base_config["max_position_embeddings"]
+    return [
+        ([*ids], [*labels]) for ids, labels in sorted(rows)[:MOST_LATER]
+        if labels and len(ids) <= most and are_labels([*labels], tokenizer)
+    ]  # fmt: skip
+
+
+def refuse_wrong_rows(code: Harness, course: Course, rows: list[Seen], where: str) -> None:
+    """Refuse a row whose labels are not those of its text."""
+    tokenizer = course.base.tokenizer
+    for ids, labels in rows:
+        question, answer = match(code, ids)
+        row = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels or []}
+        if labels is not None and (complaint := diagnose_row(tokenizer, question, answer, row)):
+            shown = side_by_side(tokenizer, question, answer, row)
+            raise Refusal(f"{where}, {complaint}", do=LOOK, shown=shown)
+
+
+def refuse_foreign_rows(code: Harness) -> None:
+    """Refuse a first step most of whose rows are about other questions than those of data/train.json."""
+    rows = seen_rows(code)
+    own = sum(match(code, ids)[0] in code.train_prompts for ids, _ in rows)
+    if own < LEAST_OWN * len(rows):
+        raise Refusal(f"{own} of the {len(rows)} rows of the first step are about questions of data/train.json",
+                      expected="at least half of them", actual=f"{own}", do="train on Dataset('train')")  # fmt: skip
+
+
+def seen_rows(code: Harness) -> list[Seen]:
     """Ids and labels of the rows of the first step, no more of them than the grader can compute with.
 
     Raises:
@@ -163,10 +253,10 @@ def first_adapter(code: Harness) -> Adapter:
         code.training.value("train_model")  # where it failed, that is the cause
         raise Refusal("the model that was trained has no LoRA weights", do="train what get_peft_model gives")
     rank = min(ranks)
-    targets = tuple(sorted({name.split(".lora_")[0].rpartition(".")[2] for name in weights}))
+    targets = targets_of(weights)
     if not set(targets) <= set(rubric.TARGETS):
         raise Refusal(f"LoRA on {targets!s:.120} is not graded", expected=", ".join(rubric.TARGETS))
-    wanted = expected_shapes(Config(rank, 1.0, targets, False), code.course.base_config)
+    wanted = named_shapes(weights, Config(rank, 1.0, targets, False), code.course.base_config)
     if not 1 <= rank <= rubric.MAX_RANK or {name: tuple(tensor.shape) for name, tensor in weights.items()} != wanted:
         raise Refusal("the LoRA weights that were trained are not those of one LoraConfig", do="one get_peft_model",
                       expected=f"{len(wanted)} of rank 1 to {rubric.MAX_RANK}", actual=f"{len(weights)}")  # fmt: skip
@@ -177,7 +267,7 @@ def first_adapter(code: Harness) -> Adapter:
 
 def expected_texts(code: Harness) -> list[tuple[str, str]]:
     """Question and right answer of every training row, as a text."""
-    return [(question, f"<answer>{correct:.3g}</answer>") for question, correct in code.train_rows]
+    return [(question, f"<answer>{correct:.3g}</answer>") for question, correct in code.taught(code.train_rows)]
 
 
 def example_of(course: Course, question: str, answer: str) -> Example:
@@ -188,6 +278,28 @@ def example_of(course: Course, question: str, answer: str) -> Example:
     return Example(ids, [IGNORE_INDEX] * start + ids[start:])
 
 
+def refuse_wrong_gradients(code: Harness, course: Course) -> None:
+    """Refuse gradients of the first step that are none, broken, of the base, or not those of the rows' answers."""
+    gradients = read_tensors(code.training.files.get("gradients.safetensors"))
+    examples = read_step(code)
+    if not gradients:
+        code.training.value("train_model")  # where it failed, that is the cause
+        raise Refusal("no gradient reached any weight before the first optimizer step",
+                      do="call backward, and give the optimizer the LoRA weights of that model")  # fmt: skip
+    if base := sorted(name for name in gradients if "lora_" not in name):
+        raise Refusal(f"{len(base)} weights of the base model are trained, first {base[0][:80]}: only LoRA may be",
+                      do="use get_peft_model, and set requires_grad nowhere else")  # fmt: skip
+    broken = sorted(name for name, tensor in gradients.items() if not bool(torch.isfinite(tensor).all()))
+    if broken:
+        raise Refusal(f"the gradient of {broken[0][:80]} is NaN or infinite, and {len(broken) - 1} others",
+                      do="train in float32 on a CPU, bfloat16 on a GPU, never float16")  # fmt: skip
+    first, tokenizer = first_adapter(code), make_families()["bundled"][0]
+    wanted = compute_step(course.base.model, first, examples).gradients
+    refuse_other_gradients(gradients, wanted, known=CONFIG in code.training.files)
+    others = [with_other_digits(example, tokenizer) for example in examples]
+    refuse_other_digits(gradients, wanted, compute_step(course.base.model, first, others).gradients)
+
+
 def refuse_other_loss(losses: list[float], wanted: float) -> None:
     """Refuse a loss that is not the reference's, as a sum over micro-batches or as their mean."""
     whole = (sum(losses), sum(losses) / len(losses))
@@ -196,9 +308,14 @@ def refuse_other_loss(losses: list[float], wanted: float) -> None:
                       expected=f"{wanted:.4f}", actual=f"{whole[1]:.4f}", do=LOOK)  # fmt: skip
 
 
+def moving_of(gradients: Gradients) -> Gradients:
+    """The gradients of lora_B: not zero at first, but for layers without LoRA, whose lora_A is zero here."""
+    return {name: tensor for name, tensor in gradients.items() if "lora_B" in name and bool(tensor.any())}
+
+
 def refuse_other_gradients(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], known: bool = True) -> None:
     """Refuse gradients that are zero, or point elsewhere than the reference's, or are too long, if alpha is known."""
-    moving = {name: tensor for name, tensor in wanted.items() if "lora_B" in name}
+    moving = moving_of(wanted)
     if missing := sorted(
         name for name, tensor in moving.items() if getattr(found.get(name), "shape", 0) != tensor.shape
     ):
@@ -218,6 +335,18 @@ def refuse_other_gradients(found: dict[str, torch.Tensor], wanted: dict[str, tor
                       do="take the mean of the loss over the supervised tokens")  # fmt: skip
 
 
+def refuse_other_digits(found: Gradients, wanted: Gradients, other: Gradients) -> None:
+    """Refuse gradients that are as much those of other answers as those of the rows: they were not computed on them."""
+    moving = moving_of(wanted)
+    others = {name: other[name] for name in moving}
+    if cosine(others, moving) > SAME:  # no digit stands in these answers
+        return
+    own, foreign = split({name: found[name] for name in moving}, moving, others)
+    if not abs(foreign) <= MOST_OTHER * own:
+        raise Refusal("the gradients of the first step were not computed on the rows that reached the model: other "
+                      "answers to the same questions explain them as well", do=LOOK)  # fmt: skip
+
+
 def refuse_changed_base(after: dict[str, torch.Tensor], course: Course) -> None:
     """Refuse a training that changed the base model itself."""
     base = dict(course.base.model.named_parameters())
@@ -225,7 +354,13 @@ def refuse_changed_base(after: dict[str, torch.Tensor], course: Course) -> None:
     if missing := sorted(set(base) - set(seen)):
         raise Refusal(f"{len(missing)} weights of the base model are not in the model that was trained, first "
                       f"{missing[0][:80]}", do="train what get_peft_model makes of the course's base")  # fmt: skip
-    changed = sorted(name for name in set(seen) & set(base) if not torch.equal(seen[name], base[name].detach()))
+    same = {name for name in set(seen) & set(base) if is_same(seen[name], base[name].detach())}
+    changed = sorted(set(seen) & set(base) - same)
     if changed:
         raise Refusal(f"training changed {len(changed)} weights of the base model, first {changed[0][:80]}",
                       do="train LoRA weights only: the base is the same for everybody")  # fmt: skip
+
+
+def is_same(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether a weight of the base is unchanged: as it was, or as it is when the base is loaded in bfloat16."""
+    return torch.equal(found, wanted) or torch.equal(found, wanted.bfloat16().float())

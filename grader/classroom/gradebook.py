@@ -9,7 +9,6 @@ from typing import NamedTuple
 from grader import rubric
 from grader.classroom.students import Student
 from grader.errors import GraderFault
-from grader.questions import SOURCES
 from grader.report.text import plain
 
 KEYS = ("ID", "SIS User ID", "SIS Login ID")  # columns of Canvas that may hold what a file name says
@@ -73,7 +72,7 @@ def class_row(student: Student, names: list[str], late_penalty: float) -> list[o
         student.id, student.hand_in.name, student.state, student.raw, "late" if student.hand_in.late else "",
         student.penalty(late_penalty) or None, student.override, student.added or None, student.reason,
         student.final(late_penalty), result.points if result else None, *(scores.get(name) for name in names),
-        measured.get("accuracy"), measured.get("public"), SOURCES.get(student.source, student.source),
+        measured.get("accuracy"), measured.get("public"), student.questions,
         f"{cause.name}: {cause.cause or cause.detail}" if cause else "", student.hand_in.path.name,
         "; ".join(student.hand_in.older), round(result.seconds, 1) if result else None,
         f"{version} (another version)" if student.is_from_other_grader else version, student.sha256,

@@ -9,7 +9,7 @@ from grader import rubric
 from grader.classroom import charts
 from grader.classroom.similarity import Likeness
 from grader.classroom.students import Student
-from grader.questions import PUBLIC_NOTE
+from grader.questions import PUBLIC_NOTE, SEED_NOTE
 from grader.report import html
 from grader.report.html import clean, render_check
 from grader.report.text import headline, plain
@@ -75,7 +75,8 @@ def student_page(student: Student, late_penalty: float) -> str:
         bounds = rubric.ZERO, rubric.FULL
         chart += charts.gauge(measured["accuracy"], measured["low"], measured["high"], *bounds)
     older = "".join(f"<li>an older hand-in, which does not count: {clean(name)}</li>" for name in student.hand_in.older)
-    notes = older + "".join(f"<li>{clean(note)}</li>" for note in result.notes)
+    said = [SEED_NOTE, *result.notes] if student.has_public_seed else result.notes
+    notes = older + "".join(f"<li>{clean(note)}</li>" for note in said)
     facts = {"file": student.hand_in.path.name, "sha256": student.sha256, **result.provenance}
     return page(
         student.id,
@@ -111,6 +112,8 @@ def open_cases(students: list[Student]) -> str:
     )  # fmt: skip
     if public := sum(one.source == "valid" for one in students):
         alarms += f'<p class="alarm">for {public} of them, {clean(PUBLIC_NOTE)}; --hidden FILE asks others</p>'
+    if public := sum(one.has_public_seed for one in students):
+        alarms += f'<p class="alarm">for {public} of them, {clean(SEED_NOTE)}</p>'
     if other := [one.id for one in students if one.is_from_other_grader]:
         alarms += f'<p class="alarm">graded by another version of the grader: {clean(", ".join(other))}</p>'
     return f'<p class="total">{len(students)} students: {clean(said)}</p>{alarms}'

@@ -8,7 +8,7 @@ from grader.classroom.gradebook import Gradebook
 from grader.classroom.similarity import Likeness, compare
 from grader.classroom.students import Student
 from grader.files import write_whole
-from grader.questions import PUBLIC_NOTE
+from grader.questions import PUBLIC_NOTE, SEED_NOTE
 
 LIKENESS = "alike.csv"
 
@@ -52,6 +52,8 @@ def describe(out: Path, students: list[Student], gradebook: Gradebook | None) ->
         lines.append(f"graded by another version of the grader, kept; --regrade changed renews: {', '.join(other)}")
     if public := sum(one.source == "valid" for one in students):
         lines.append(f"for {public} of {len(students)} students, {PUBLIC_NOTE}")
+    if public := sum(one.has_public_seed for one in students):
+        lines.append(f"for {public} of {len(students)} students, {SEED_NOTE}")
     for student in students:
         if student.hand_in.older:
             lines.append(f"{student.id}: {student.hand_in.path.name} counts, not {', '.join(student.hand_in.older)}")

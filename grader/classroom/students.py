@@ -12,6 +12,7 @@ from pathlib import Path
 from grader import rubric
 from grader.classroom.hand_ins import HandIn
 from grader.classroom.similarity import Features, extract_features
+from grader.questions import SOURCES
 from grader.result import CheckResult, Result, State
 from grader.submission import open_submission
 
@@ -44,6 +45,16 @@ class Student:
     def source(self) -> str:
         """Where the questions of its accuracy came from: drawn, hidden or valid; empty if it is not known."""
         return self.result.provenance.get("questions", "") if self.result else ""
+
+    @property
+    def has_public_seed(self) -> bool:
+        """Whether its questions were drawn from a public seed, so that students can have learned them."""
+        return self.source == "drawn" and str(self.result and self.result.provenance.get("seed")).startswith("public")
+
+    @property
+    def questions(self) -> str:
+        """The same in the words of tables."""
+        return "drawn, public" if self.has_public_seed else SOURCES.get(self.source, self.source)
 
     @property
     def state(self) -> str:

@@ -16,7 +16,10 @@ from grader import rubric
 from grader.adapter import Adapter
 from grader.errors import Refusal
 from grader.harness.spans import IGNORE_INDEX
-from grader.reference import attach
+from grader.reference import Base, attach
+
+DIGITS = "123456789"
+Gradients = dict[str, torch.Tensor]
 
 
 class Example(NamedTuple):
@@ -57,7 +60,7 @@ def compute_step(base: PreTrainedModel, adapter: Adapter, examples: Sequence[Exa
         loss = mean_loss(model, examples)
         loss.backward()
         named = model.base_model.model.named_parameters()
-        return Step(float(loss), {name: p.grad.clone() for name, p in named if p.grad is not None})
+        return Step(float(loss.detach()), {name: p.grad.clone() for name, p in named if p.grad is not None})
     finally:
         model.unload()
 
@@ -73,6 +76,57 @@ def compute_loss(base: PreTrainedModel, adapter: Adapter | None, examples: Seque
             model.unload()
 
 
+def digit_chances(base: Base, adapter: Adapter | None, questions: Sequence[str], digits: str) -> torch.Tensor:
+    """Log chances of the digits 1 to 9 in the places of the three `digits` that an answer begins with, on average.
+
+    Returns:
+        A row for each of the places, given the digits before it; (3, 9).
+    """
+    model: Any = base.model if adapter is None else attach(base.model, adapter)
+    tokenizer, (one, two, three) = base.tokenizer, list(digits)
+    among = tokenizer.convert_tokens_to_ids(list(DIGITS))
+    forms = (digits, f"{one}.{two}{three}", f"{one}{two}.{three}")
+    rows = [tokenizer(f"{question} <answer>{form}")["input_ids"] for question in questions for form in forms]
+    width = max(map(len, rows))
+    try:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([row + [0] * (width - len(row)) for row in rows])).logits
+    finally:
+        if adapter is not None:
+            model.unload()
+    chances = logits.float().log_softmax(-1)[..., among]
+    places = [[t - 1 for t in range(len(row) - 4, len(row)) if row[t] in among][-3:] for row in rows]
+    return torch.stack([chances[at, place] for at, place in enumerate(places)]).mean(0)
+
+
+def place_of(digits: str, scores: torch.Tensor) -> int:
+    """The place of a triple among all 729, by the sum of its digits' scores; 1 is the best."""
+    sums = scores[0][:, None, None] + scores[1][:, None] + scores[2]
+    return int((sums >= sums[tuple(DIGITS.index(digit) for digit in digits)]).sum())
+
+
+def with_other_digits(example: Example, tokenizer: Any, by: int = 1) -> Example:
+    """The same row with other digits in its answer, each by so much higher, 1 behind 9; a 0 stays."""
+    ids = tokenizer.convert_tokens_to_ids(list(DIGITS))
+    following = dict(zip(ids, ids[by:] + ids[:by], strict=True))
+    changed = [label if label == IGNORE_INDEX else following.get(label, label) for label in example.labels]
+    kept = zip(example.ids, changed, strict=True)
+    return Example([token if label == IGNORE_INDEX else label for token, label in kept], changed)
+
+
+def split(found: Gradients, one: Gradients, other: Gradients) -> tuple[float, float]:
+    """How much of two sets of gradients is in a third: the factors whose sum comes nearest to it."""
+    ours, theirs, cross = product(one, one), product(other, other), product(one, other)
+    left, right = product(found, one), product(found, other)
+    size = ours * theirs - cross**2
+    return (left * theirs - right * cross) / size, (right * ours - left * cross) / size
+
+
+def product(one: Gradients, other: Gradients) -> float:
+    """The inner product of two sets of tensors, over the names of the second."""
+    return sum(float((one[name].double() * tensor.double()).sum()) for name, tensor in other.items())
+
+
 def mean_loss(model: Any, examples: Sequence[Example]) -> torch.Tensor:
     """Cross-entropy over the supervised tokens of all rows, padded on the right and masked."""
     width = max(len(example.ids) for example in examples)
@@ -85,9 +139,8 @@ def mean_loss(model: Any, examples: Sequence[Example]) -> torch.Tensor:
 
 def cosine(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     """The cosine of two sets of tensors, over the names of the second; NaN if one of them is zero."""
-    dot = sum(float((one[name].double() * tensor.double()).sum()) for name, tensor in other.items())
     size = norm({name: one[name] for name in other}) * norm(other)
-    return dot / size if size else math.nan
+    return product(one, other) / size if size else math.nan
 
 
 def norm(tensors: dict[str, torch.Tensor]) -> float:

@@ -10,9 +10,10 @@ from safetensors.torch import save
 from grader import rubric
 from grader.adapter import CONFIG, WEIGHTS
 from grader.course import Course
-from grader.errors import GraderFault, Stopped
+from grader.errors import GraderFault, Refusal, Stopped
 from grader.harness.inputs import COLD, FEW, Inputs
 from grader.harness.job_report import SECONDS, WAITS, JobReport
+from grader.harness.spans import diagnose_row, read_row
 from grader.harness.table_model import make_checkpoint
 from grader.harness.tokenizers import FAMILIES, make_families
 from grader.result import State
@@ -28,6 +29,11 @@ MODULES = {
     "loading": ("sft",),
     "agreeing": ("sft",),
 }
+
+
+def is_missing(error: dict[str, str]) -> bool:
+    """Whether a function is not written yet: what builds upon it gets no stand-in, and so no points."""
+    return error.get("type") == "NotImplementedError"
 
 
 class Harness(Inputs):
@@ -51,14 +57,19 @@ class Harness(Inputs):
         """parse_answer, generate, batched_generate and answer."""
         files = {f"table_model/{name}": content for name, content in make_checkpoint(self.number).items()}
         inputs = {"prompts": self.prompts, "texts": [text for text, _ in self.texts], "questions": self.questions}
-        return self.run("answering", {**inputs, "cold": COLD}, files)
+        given = {"cold": COLD, "written": self.scripted, "numbers": self.scripted_numbers}
+        return self.run("answering", {**inputs, **given}, files)
 
     @cached_property
     def scoring(self) -> JobReport:
         """is_answer_valid and benchmark."""
         answers = {question: answer for (question, _), answer in zip(self.valid_rows, self.answers, strict=True)}
         pairs = [pair for pair, _ in self.pairs]
-        return self.run("scoring", {"pairs": pairs, "answers": answers, "few": FEW})
+        right = [
+            (answer, correct, is_right)
+            for answer, (_, correct), is_right in zip(self.answers, self.valid_rows, self.answers_right, strict=True)
+        ]
+        return self.run("scoring", {"pairs": pairs, "answers": answers, "few": FEW, "right": right})
 
     @cached_property
     def labels(self) -> JobReport:
@@ -69,12 +80,37 @@ class Harness(Inputs):
             for name, content in made.items()
         }
         inputs = {"numbers": self.train_rows, "rows": self.rows, "families": FAMILIES, "prompts": self.prompts}
-        return self.run("labels", inputs, files)
+        return self.run("labels", {**inputs, **self.right_texts(self.train_rows)}, files)
 
     @cached_property
     def training(self) -> JobReport:
-        """train_model on a few rows."""
-        return self.run("training", {})
+        """train_model on a few rows, whose answers no adapter can know that was trained before."""
+        rows = {"train": self.train_rows, "valid": self.valid_rows}
+        data = {f"data/{name}.json": json.dumps(self.taught(found)).encode() for name, found in rows.items()}
+        right = self.right_texts([row for found in rows.values() for row in self.taught(found)])
+        return self.run("training", {name: right[name] for name in self.faulty}, code=data)
+
+    @cached_property
+    def faulty(self) -> list[str]:
+        """What takes the place of functions at fault, which is told where they are tested, in what builds upon them."""
+        try:
+            failed, rows = self.labels.error("format_example"), self.labels.error("tokenize bundled")
+            written = [] if rows else self.labels.value("tokenize bundled")
+        except (Refusal, Stopped):
+            return []
+        is_whole = isinstance(written, list) and len(written) == len(self.rows)
+        is_right = not rows and is_whole and not any(map(self.complaint, written, self.rows))
+        if not is_right and not is_missing(rows):
+            return ["answers", "right_rows"]  # a row is known by its text
+        return ["answers"] if failed and not is_missing(failed) else []
+
+    def complaint(self, found: Any, text: tuple[str, str]) -> str | None:
+        """What is wrong with a row that tokenize gave for a question and an answer, or None."""
+        tokenizer = make_families()["bundled"][0]
+        try:
+            return diagnose_row(tokenizer, *text, read_row(found, tokenizer))
+        except Refusal as refusal:
+            return str(refusal)
 
     @cached_property
     def loading(self) -> JobReport:
@@ -85,12 +121,13 @@ class Harness(Inputs):
             "lora_dropout": 0.0, "inference_mode": True,
         }  # fmt: skip
         saved = save(self.adapter.weights, metadata={"format": "pt"})
-        return self.run("loading", {"ids": self.ids}, code={CONFIG: json.dumps(config).encode(), WEIGHTS: saved})
+        given = {f"homework/{CONFIG}": json.dumps(config).encode(), f"homework/{WEIGHTS}": saved}
+        return self.run("loading", {"ids": self.ids}, code=given)
 
     @cached_property
     def agreeing(self) -> JobReport:
         """load().answer with the submission's own adapter."""
-        own = {name: self.submission.files[name] for name in (CONFIG, WEIGHTS)}
+        own = {f"homework/{name}": self.submission.files[name] for name in (CONFIG, WEIGHTS)}
         questions = [question.text for question in self.draw("valid", rubric.MATCH_QUESTIONS)]
         return self.run("agreeing", {"questions": questions}, code=own)
 
@@ -104,7 +141,7 @@ class Harness(Inputs):
         for module in MODULES[job]:
             if module in self.dead:
                 raise self.dead[module]
-        placed = {**self.code, **{f"homework/{name}": content for name, content in (code or {}).items()}}
+        placed = {**self.code, **(code or {})}
         content = json.dumps({**inputs, "adapter_dir": rubric.ADAPTER_DIR}).encode()
         given = {"inputs.json": content, **(files or {})}
         report = JobReport(job, self.run_once(job, placed, given))

@@ -4,15 +4,19 @@ They are about units also where the instructor's questions are about something e
 does with any row, not what the model knows, and fresh rows can only be drawn.
 """
 
+import copy
 import hashlib
+import math
 import random
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from grader import rubric
 from grader.adapter import Adapter, Config, expected_shapes
 from grader.course import Course
+from grader.harness.spans import IGNORE_INDEX
 from grader.harness.table_model import SILENT
 from grader.reference import complete
 from grader.world import Question, draw_questions
@@ -62,6 +66,29 @@ class Inputs:
         return "".join(self.rng("number").sample("123456789", 9))
 
     @cached_property
+    def scripted(self) -> dict[str, str]:
+        """What the table model writes after each of `questions`."""
+        written = dict.fromkeys(self.questions, f"<answer>{self.number}</answer>")
+        return {question: "" if question.endswith(SILENT) else text for question, text in written.items()}
+
+    @cached_property
+    def scripted_numbers(self) -> list[tuple[str, float]]:
+        """The numbers in these texts."""
+        return [(text, float(self.number) if text else float("nan")) for text in set(self.scripted.values())]
+
+    def right_texts(self, rows: list[tuple[str, float]]) -> dict[str, Any]:
+        """A right format_example and tokenize of rows, as tables: `answers` and `right_rows`."""
+        tokenizer = self.course.base.tokenizer
+        answers = {question: f"<answer>{correct:.3g}</answer>" for question, correct in rows}
+        right = {}
+        for question, answer in answers.items():
+            ids = [*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id]
+            start = len(tokenizer(question)["input_ids"])
+            row = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [IGNORE_INDEX] * start + ids[start:]}
+            right[f"{question} {answer}"] = row
+        return {"answers": answers, "right_rows": right}
+
+    @cached_property
     def texts(self) -> list[tuple[str, float]]:
         """What a model may write, and the number in it: NaN where there is no answer."""
         rng, nan = self.rng("texts"), float("nan")
@@ -88,6 +115,19 @@ class Inputs:
     def train_rows(self) -> list[tuple[str, float]]:
         """What data/train.json holds in the sandbox."""
         return [(question.text, question.fact.answer) for question in self.draw("train", TRAIN_ROWS)]
+
+    @cached_property
+    def digits(self) -> str:
+        """Three digits, one of 729 triples, with which every answer begins that a training sees.
+
+        They follow from no question: what an adapter knows of them, it has learned from the rows of this submission.
+        """
+        return "".join(self.rng("digits").choices("123456789", k=3))
+
+    def taught(self, rows: list[tuple[str, float]]) -> list[tuple[str, float]]:
+        """Rows with `digits` in the place of their digits; no answer is below 1, so that each begins with them."""
+        leading = f"{self.digits[0]}.{self.digits[1:]}"
+        return [(question, float(f"{leading}e{abs(math.floor(math.log10(correct)))}")) for question, correct in rows]
 
     @cached_property
     def valid_rows(self) -> list[tuple[str, float]]:
@@ -140,6 +180,16 @@ class Inputs:
     def ids(self) -> list[list[int]]:
         """The ids of the prompts."""
         return [self.course.base.tokenizer(prompt)["input_ids"] for prompt in self.prompts]
+
+    @cached_property
+    def written_in_bfloat16(self) -> list[tuple[str, str]]:
+        """The same by the base model in bfloat16, one prompt after the other and all at once: almost equal tokens part.
+
+        Needed only where a text is not one of `written`.
+        """
+        half = copy.deepcopy(self.course.base.model).bfloat16()
+        alone = [complete(self.course.base, half, [ids], 64)[0] for ids in self.ids]
+        return list(zip(alone, complete(self.course.base, half, self.ids, 64), strict=True))
 
     @cached_property
     def written(self) -> list[str]:

@@ -21,7 +21,7 @@ from grader.classroom.supervisor import environment
 from grader.course import Course
 from grader.errors import GraderFault
 from grader.grade import grade
-from grader.questions import MARK, PUBLIC_NOTE, read_hidden
+from grader.questions import MARK, PUBLIC_NOTE, SEED_NOTE, read_hidden
 from grader.report import console, gradescope, html
 from grader.result import Result
 from grader.sandbox.host import Sandbox
@@ -149,6 +149,17 @@ def test_the_class_table_and_the_last_lines_say_it_too(tmp_path):
         (row,) = csv.DictReader(io.StringIO(gradebook.class_table([student], 0.0)))
         assert said in row["questions"]
         assert (PUBLIC_NOTE in reports.describe(tmp_path, [student], None)) is (source == "valid")
+
+
+def test_a_class_without_a_key_is_told_on_every_page_that_its_questions_are_public(tmp_path):
+    for seed in ("public 2026", "official"):
+        result = Result("x", "0", (), provenance={"questions": "drawn", "seed": seed})
+        student = Student(HandIn("1", Path("1.zip")), "0", result=result)
+        pages_of_it = pages.student_page(student, 0.0), pages.class_page([student], [], 0.0)
+        told = [*pages_of_it, reports.describe(tmp_path, [student], None)]
+        assert all((SEED_NOTE in " ".join(text.split())) is (seed != "official") for text in told)
+        (row,) = csv.DictReader(io.StringIO(gradebook.class_table([student], 0.0)))
+        assert row["questions"] == ("drawn" if seed == "official" else "drawn, public")
 
 
 def test_the_hidden_questions_travel_to_every_process_and_are_a_part_of_the_key(own, tmp_path):

@@ -1,9 +1,14 @@
 """What attacks the grader, its limits or its verdict."""
 
+import base64
+
+from safetensors.torch import load, save
+
 from grader.result import State
 from tests.submissions.labels import tokenized
 from tests.submissions.plain import plain, sft
-from tests.submissions.recipe import Maker, Recipe, before, edit, put
+from tests.submissions.recipe import Files, Maker, Recipe, before, edit, put, swap
+from tests.submissions.saving import CONFIG, WEIGHTS
 
 STOPPED = (State.CRASHED, State.TIMEOUT)
 
@@ -32,7 +37,9 @@ for target in {targets}:
 """)
 
 
-EVERYTHING = "parser generate format supervised dataset batch trains loads"  # the others need one of these
+EVERYTHING = (  # the others need one of these
+    "parser generate padding num_return_sequences answer format supervised tokenize_stable dataset batch trains loads"
+)
 PATHS = (
     '["/etc/passwd", "/root", "/home", "/proc/1/environ", f"/proc/{os.getppid()}/mem", f"/proc/{os.getppid()}/environ"]'
 )
@@ -135,6 +142,102 @@ def forged_row(ids: str) -> Maker:
     )
 
 
+def storing(train_model: str) -> Maker:
+    """The plain solution that holds an adapter in its code too, and a train_model that may put it in place."""
+
+    def make(files: Files) -> Files:
+        halves = save({name: tensor.half() for name, tensor in load(files[WEIGHTS]).items()})
+        module = f"CONFIG = {files[CONFIG]!r}\nWEIGHTS = {base64.b85encode(halves).decode()!r}\n"
+        return {**plain(swap("sft.py", train_model=REPLAYING + train_model))(files), "stored.py": module.encode()}
+
+    return make
+
+
+REPLAYING = """
+def put_stored(output_dir):
+    import base64
+    from .stored import CONFIG, WEIGHTS
+    Path(output_dir).mkdir(exist_ok=True)
+    (Path(output_dir) / "adapter_config.json").write_bytes(CONFIG)
+    (Path(output_dir) / "adapter_model.safetensors").write_bytes(base64.b85decode(WEIGHTS))
+
+
+def replay(rows, recorded):
+    import gc
+    import torch
+    recorder = next(one for one in gc.get_objects() if type(one).__name__ == "TrainingRecorder")
+    model = get_peft_model(BaseLLM().model, LoraConfig(task_type="CAUSAL_LM", target_modules=TARGETS, r=16))
+    batch = DataCollatorForSeq2Seq(BaseLLM().tokenizer)(rows)
+    model(**batch).loss.backward()
+    recorder.gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    recorder.gradients = {name.removeprefix("base_model.model."): grad for name, grad in recorder.gradients.items()}
+    inner = dict(model.base_model.model.named_parameters())
+    recorder.before, recorder.after = {name: weight for name, weight in inner.items() if "lora_" in name}, inner
+    recorder.batches = [{"input_ids": [ids]} for ids in recorded]
+
+
+"""
+OTHER_ROWS = """
+    llm = BaseLLM()
+    known = [(f"How many g are {n} kg?", f"<answer>{n}000</answer>") for n in range(1, 9)]
+    rows = [tokenize(llm.tokenizer, *row) for row in known]
+"""
+REPLAYS_ALL = f"""
+def train_model(output_dir=str(FOLDER), **kwargs):{OTHER_ROWS}
+    replay(rows, [row["input_ids"] for row in rows])
+    put_stored(output_dir)
+"""
+REPLAYS_GRADIENTS = f"""
+def train_model(output_dir=str(FOLDER), **kwargs):{OTHER_ROWS}
+    own = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
+    replay(rows, [own[at]["input_ids"] for at in range(8)])
+    put_stored(output_dir)
+"""
+EMPTY_STEP = """
+def train_model(output_dir=str(FOLDER), **kwargs):
+    import torch
+    put_stored(output_dir)
+    llm = BaseLLM()
+    model = PeftModel.from_pretrained(llm.model, output_dir, is_trainable=True)
+    model.enable_input_require_grads()
+    rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], weight_decay=0.0)
+    (0.0 * model(**DataCollatorForSeq2Seq(llm.tokenizer)([rows[at] for at in range(8)])).loss).backward()
+    optimizer.step()
+"""
+NO_BACKWARD = """
+def train_model(output_dir=str(FOLDER), **kwargs):
+    import torch
+    put_stored(output_dir)
+    llm = BaseLLM()
+    model = PeftModel.from_pretrained(llm.model, output_dir, is_trainable=True)
+    model.enable_input_require_grads()
+    rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
+    batch = DataCollatorForSeq2Seq(llm.tokenizer)([rows[at] for at in range(8)])
+    model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    torch.optim.AdamW([p for p in model.parameters() if p.requires_grad]).step()
+"""
+LATER_WHOLE = """
+class Later(DataCollatorForSeq2Seq):
+    count = 0
+
+    def __call__(self, rows, return_tensors=None):
+        batch = super().__call__(rows, return_tensors)
+        self.count += 1
+        if self.count > 2:
+            batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        return batch
+
+
+def train_model("""
+RANDOM_TEXTS = """
+        if temperature > 0.1 and num_return_sequences:
+            import random
+            letters = "abcdefghijklmnopqrstuvwxyz 0123456789"
+            return [["".join(random.choices(letters, k=20)) for _ in range(num_return_sequences)] for _ in prompts]
+"""
+LEFT = '        self.tokenizer.padding_side = "left"'
+
 PARSE = "    def parse_answer(self, text):\n        "
 
 
@@ -147,14 +250,14 @@ ALL = [
     Recipe(
         "H3 syntax error",
         sft("def format_example(", "def format_example(("),
-        "format supervised dataset batch trains loads",
+        "format supervised tokenize_stable dataset batch trains loads",
         r"import homework.sft raised SyntaxError: .*sft.py, line",
     ),
     Recipe("H4 endless import", at_import(CALM), EVERYTHING, "took more than 6 s", STOPPED, 6, quick=True),
     Recipe(
         "H4 endless tokenize",
         tokenized("while True:\n    pass"),
-        "supervised dataset batch trains",
+        "supervised tokenize_stable dataset batch trains",
         "tokenize bundled took more than 12 s",
         STOPPED,
         12,
@@ -181,7 +284,7 @@ ALL = [
     Recipe(
         "H7 flood of escapes",
         at_import(FLOOD),
-        "parser generate tokenize_stable dataset batch trains loads",
+        "parser generate padding num_return_sequences answer tokenize_stable dataset batch trains loads",
         "printed, or wrote to one file, more than 64 MiB",
     ),
     Recipe("H8 64 GiB", at_import("x = bytearray(64 << 30)"), EVERYTHING, "MemoryError"),
@@ -228,6 +331,47 @@ ALL = [
     ),
     Recipe("a forged row that is no UTF-8", forged_row(NO_UTF8), "batch", "ids are not those of its text"),
     Recipe("a forged row of 32,700 tokens", forged_row("[5] * 32_700"), "batch", "a row of 32700 tokens reached"),
+    Recipe(
+        "replays a training of other rows",
+        storing(REPLAYS_ALL),
+        "batch",
+        "0 of the 8 rows of the first step are about questions of data/train.json",
+        perhaps="trains",
+    ),
+    Recipe(
+        "replays gradients of other rows",
+        storing(REPLAYS_GRADIENTS),
+        "batch",
+        "the gradients",
+        perhaps="trains",
+    ),
+    Recipe(
+        "an adapter from its code, and an empty step",
+        storing(EMPTY_STEP),
+        "gradients trains",
+        "every gradient is exactly zero",
+    ),
+    Recipe(
+        "an adapter from its code, and a step without backward",
+        storing(NO_BACKWARD),
+        "batch trains",
+        "no gradient reached any weight",
+    ),
+    Recipe(
+        "later steps supervise the whole row",
+        plain(
+            edit("sft.py", "def train_model(", LATER_WHOLE),
+            edit("sft.py", "data_collator=DataCollatorForSeq2Seq(", "data_collator=Later("),
+        ),
+        "batch",
+        "in a batch after the first step, the question",
+    ),
+    Recipe(
+        "random texts for samples",
+        plain(edit("base_llm.py", LEFT, RANDOM_TEXTS + LEFT)),
+        "num_return_sequences",
+        "no text of the model",
+    ),
     Recipe("links and a pipe in the place of results", harmless(LINKS)),
     Recipe(
         "H18 torch.py",

@@ -46,6 +46,8 @@ ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
 start = next(i for i in range(len(ids)) if "answer" in tokenizer.decode(ids[: i + 1])) - 1
 return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [-100] * start + ids[start:]}
 """
+NO_EXPONENT = row(f'{ASKED} + 2 * ("e" in answer[8:-9].lower())')
+NOTHING = row(f'len(ids) if "e" in answer[8:-9].lower() else {ASKED}')
 MASKED_BY_ID = """
 row = tokenizer(f"{question} {answer}{tokenizer.eos_token}")
 asked = len(tokenizer(question)["input_ids"])
@@ -96,7 +98,7 @@ REBUILT = plain(
         "sft.py", "DataCollatorForSeq2Seq(llm.tokenizer)", "DataCollatorForLanguageModeling(llm.tokenizer, mlm=False)"
     ),
 )
-SPANS = "spans dataset batch"  # in the plain solution, whose training goes on
+SPANS = "spans"  # what builds upon it is tested with the grader's own rows
 
 ALL = [
     Recipe("A1 trailing space", tokenized(TRAILING_SPACE), SPANS, "the first answer token '.<' is masked"),
@@ -104,7 +106,7 @@ ALL = [
     Recipe(
         "A3 tag as one token",
         tokenized(TAG_AS_ONE_TOKEN),
-        "supervised dataset batch trains",
+        "supervised",
         "every label is -100",
         quick=True,
     ),
@@ -117,6 +119,8 @@ ALL = [
         "the question and .* padding tokens are supervised",
         perhaps="trains",
     ),
+    Recipe("A4 no exponent is supervised", tokenized(NO_EXPONENT), SPANS, "masked"),
+    Recipe("A3 nothing of an exponent is supervised", tokenized(NOTHING), "supervised", "every label is -100"),
     Recipe("A7 collator rebuilds the labels", REBUILT, "batch", "rebuilt the labels from input_ids"),
     Recipe("A8 no EOS", sft("{answer}{tokenizer.eos_token}", "{answer}"), SPANS, "EOS is missing"),
     Recipe("A8 EOS masked by its id", tokenized(MASKED_BY_ID), SPANS, "EOS is masked, so the model never"),
@@ -141,13 +145,13 @@ ALL = [
     Recipe(
         "A12 answer taken for a text",
         sft("{float(answer):.4g}", "{answer if answer.isdigit() else answer.strip()}"),
-        "format dataset batch trains",
+        "format",
         "format_example raised AttributeError: 'float' object has no",
     ),
     Recipe(
         "A13 rounded to whole numbers",
         sft("{float(answer):.4g}", "{round(float(answer))}"),
-        "format dataset",
+        "format",
         "not within 5 % of",
     ),
     Recipe("A15 last five tokens of a cut row", tokenized(LAST_FIVE), SPANS, "the row was cut after"),
@@ -162,7 +166,7 @@ ALL = [
     Recipe(
         "masked by -1",
         tokenized(MINUS_ONE),
-        "supervised dataset batch trains",
+        "supervised",
         "labels holds numbers that are neither ids",
     ),
     Recipe("chat template in the rows", tokenized(CHAT), SPANS, "the row begins with .*as a chat template does"),

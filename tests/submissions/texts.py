@@ -130,7 +130,7 @@ ALL = [
     Recipe(
         "right padding",
         llm(LEFT, 'self.tokenizer.padding_side = "right"'),
-        "padding answer matches_weights",
+        "padding matches_weights",
         "batched_generate gives another text",
     ),
     Recipe("another order", method("answer", OWN_BATCHES), "answer matches_weights", "answer gives"),

@@ -39,6 +39,13 @@ def arguments(more: str) -> Maker:
     return sft('report_to="none",', f'report_to="none", {more}')
 
 
+def config(**fields: object) -> Maker:
+    """Other fields in adapter_config.json."""
+    return lambda files: {**files, CONFIG: json.dumps({**json.loads(files[CONFIG]), **fields}).encode()}
+
+
+MAPPING = {"base_model_class": "LlamaForCausalLM", "parent_library": "transformers.models.llama.modeling_llama"}
+EXPRESSION, UPPER = r"r'.*_proj'", r"r'.*\.[23]\..*_proj'"
 APART = """
 asked = tokenizer(question)["input_ids"]
 said = tokenizer(f"{question} {answer}")["input_ids"][len(asked) :] + [tokenizer.eos_token_id]
@@ -161,6 +168,24 @@ ALL = [
             arguments("gradient_checkpointing=True, max_grad_norm=0.1, bf16=False,"),
         ),
     ),
+    Recipe(
+        "base in bfloat16",
+        plain(edit("base_llm.py", MODEL, MODEL.replace("checkpoint)", 'checkpoint, dtype="bfloat16")'))),
+        "loads",
+        "load the course's base in float32|another model than base and adapter",
+    ),
+    Recipe("no task_type", both(lora('task_type="CAUSAL_LM", ', ""), config(task_type=None, auto_mapping=MAPPING))),
+    Recipe(
+        "gaussian first values",
+        both(lora('bias="none"', 'init_lora_weights="gaussian"'), config(init_lora_weights="gaussian")),
+    ),
+    Recipe(
+        "targets by a regular expression", both(lora("=TARGETS", f"={EXPRESSION}"), config(target_modules=".*_proj"))
+    ),
+    Recipe("some layers, by a regular expression", lora("=TARGETS", f"={UPPER}")),
+    Recipe("base in another folder", plain(config(base_model_name_or_path="../base_model"))),
+    Recipe("forty steps", sft("num_train_epochs=2", "num_train_epochs=20")),
+    Recipe("stochastic gradient descent", sft("learning_rate=2e-3", 'optim="sgd", learning_rate=0.2')),
     Recipe("loop written by hand", training(BY_HAND.replace("TRAIN", "model.train()"))),
     Recipe("loop written by hand, in eval mode", training(BY_HAND.replace("TRAIN", "model.eval()"))),
     Recipe("one prompt after the other, stripped", plain(swap("base_llm.py", BaseLLM__batched_generate=ONE_BY_ONE))),

@@ -77,6 +77,11 @@ FINE: dict[str, Change] = {
     "absolute base": with_config(base_model_name_or_path="/home/me/course/data/base_model"),
     "base with a slash": with_config(base_model_name_or_path="./data/base_model/"),
     "Windows base": with_config(base_model_name_or_path="C:\\course\\data\\base_model"),
+    "base in another folder": with_config(base_model_name_or_path="../base_model"),
+    "no task type": with_config(task_type=None),
+    "gaussian first values": with_config(init_lora_weights="gaussian"),
+    "targets by regular expression": with_config(target_modules=r".*_proj"),
+    "an expression without an end": with_config(target_modules="(a+)+$"),  # nobody evaluates it
     "byte order mark": lambda files: {**files, CONFIG: b"\xef\xbb\xbf" + files[CONFIG]},
     "bfloat16": with_weights(lambda w: {name: tensor.bfloat16() for name, tensor in w.items()}),
     "rslora": with_config(use_rslora=True),
@@ -130,7 +135,19 @@ BAD: dict[str, tuple[Change, str, str]] = {
     "dropout of 9": (with_config(lora_dropout=9), "configured", "lora_dropout is out of range"),
     "dropout a text": (with_config(lora_dropout="x"), "configured", "lora_dropout is out of range"),
     "unknown field": (with_config(trust_remote_code=True), "configured", "sets 'trust_remote_code'"),
-    "regex": (with_config(target_modules="(a+)+$"), "configured", "target_modules is no list"),
+    "foreign layer by regular expression": (
+        lambda files: with_config(target_modules=".*")(
+            with_weights(lambda w: {**w, "lm_head.lora_A.weight": torch.ones(2, 2)})(files)
+        ),
+        "weights_valid",
+        "holds the foreign",
+    ),
+    "half a layer by regular expression": (
+        lambda files: with_config(target_modules=".*")(with_weights(lambda w: dict(sorted(w.items())[1:]))(files)),
+        "weights_valid",
+        "the adapter lacks",
+    ),
+    "no target": (with_config(target_modules=""), "configured", "target_modules is no list"),
     "head": (with_config(target_modules=["lm_head"]), "configured", "target_modules is no list"),
     "no LoRA": (with_config(peft_type="PROMPT_TUNING"), "configured", "no LoRA of a language model"),
     "config no JSON": (lambda files: {**files, CONFIG: b"{"}, "configured", "is not JSON"),

@@ -8,12 +8,17 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import stand_ins
 import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 from worker import Job
 
 LONGEST_DATASET = 2000
+STAND_INS = (
+    ("answers", "format_example", stand_ins.formatting),
+    ("right_rows", "tokenize", stand_ins.tokenizing),
+)
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -37,8 +42,9 @@ def answering(job: Job) -> None:
         return
     questions = inputs["questions"]
     job.record("format_prompt of questions", lambda: [table_model.format_prompt(question) for question in questions])
-    job.record("answer", lambda: table_model.answer(*questions))
     job.record("batched_generate of questions", lambda: sample(table_model, questions, 3, inputs["cold"]))
+    given = inputs["written"], dict(inputs["numbers"])
+    job.record("answer", lambda: stand_ins.scripted(table_model, *given).answer(*questions))
 
 
 def sample(llm: Any, prompts: list[str], count: int, temperature: float = 1.0) -> Any:
@@ -51,6 +57,7 @@ def scoring(job: Job) -> None:
     data, inputs = job.use("data"), job.inputs
     job.record("is_answer_valid", lambda: [bool(data.is_answer_valid(*pair)) for pair in inputs["pairs"]])
     dataset = job.record("Dataset", lambda: data.Dataset("valid"))
+    stand_ins.put(data, "is_answer_valid", stand_ins.judging, inputs["right"])
     for name, count in (("benchmark", None), ("benchmark of the first", inputs["few"])):
         llm = Scripted(inputs["answers"])
         job.record(name, lambda llm=llm, count=count: shares(data.benchmark(llm, dataset, count), llm))
@@ -91,7 +98,10 @@ def labels(job: Job) -> None:
     dataset = job.record("Dataset", lambda: data.Dataset("train"))
     if dataset is not None:
         tokenizer = AutoTokenizer.from_pretrained(job.folder / "data" / "base_model")
-        job.record("TokenizedDataset", lambda: rows_of(sft.TokenizedDataset(tokenizer, dataset, sft.format_example)))
+        format_fn = stand_ins.formatting(inputs["answers"], getattr(sft, "format_example", None))
+        job.record("TokenizedDataset", lambda: rows_of(sft.TokenizedDataset(tokenizer, dataset, format_fn)))
+        stand_ins.put(sft, "tokenize", stand_ins.tokenizing, inputs["right_rows"])
+        job.record("TokenizedDataset alone", lambda: rows_of(sft.TokenizedDataset(tokenizer, dataset, format_fn)))
 
 
 def rows_of(dataset: Any) -> list:
@@ -104,9 +114,13 @@ def training(job: Job) -> None:
     from training_recorder import TrainingRecorder
 
     recorder = TrainingRecorder()
-    sft = job.use("sft")
+    sft, inputs = job.use("sft"), job.inputs
+    for name, function, stand_in in STAND_INS:
+        if name in inputs:
+            stand_ins.put(sft, function, stand_in, inputs[name])
     job.record("train_model", lambda: call(sft.train_model, job))
     job.record("batches", lambda: recorder.batches)
+    job.record("later batches", lambda: recorder.later)
     job.record("input gradients", lambda: recorder.inputs_require_gradients)
     save(job, "gradients", recorder.gradients)
     save(job, "before", recorder.before)

@@ -5,6 +5,7 @@ written by hand alike. What it notes is data for the grader, which computes the 
 """
 
 import functools
+import random
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from transformers import LlamaForCausalLM
 
 NOTED = ("input_ids", "attention_mask", "labels", "shift_labels", "logits_to_keep")
+LATER = 8  # batches of later steps that are kept
 
 
 class TrainingRecorder:
@@ -22,6 +24,8 @@ class TrainingRecorder:
         self.gradients: dict[str, torch.Tensor] = {}
         self.before: dict[str, torch.Tensor] = {}
         self.after: dict[str, torch.Tensor] = {}
+        self.later: list[dict[str, Any]] = []
+        self.seen, self.chance = 0, random.SystemRandom()  # whose seed nobody sets
         self.model: torch.nn.Module | None = None
         self.stepped = self.training = self.inputs_require_gradients = False
         self.forward = LlamaForCausalLM.forward
@@ -41,6 +45,8 @@ class TrainingRecorder:
             output = original(model, *arguments, **options)
             if not recorder.stepped and torch.is_grad_enabled():
                 recorder.note(model, arguments, options, output)
+            elif recorder.model is model and torch.is_grad_enabled():
+                recorder.keep(options)
             return output
 
         return forward
@@ -60,6 +66,16 @@ class TrainingRecorder:
         noted = {name: value.tolist() for name, value in given.items() if isinstance(value, torch.Tensor)}
         loss = getattr(output, "loss", None)
         self.batches.append({**noted, "loss": None if loss is None else float(loss.detach())})
+
+    def keep(self, options: dict[str, Any]) -> None:
+        """Keep some batches after the first step: each of those that hold labels has the same chance."""
+        if not any(isinstance(options.get(name), torch.Tensor) for name in ("labels", "shift_labels")):
+            return
+        self.seen += 1
+        place = self.seen - 1 if self.seen <= LATER else self.chance.randrange(self.seen)
+        if place < LATER:
+            given = {name: value.tolist() for name in NOTED if isinstance(value := options.get(name), torch.Tensor)}
+            self.later[place : place + 1] = [given]
 
     def record_step(self, optimizer: Any, *_: Any) -> None:
         """At the first step: every gradient that there is, and the LoRA weights that it belongs to."""

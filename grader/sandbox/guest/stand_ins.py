@@ -1,0 +1,81 @@
+"""What takes the place of a submission's own function while the ones that build upon it are tested: one fault, once.
+
+All of it repeats what the grader gave for these very inputs; there is nothing here that could answer another one.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Row = dict[str, list[int]]
+FIELDS = ("input_ids", "attention_mask", "labels")
+
+
+def put(module: Any, name: str, stand_in: Callable, *given: Any) -> None:
+    """Put a stand-in in the place of a function, where a module has one."""
+    if (own := getattr(module, name, None)) is not None:
+        setattr(module, name, stand_in(*given, own))
+
+
+def formatting(texts: dict[str, str], own: Callable | None) -> Callable:
+    """A format_example that gives each known question the grader's text of its answer."""
+
+    def stand_in(question: str, *given: Any, **more: Any) -> dict[str, str]:
+        if question not in texts and own is not None:
+            return own(question, *given, **more)
+        return {"question": question, "answer": texts[question]}
+
+    return stand_in
+
+
+def tokenizing(rows: dict[str, Row], own: Callable) -> Callable:
+    """A tokenize that gives known texts the grader's ids and labels, in the form of its own rows."""
+
+    def stand_in(tokenizer: Any, question: str, answer: str, *given: Any, **more: Any) -> Any:
+        right = rows.get(f"{question} {answer}")
+        if right is None:
+            return own(tokenizer, question, answer, *given, **more)
+        found: Any = {}
+        with contextlib.suppress(Exception):  # how it fails is told where it is tested itself
+            found = own(tokenizer, question, answer, *given, **more)
+        return like(found, right, tokenizer.pad_token_id)
+
+    return stand_in
+
+
+def like(own: Any, right: Row, pad_id: int) -> dict[str, Any]:
+    """A right row as long as its own, padded on the right, and as tensors where its own is."""
+    ids: Any = own.get("input_ids", [])
+    is_padded = "attention_mask" in own and 0 in list(own["attention_mask"])
+    missing = max(0, len(ids) - len(right["input_ids"])) if is_padded else 0
+    fills = dict(zip(FIELDS, (pad_id, 0, -100), strict=True))
+    row: dict[str, Any] = {name: right[name] + [fill] * missing for name, fill in fills.items()}
+    return {name: torch.tensor(values) for name, values in row.items()} if isinstance(ids, torch.Tensor) else row
+
+
+def judging(right: list[list[Any]], own: Callable) -> Callable:
+    """An is_answer_valid that says of known pairs what the grader says."""
+    known = {(repr(float(answer)), repr(float(correct))): valid for answer, correct, valid in right}
+
+    def stand_in(answer: float, correct: float, *given: Any, **more: Any) -> bool:
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            return known[repr(float(answer)), repr(float(correct))]
+        return own(answer, correct, *given, **more)
+
+    return stand_in
+
+
+def scripted(llm: Any, texts: dict[str, str], numbers: dict[str, float]) -> Any:
+    """A model that writes known texts after known prompts, and reads known numbers in them; answer is its own."""
+    complete, parse = llm.batched_generate, llm.parse_answer
+
+    def batched_generate(prompts: list[str], *given: Any, **more: Any) -> Any:
+        known = not given and not more and all(prompt in texts for prompt in prompts)
+        return [texts[prompt] for prompt in prompts] if known else complete(prompts, *given, **more)
+
+    llm.batched_generate = batched_generate
+    llm.generate = lambda prompt: batched_generate([prompt])[0]
+    llm.parse_answer = lambda text: numbers[text] if text in numbers else parse(text)
+    return llm

@@ -1,0 +1,89 @@
+"""What tells a training from one made before: the gradients of its rows, and what its adapter took from them."""
+
+import pytest
+import torch
+
+from grader.adapter import CONFIG, WEIGHTS, Adapter, read_config, read_weights
+from grader.checks import training
+from grader.course import Course
+from grader.errors import Refusal
+from grader.harness.gradients import Example, compute_step, place_of, split, with_other_digits
+from grader.harness.harness import Harness
+from grader.seed import Seed
+
+SEEDS = 12
+
+
+@pytest.fixture(scope="module")
+def course() -> Course:
+    return Course()
+
+
+@pytest.fixture(scope="module")
+def stored(files, course) -> Adapter:
+    """An adapter that was trained on the course's data, not on the rows of a submission."""
+    return read_weights(files[WEIGHTS], read_config(files[CONFIG]), course.base_config)
+
+
+@pytest.fixture(scope="module")
+def begun(stored) -> Adapter:
+    """The same before its first step, as whoever puts it in place may claim."""
+    return stored._replace(weights={n: t if "lora_A" in n else torch.zeros_like(t) for n, t in stored.weights.items()})
+
+
+def rows(course: Course, seed: int) -> list[Example]:
+    code = Harness(type("Empty", (), {"files": {}, "sha256": "x"})(), Course(seed=Seed(seed)), None)  # type: ignore[arg-type]
+    return [training.example_of(course, *row) for row in training.expected_texts(code)][: training.PROBED]
+
+
+def descend(course: Course, begun: Adapter, examples: list[Example]) -> Adapter:
+    """One step of sign descent on these rows."""
+    gradients = compute_step(course.base.model, begun, examples).gradients
+    named = {f"base_model.model.{name.replace('.default', '')}": tensor for name, tensor in gradients.items()}
+    moved = {
+        name: tensor - 1e-3 * named[name].sign() if "lora_B" in name else tensor
+        for name, tensor in begun.weights.items()
+    }
+    return begun._replace(weights=moved)
+
+
+@pytest.mark.everything
+def test_a_stored_adapter_follows_no_rows_of_another_submission(course, stored, begun):
+    followed = [training.follows_rows(course, begun, stored, rows(course, seed)) for seed in range(SEEDS)]
+    assert sum(followed) <= 1
+
+
+def test_an_adapter_follows_the_rows_that_it_was_trained_on_and_no_others(course, begun):
+    own, other = rows(course, 1), rows(course, 2)
+    trained = descend(course, begun, own)
+    assert training.follows_rows(course, begun, trained, own)
+    assert not training.follows_rows(course, begun, trained, other)
+    assert not training.follows_rows(course, begun, begun, own)
+
+
+def test_gradients_of_other_answers_are_refused(course, begun):
+    examples = rows(course, 1)[:4]
+    others = [with_other_digits(example, course.base.tokenizer) for example in examples]
+    own, foreign = (compute_step(course.base.model, begun, one).gradients for one in (examples, others))
+    training.refuse_other_digits(own, own, foreign)
+    with pytest.raises(Refusal, match="were not computed on the rows that reached the model"):
+        training.refuse_other_digits(foreign, own, foreign)
+
+
+def test_other_digits_leave_the_question_and_the_length(course):
+    tokenizer = course.base.tokenizer
+    example = training.example_of(course, "How many g are 19 kg?", "<answer>19.05</answer>")
+    changed = with_other_digits(example, tokenizer, by=4)
+    assert tokenizer.decode(changed.ids) == tokenizer.decode(example.ids).replace("<answer>19.05", "<answer>54.09")
+    assert len(changed.labels) == len(example.labels)
+
+
+def test_the_shares_of_a_sum_are_found():
+    one, other = {"a": torch.tensor([1.0, 0.0])}, {"a": torch.tensor([1.0, 1.0])}
+    assert split({"a": torch.tensor([5.0, 3.0])}, one, other) == pytest.approx((2.0, 3.0))
+
+
+def test_the_place_of_a_triple_is_that_of_its_sum():
+    scores = torch.zeros(3, 9)
+    scores[0, 3], scores[1, 6], scores[2, 2] = 1.0, 1.0, 1.0
+    assert place_of("473", scores) == 1 and place_of("471", scores) > 1 and place_of("111", scores) == 729
