@@ -253,7 +253,7 @@ def test_a_sandbox_that_fails_is_not_started_again_for_each_check():
     harness = Harness(Submission("x.zip", {}, [], "0"), Course(), Broken())
     for _ in range(3):
         with pytest.raises(GraderFault, match="the sandbox failed"):
-            harness.training  # noqa: B018 (it runs the job)
+            harness.scoring  # noqa: B018 (it runs the job)
     assert Broken.runs == 1
 
 
@@ -268,7 +268,7 @@ def test_all_jobs_of_a_submission_share_one_time_and_a_busy_machine_is_no_fault_
             return Outcome("exit 0", {}, "", 530.0, delay)
 
     harness = Harness(Submission("x.zip", {}, [], "0"), Course(), Slow())
-    harness.training  # noqa: B018 (it runs the job)
+    harness.scoring  # noqa: B018 (it runs the job)
     with pytest.raises(raised, match="busy" if raised is GraderFault else "waited"):
         harness.run("agreeing", {})
     assert Slow.given == [WALL_SECONDS] and WALL_SECONDS < rubric.CHECK_SECONDS
