@@ -20,7 +20,7 @@ ANSWERS = "ANSWERS.md"  # the student's words, in the package: shown to staff, n
 BASE_SHA256 = {
     "chat_template.jinja": "17762d2e5131cb2a950db7dd5700c50095547773d3302b52baebe9ae32257a55",
     "config.json": "2cb05ed128d04dc54ad4326945149759f301694163af86768548777db83ba900",
-    "model.safetensors": "6d093f6386e6bc5b0a61dde4a36127ceebaf787de8c56681ed5cbfd192bef12c",
+    "model.safetensors": "334f34bbea344885dc9bec1aad8d076512056c0fef395cfe00e9f2fa9b9b46ed",
     "tokenizer.json": "dd67b148d501a1d5d85f8476baebcc22686d515aeac1dd0c655a154c8def8bb6",
     "tokenizer_config.json": "c3f6b387081faed6001eef8503463cd6d0e8458b0aeb45a2929d6c8d73f73272",
 }
@@ -42,7 +42,7 @@ CODE_POINTS = sum((PARSER, GENERATE, PADDING, NUM_RETURN_SEQUENCES, ANSWER, METR
 ALL_POINTS = WEIGHT_POINTS + CODE_POINTS
 
 # Accuracy on held-out questions: no credit at ZERO, full credit at FULL, a straight line between.
-ZERO, FULL = 0.50, 0.86
+ZERO, FULL = 0.50, 0.91
 HIDDEN_QUESTIONS = 600
 NOVEL_QUESTIONS = 200  # reported, never scored
 MATCH_QUESTIONS = 12  # asked through the submission's own load().answer
