@@ -33,10 +33,11 @@ def check_worked_example(example: tuple[str, str], valid: ListLike[tuple[str, fl
         raise HomeworkError(f"worked_example gives {example!r:.80}, not two texts: a question and its answer")
     if any(question == example[0] for question, _ in valid):
         raise HomeworkError(f"the worked example {example[0]!r:.60} is a question of valid: take another one")
-    if not set(re.findall(r"\d[\d.,]*\d|\d", example[0])) & set(re.findall(r"\d[\d.,]*\d|\d", example[1])):
-        raise HomeworkError(f"the worked example computes with no number of its question, {example[0]!r:.60}")
     if complaint := diagnose_chain(example[1]):
         raise HomeworkError(f"the worked example: {complaint}\ncompute each side of it by hand, and copy the last one")
+    asked, used = (set(re.findall(r"\d[\d.,]*\d|\d", text)) for text in example)
+    if not asked & used:
+        raise HomeworkError(f"the worked example computes with no number of its question, {example[0]!r:.60}")
 
 
 def check_cot_prompt(llm: BaseLLM, train: ListLike[tuple[str, float]], valid: ListLike[tuple[str, float]]) -> None:

@@ -53,8 +53,8 @@ def test_the_contract_names_work_from_another_folder(trained, tmp_path, monkeypa
     assert isinstance(llm, homework.BaseLLM) and llm.tokenizer and llm.model and llm.device
     result = homework.benchmark(llm, homework.Dataset("valid"), 50)
     assert result.accuracy > card_accuracy("valid") - 0.2 and result.answer_rate > 0.9
-    with pytest.raises(AttributeError, match="has no attribute 'load_rft': it has BaseLLM"):
-        homework.load_rft  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'load_dpo': it has BaseLLM"):
+        homework.load_dpo  # noqa: B018
 
 
 def test_the_test_and_load_commands_score_the_adapter(trained, capsys):
@@ -171,7 +171,9 @@ def test_too_little_space_is_said_before_training(tmp_path, monkeypatch):
 
 def test_a_zip_that_would_be_too_large_is_foreseen(tmp_path, monkeypatch):
     monkeypatch.setattr(adapter, "ZIP_LIMIT", 500_000)
-    with pytest.raises(HomeworkError, match=r"the zip would hold 1 MB, more than 0: lower --rank"):
+    with pytest.raises(
+        HomeworkError, match=r"the zip would hold 1 MB, both adapters and the code, more than 0: lower --rank"
+    ):
         train_model(output_dir=str(tmp_path / "a"), max_steps=1)
 
 

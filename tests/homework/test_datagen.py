@@ -180,20 +180,13 @@ def test_a_question_without_a_right_text_is_sampled_again_twice_as_often(scripte
     assert "round 2 of 3: 20 texts for each of 1 questions" in capsys.readouterr().out
 
 
-def test_a_former_rule_leaves_no_trace(scripted):
+def test_a_former_rule_leaves_no_trace(scripted, monkeypatch):
     """A rule that kept nothing has sampled three rounds: with the right one, the file is that of a fresh record."""
     fresh = scripted(chain, most=20)
-
-    def spoiled(question, correct, k):
-        return chain(question, correct, k)
-
-    original = datagen.accepted
-    datagen.accepted = lambda texts, correct: []
-    try:
-        with pytest.raises(HomeworkError):
-            scripted(spoiled, seed=1)
-    finally:
-        datagen.accepted = original
+    with monkeypatch.context() as patch, pytest.raises(HomeworkError, match="of what is refused: never"):
+        patch.setattr(datagen, "check_task", lambda *_: None)
+        patch.setattr(datagen, "find_fault", lambda completion, correct: "never")
+        scripted(chain, seed=1)
     assert scripted(chain, most=20, seed=1) == fresh
 
 

@@ -133,6 +133,7 @@ def test_a_tokenizer_without_a_chat_template_is_named(reasoner):
     [
         (("Convert 46 ft to m.", "1 ft is 0.305 m. <answer>14</answer>"), "no equation"),
         ((Dataset("valid")[0][0], RIGHT), "a question of valid"),
+        (("Convert 50 ft to m.", RIGHT), "computes with no number of its question"),
         ("Convert 46 ft to m.", "not two texts"),
     ],
 )

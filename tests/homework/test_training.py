@@ -221,7 +221,7 @@ def test_accuracy_is_that_of_the_model_card_where_nobody_tuned(trained):
         ({"max_steps": 0}, "--max-steps must be positive"),
         ({"questions": 0}, "--questions must be positive"),
         ({"seed": -1}, "--seed must be within 0"),
-        ({"batch_size": 5000}, "--batch-size 5000 is more than the 1000 training rows"),
+        ({"batch_size": 5000}, "a batch of 5000 rows is more than the 1000 training rows: lower --batch-size"),
         ({"learning_rate": float("nan")}, "--learning-rate must be positive"),
         ({"checkpoint": "/no/such"}, "there is no checkpoint folder"),
     ],

@@ -260,6 +260,10 @@ def test_what_the_questions_and_model_answers_say_is_what_was_measured():
     assert question["last_loss"] > 10 * exact["last_loss"], "3"
     assert 0 < exact["accuracy"] - question["accuracy"] < 0.1, "3"
     assert padding["first_loss"] > question["first_loss"] > exact["first_loss"] > padding["last_loss"], "4"
-    assert padding["last_loss"] < 2 * exact["last_loss"] and padding["accuracy"] <= exact["accuracy"], "4"
+    # Near that of `exact`, where the loss can stay so high as that of `question`.
+    assert (
+        padding["last_loss"] - exact["last_loss"] < 0.01 * question["last_loss"]
+        and padding["accuracy"] <= exact["accuracy"]
+    ), "4"
     assert min(masked["ended_by_eos"], eos["ended_by_eos"]) > 0.5 and masked["last_grad_norm"] == 0, "5"
     assert all(eos[key] < exact[key] for key in ("answer_rate", "ended_by_eos")), "5"
