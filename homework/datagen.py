@@ -54,8 +54,8 @@ def find_fault(completion: Completion, correct: float) -> str | None:
     equations = find_equations(text)
     if not completion.ended:
         return "cut"
-    if math.isnan(answer):
-        return "no answer"
+    if math.isnan(answer) or text.count("<answer>") > 1:
+        return "no answer, or two"
     if not text.endswith("</answer>"):
         return "text after the answer"
     if not equations:
@@ -222,7 +222,8 @@ def sample_all(
     try:
         if restart:
             (run.folder / RECORD).unlink(missing_ok=True)
-        record, texts = SampleRecord(run.folder), [[] for _ in asked]
+        record = SampleRecord(run.folder)
+        texts: list[Texts] = [[] for _ in asked]
         for number in range(ROUNDS):
             missing = [index for index in prompts if not accepted(texts[index], asked[index][1])]
             count = 2 * oversample if number else oversample

@@ -92,7 +92,8 @@ def refuse_ignored_temperature(code: Harness) -> None:
         for texts, own, wanted in zip(found, greedy, code.written[:4], strict=True)
         for text in (texts if isinstance(texts, list) else [])
     ]
-    if sum(same_start) < len(same_start) / 2 or not same_start:
+    # Half of them begin alike at temperature 1, too: the base is sure of the first words of an answer.
+    if sum(same_start) < 0.75 * len(same_start) or not same_start:
         raise Refusal(f"at temperature {COLD}, batched_generate gives other texts than the most likely ones",
                       expected=f"{greedy[0]!r}"[:120], actual=f"{found[0]!r}"[:120],
                       do="pass the temperature on to generate")  # fmt: skip

@@ -132,7 +132,7 @@ def diagnose_chain(text: str) -> str | None:
     """What is wrong with a chain, whatever it answers, or None."""
     if found := ROLES.match(text):
         return f"it begins with {found[0].strip()!r}, a role of the chat: decode the new ids only"
-    if math.isnan(parse_answer(text)):
+    if math.isnan(parse_answer(text)) or text.count("<answer>") > 1:
         return f"no answer can be read in {text[-60:]!r}: it takes exactly one <answer>NUMBER</answer>"
     if not text.rstrip().endswith("</answer>"):
         return f"it goes on after the answer: {text.rpartition('</answer>')[2]!r:.60}"

@@ -157,7 +157,7 @@ class RoomyLayer(DynamicLayer):
     The layer that it takes the place of copies all of them for each new token: half of the time of sampling.
     """
 
-    def __init__(self, layer: DynamicLayer, room: int) -> None:
+    def __init__(self, layer: Any, room: int) -> None:
         super().__init__()
         self.lazy_initialization(layer.keys, layer.values)
         self.length = layer.keys.shape[-2]

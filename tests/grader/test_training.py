@@ -50,7 +50,7 @@ def descend(course: Course, begun: Adapter, examples: list[Example]) -> Adapter:
 @pytest.mark.everything
 def test_a_stored_adapter_follows_no_rows_of_another_submission(course, stored, begun):
     followed = [training.follows_rows(course, begun, stored, rows(course, seed)) for seed in range(SEEDS)]
-    assert sum(followed) <= 1
+    assert sum(followed) <= 2  # of 12: SECURITY.md says so
 
 
 def test_an_adapter_follows_the_rows_that_it_was_trained_on_and_no_others(course, begun):
