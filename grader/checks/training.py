@@ -41,7 +41,7 @@ MOST_OTHER = (
 PROBED = 12  # rows on which it is looked at what an adapter has learned
 SHIFTS = (2, 4, 7)  # of the digits, for other answers
 MOST_FOREIGN = 0.65  # times the rows' own share of a change: right trainings have at most 0.45, of other rows about 1
-EXPECTED = 729  # of 729 places: none refused until a right training with all digits is told from a stored adapter
+EXPECTED = 7  # the last place, of 729, of the digits of the training
 LOOK = "the collator and the Trainer have to keep tokenize's labels"
 
 Seen = tuple[list[int], list[int] | None]  # ids and labels of a row that reached the model
@@ -107,10 +107,22 @@ def refuse_nothing_learned(code: Harness, course: Course, adapter: Adapter) -> N
         if not after < before:
             raise Refusal(f"training has not lowered the loss: {before:.3f} with {name}, {after:.3f} after",
                           do="look at the labels first, then at the learning rate")  # fmt: skip
-    if not follows_rows(course, first, adapter, examples[:PROBED]) and not expects_digits(code, course, adapter):
+    probed = probed_rows(code, course)
+    if not follows_rows(course, first, adapter, probed) and not expects_digits(code, course, adapter):
         raise Refusal(f"the saved adapter has learned nothing of the rows in data/train.json: every answer there began "
                       f"with {code.digits} this time, and it expects that no more than other digits",
                       do="train on Dataset('train'), and save the model that was trained")  # fmt: skip
+
+
+def probed_rows(code: Harness, course: Course) -> list[Example]:
+    """Rows of the first step as the submission wrote them: 2.53e10 and 25300000000.0 have other gradients.
+
+    Where the step shows no rows that can be read, which other checks name, they are written as the grader does.
+    """
+    try:
+        return read_step(code)[:PROBED]
+    except Refusal:
+        return [example_of(course, *row) for row in expected_texts(code)[:PROBED]]
 
 
 def follows_rows(course: Course, first: Adapter, adapter: Adapter, examples: list[Example]) -> bool:
