@@ -59,19 +59,20 @@ def prepare_output(output_dir: str | Path) -> Path:
         raise HomeworkError(f"can't write to {folder} ({error.strerror}): choose another --output-dir") from error
 
 
-def check_disk_space(model: PeftModel, output: Path, checkpoints: Path) -> None:
+def check_disk_space(model: PeftModel, output: Path, checkpoints: Path, task: str = "sft") -> None:
     """Print how large adapter and zip will be, and make sure that there is room for them before any training.
 
     Args:
         model: base and LoRA.
         output: the adapter's folder.
         checkpoints: the run's folder; a checkpoint holds the adapter and the optimizer's two moments of it.
+        task: sft or rft; the adapter of the other one will be in the zip too.
 
     Raises:
         HomeworkError: if the zip would be too large or a disk too full.
     """
     adapter = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    others = [path for path in list_files(CODE)[0] if path.parent != output]
+    others = [path for path in list_files(CODE)[0] if path.parent.name != f"{task}_model"]
     archive = adapter + sum(path.stat().st_size for path in others)
     print(f"adapter {adapter / 1e6:.1f} MB, zip at most {archive / 1e6:.1f} of {ZIP_LIMIT / 1e6:.0f} MB")
     if archive > ZIP_LIMIT:

@@ -164,7 +164,7 @@ class HomeworkTrainer(Trainer):
             check_rows_and_prompt(llm, train_dataset, train_data, valid_data, format_fn)
             check_model(model, args, recipe, max_steps)
         print(describe_rows(train_dataset, recipe.batch_size))
-        self.llm, self.valid_data, self.output, self.watch = llm, valid_data, output, watch
+        self.llm, self.valid_data, self.output, self.watch, self.task = llm, valid_data, output, watch, name
         self.probes = take_probes(train_data, valid_data)
         self.is_cut, self.is_first_batch = max_steps is not None, True
         self.last_step = max_steps or recipe.epochs * -(-len(train_dataset) // recipe.batch_size)
@@ -185,7 +185,7 @@ class HomeworkTrainer(Trainer):
         if not self.is_finished:
             trainable, total = model.get_nb_trainable_parameters()
             print(f"LoRA: {trainable:,} trainable of {total:,} parameters, the base is frozen")
-            check_disk_space(model, self.output, self.run.folder)
+            check_disk_space(model, self.output, self.run.folder, self.task)
             warn_other_runs(self.run)
         share = recipe.batch_size // distributed.world()
         micro = micro_batch_size or distributed.first_decides(

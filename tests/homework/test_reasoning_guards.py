@@ -299,4 +299,5 @@ def test_two_adapters_that_are_too_large_together_are_refused_before_the_first_s
     monkeypatch.setattr(adapter, "CODE", code)
     monkeypatch.setattr(adapter, "ZIP_LIMIT", 2_100_000)
     with pytest.raises(HomeworkError, match="both adapters and the code"):
-        adapter.check_disk_space(model, code / "rft_model", tmp_path)
+        adapter.check_disk_space(model, tmp_path, tmp_path, "rft")
+    adapter.check_disk_space(model, tmp_path, tmp_path, "sft")  # that one takes the place of the first
