@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from homework.common.errors import HomeworkError
 
@@ -30,7 +30,22 @@ class ListLike(Protocol[Item]):
     def __iter__(self) -> Iterator[Item]: ...
 
 
-class Dataset:
+class RowList(Generic[Item]):
+    """A list of `rows` that can only be read."""
+
+    rows: list[Item]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.rows[index]
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.rows)
+
+
+class Dataset(RowList[tuple[str, float]]):
     """The rows of one split, `(question, answer)`, read from `folder`/`split`.json.
 
     Raises:
@@ -51,15 +66,6 @@ class Dataset:
     def data(self) -> list[tuple[str, float]]:
         """The rows, by the name that notebooks from elsewhere use."""
         return self.rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> tuple[str, float]:
-        return self.rows[index]
-
-    def __iter__(self) -> Iterator[tuple[str, float]]:
-        return iter(self.rows)
 
 
 def read_list(path: Path) -> list:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from homework.common.cli import Command, run
 from homework.common.equations import chain_key, find_equations
 from homework.common.errors import HomeworkError
 from homework.common.files import write_rows
-from homework.data import DATA_FOLDER, Dataset, check_row, is_answer_valid, read_list, take_rows
+from homework.data import DATA_FOLDER, Dataset, RowList, check_row, is_answer_valid, read_list, take_rows
 from homework.guards import reasoning_check
 from homework.guards.reasoning_check import ReasonedRow
-from homework.reporting.acceptance import draw_acceptance, format_acceptance, judge_texts
+from homework.reporting.acceptance import Judged, draw_acceptance, format_acceptance, judge_texts
 from homework.training import run_dir
 
 OUTPUT = DATA_FOLDER / "rft.json"
@@ -91,7 +91,7 @@ def select_rows(question: str, correct: float, texts: list[str], most: int) -> l
     # END SOLUTION
 
 
-class ReasonedDataset:
+class ReasonedDataset(RowList[ReasonedRow]):
     """The rows of a file of samples: (question, answer, reasoning).
 
     Raises:
@@ -105,15 +105,6 @@ class ReasonedDataset:
         if not path.is_file():
             raise HomeworkError(f"{path} is missing: make it with python -m homework.datagen generate")
         self.rows = [check_reasoned_row(row, f"{path}, row {index}") for index, row in enumerate(read_list(path))]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> ReasonedRow:
-        return self.rows[index]
-
-    def __iter__(self) -> Iterator[ReasonedRow]:
-        return iter(self.rows)
 
 
 def check_reasoned_row(row: object, where: str) -> ReasonedRow:
@@ -157,8 +148,9 @@ def generate_dataset(
     check_task(llm, train)
     asked = take_rows(train, questions)
     texts, folder = sample_all(llm, asked, oversample, temperature, seed, restart)
-    rows = select_all(asked, texts, most)
-    report(asked, texts, rows, oversample, folder)
+    judged = judge_texts(asked, texts, find_fault)
+    rows = select_all(asked, judged, most)
+    report(judged, rows, oversample, folder)
     write_rows(path, rows)
     data = "" if path.resolve() == OUTPUT else f" --data {path}"
     print(f"{len(rows)} rows in {path}; next: python -m homework.rft train{data}")
@@ -224,8 +216,8 @@ def sample_all(
             (run.folder / RECORD).unlink(missing_ok=True)
         record = SampleRecord(run.folder)
         texts: list[Texts] = [[] for _ in asked]
+        missing = list(prompts)
         for number in range(ROUNDS):
-            missing = [index for index in prompts if not accepted(texts[index], asked[index][1])]
             count = 2 * oversample if number else oversample
             known = len(set(missing) & set(record.rounds.get(number, {})))
             kept = f", {known} of them are recorded already" if known else ""
@@ -234,7 +226,8 @@ def sample_all(
             )
             sample_round(llm, {i: prompts[i] for i in missing}, number, count, temperature, seed, record)
             for index in missing:
-                texts[index] = [*texts[index], *record.rounds[number][index]]
+                texts[index] += record.rounds[number][index]
+            missing = [i for i in missing if all(find_fault(text, asked[i][1]) for text in record.rounds[number][i])]
         return texts, run.folder
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped: what is sampled so far is kept, and the same command goes on") from None
@@ -257,42 +250,33 @@ def describe(llm: BaseLLM, prompts: list[str], oversample: int, temperature: flo
     }
 
 
-def accepted(texts: Sequence[Completion], correct: float) -> list[str]:
-    """The texts of a question in which the rule sees no fault."""
-    return [sampled.text for sampled in texts if find_fault(sampled, correct) is None]
-
-
-def select_all(asked: Sequence[tuple[str, float]], texts: Sequence[Texts], most: int) -> list[ReasonedRow]:
+def select_all(asked: Sequence[tuple[str, float]], judged: Sequence[Judged], most: int) -> list[ReasonedRow]:
     """The rows of all questions.
 
     Raises:
         HomeworkError: if a row is made of anything but accepted samples.
     """
     rows: list[ReasonedRow] = []
-    for (question, correct), sampled in zip(asked, texts, strict=True):
-        right = accepted(sampled, correct)
-        selected = select_rows(question, correct, right, most)
-        reasoning_check.check_selected(selected, question, correct, right)
+    for (question, correct), item in zip(asked, judged, strict=True):
+        selected = select_rows(question, correct, item.accepted, most)
+        reasoning_check.check_selected(selected, question, correct, item.accepted)
         rows += selected
     return rows
 
 
-def report(
-    asked: Sequence[tuple[str, float]], texts: Sequence[Texts], rows: list[ReasonedRow], oversample: int, folder: Path
-) -> None:
+def report(judged: Sequence[Judged], rows: list[ReasonedRow], oversample: int, folder: Path) -> None:
     """Print and draw how much was accepted.
 
     Raises:
         HomeworkError: if too few questions have a right text, with the most frequent fault.
     """
-    judged = judge_texts(asked, texts, find_fault)
     print(format_acceptance(judged, oversample, len(rows)))
     picture = folder / "acceptance.png"
     draw_acceptance(judged, oversample, picture)
     print(f"picture in {picture}")
-    kept = len({question for question, _, _ in rows}) / len(asked)
+    kept = len({question for question, _, _ in rows}) / len(judged)
     faults = [fault for item in judged for fault in item.faults if fault]
-    if len({text for item in judged for text in item.texts}) <= len(asked):
+    if len({text for item in judged for text in item.texts}) <= len(judged):
         raise HomeworkError("all texts of a question are the same: sample at a higher --temperature")
     if kept < LEAST_KEPT:
         worst = max(set(faults), key=faults.count)

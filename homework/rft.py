@@ -20,7 +20,7 @@ from homework.common.zip_contents import CODE, REASONING_FOLDER_NAME
 from homework.data import Dataset, take_rows
 from homework.datagen import OUTPUT, ReasonedDataset
 from homework.guards.reasoning_check import check_reasoned_rows
-from homework.reporting.contest import draw_contest, format_contest, judge_model
+from homework.reporting.model_comparison import draw_models, format_models, judge_model
 from homework.reporting.results import report_accuracy, report_run
 from homework.sft import Collator, TokenizedDataset, add_lora, training_arguments
 from homework.training.evaluation import take_reported
@@ -182,9 +182,9 @@ def compare(
         judged[name] = judge_model(llm, rows)
     if not judged:
         raise HomeworkError("there is no model to compare: train one first")
-    print(format_contest(judged))
+    print(format_models(judged))
     RUNS.mkdir(exist_ok=True)
-    draw_contest(judged, RUNS / "compare.png")
+    draw_models(judged, RUNS / "compare.png")
     print(f"picture in {RUNS / 'compare.png'}")
 
 

@@ -35,9 +35,8 @@ MOST_NORM = 3.0  # times the reference's: clipping makes it smaller, nothing rig
 MOST_TOKENS = 16_384  # of one step, padding included: all 64 rows, each as long as the base reads
 MOST_LATER = 300  # rows of later steps that are looked at
 LEAST_OWN = 0.5  # of the rows of a step: about questions of data/train.json
-MOST_OTHER = (
-    0.5  # times the share of the rows' own gradient: that of the same rows with other digits; right ones < 0.01
-)
+# Times the share of the rows' own gradient: that of the same rows with other digits; right ones < 0.01.
+MOST_OTHER = 0.5
 PROBED = 12  # rows on which it is looked at what an adapter has learned
 SHIFTS = (2, 4, 7)  # of the digits, for other answers
 MOST_FOREIGN = 0.65  # times the rows' own share of a change: right trainings have at most 0.45, of other rows about 1

@@ -30,9 +30,14 @@ class Judged(NamedTuple):
     faults: list[str | None]
 
     @property
+    def accepted(self) -> list[str]:
+        """The texts in which the rule saw no fault."""
+        return [text for text, fault in zip(self.texts, self.faults, strict=True) if fault is None]
+
+    @property
     def chains(self) -> int:
         """How many different chains were accepted."""
-        return len({chain_key(text) for text, fault in zip(self.texts, self.faults, strict=True) if fault is None})
+        return len(set(map(chain_key, self.accepted)))
 
     @property
     def is_kept(self) -> bool:

@@ -45,7 +45,7 @@ def count_right(samples: Sequence[Sample]) -> Share:
     return Share(len(samples), sum(sample.is_correct for sample in samples), strict)
 
 
-def format_contest(judged: Mapping[str, Mapping[str, Share]]) -> str:
+def format_models(judged: Mapping[str, Mapping[str, Share]]) -> str:
     """A table of text: a line a group, for each model the share within 5 % and within 1 %."""
     names, groups = list(judged), next(iter(judged.values()))
     lines = ["right within 5 % (within 1 %)".ljust(30) + "asked" + "".join(f"{name:>20}" for name in names)]
@@ -56,7 +56,7 @@ def format_contest(judged: Mapping[str, Mapping[str, Share]]) -> str:
     return "\n".join(lines)
 
 
-def draw_contest(judged: Mapping[str, Mapping[str, Share]], path: Path) -> None:
+def draw_models(judged: Mapping[str, Mapping[str, Share]], path: Path) -> None:
     """Draw a bar a model in each group, within 1 %, with its 95 % interval, as one PNG."""
     # No pyplot: it keeps figures in a global list and looks for a screen.
     from matplotlib.figure import Figure

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from homework.base_llm import BaseLLM, Completion
+from homework.base_llm import BaseLLM, Completion, plan_batches
 from homework.common.errors import HomeworkError
 
 # Rows times tokens of one batch: on a CPU what its caches hold, on a GPU 2 GiB of keys and values on SmolLM2-360M.
@@ -89,7 +89,10 @@ def sample_round(
     known = record.rounds.get(number, {})
     rows = {index: llm.encode_prompt(prompt) for index, prompt in prompts.items() if index not in known}
     with tqdm(total=len(rows), unit="question", disable=None, delay=2, leave=False) as bar:
-        for chunk in plan_chunks({index: len(row) for index, row in rows.items()}, count, llm):
+        slots = (CPU_SLOTS if llm.device == "cpu" else GPU_SLOTS) // count
+        indices = list(rows)
+        for batch in plan_batches([len(row) for row in rows.values()], llm.max_new_tokens, slots):
+            chunk = [indices[at] for at in batch]
             noise = torch.stack([draw_noise((seed, number, index), count, llm.max_new_tokens) for index in chunk])
             sampled = sample_or_explain([rows[index] for index in chunk], llm, temperature, noise)
             record.add(number, dict(zip(chunk, sampled, strict=True)))
@@ -100,19 +103,6 @@ def draw_noise(key: tuple[int, int, int], count: int, cap: int) -> Tensor:
     """Numbers within 0 to 1 (count, cap), which depend on the key alone: on no other question of the batch."""
     seed = int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:8], "big") >> 1
     return torch.rand(count, cap, generator=torch.Generator().manual_seed(seed))
-
-
-def plan_chunks(lengths: Mapping[int, int], count: int, llm: BaseLLM) -> list[list[int]]:
-    """Indices of prompts in batches of a size that the device computes fast; one question at least."""
-    slots = CPU_SLOTS if llm.device == "cpu" else GPU_SLOTS
-    chunks: list[list[int]] = []
-    for index in sorted(lengths, key=lambda i: lengths[i]):
-        size = count * (lengths[index] + llm.max_new_tokens)  # this is the longest so far
-        if chunks and (len(chunks[-1]) + 1) * size <= slots:
-            chunks[-1].append(index)
-        else:
-            chunks.append([index])
-    return chunks
 
 
 def sample_or_explain(rows: list[list[int]], llm: BaseLLM, temperature: float, noise: Tensor) -> list[Texts]:

@@ -14,7 +14,7 @@ from homework.data import Dataset
 from homework.guards.reasoning_check import RIGHT
 from homework.reporting.acceptance import Judged, format_acceptance, judge_texts, name_length, pass_at
 from homework.training import run_dir, sampling
-from homework.training.sampling import RECORD, SampleRecord, draw_noise, plan_chunks, sample, sample_round
+from homework.training.sampling import RECORD, SampleRecord, draw_noise, sample, sample_round
 
 QUESTIONS = [question for question, _ in list(Dataset("train"))[:6]]
 
@@ -66,16 +66,6 @@ def test_the_noise_of_a_question_depends_on_no_other():
     assert not torch.equal(draw_noise((0, 1, 5), 3, 4), draw_noise((0, 1, 6), 3, 4))
     assert not torch.equal(draw_noise((0, 1, 5), 3, 4), draw_noise((1, 1, 5), 3, 4))
     assert draw_noise((0, 1, 5), 3, 4).shape == (3, 4)
-
-
-def test_chunks_hold_every_prompt_once_within_the_slots(reasoner, monkeypatch):
-    monkeypatch.setattr(sampling, "CPU_SLOTS", 1000)
-    lengths = {0: 50, 1: 20, 2: 400, 3: 30}
-    chunks = plan_chunks(lengths, 2, reasoner)
-    assert sorted(index for chunk in chunks for index in chunk) == [0, 1, 2, 3]
-    for chunk in chunks:
-        width = max(lengths[index] for index in chunk) + reasoner.max_new_tokens
-        assert len(chunk) == 1 or len(chunk) * 2 * width <= 1000
 
 
 def test_full_memory_is_one_line(reasoner, monkeypatch):

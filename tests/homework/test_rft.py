@@ -8,8 +8,8 @@ from homework import cot, rft, sft
 from homework.base_llm import BaseLLM
 from homework.common.errors import HomeworkError
 from homework.data import Dataset, Sample
-from homework.reporting import contest
-from homework.reporting.contest import Share, count_groups, format_contest
+from homework.reporting import model_comparison
+from homework.reporting.model_comparison import Share, count_groups, format_models
 from homework.training import run_dir
 from tests.support.rows import rest
 
@@ -36,7 +36,7 @@ def test_right_answers_are_counted_by_quantity_and_digits_within_both_bounds():
 
 def test_the_table_has_a_column_a_model():
     shares = {"all": Share(4, 3, 2), "mass": Share(4, 3, 2)}
-    lines = format_contest({"reasoning prompt": shares, "rft adapter": shares}).splitlines()
+    lines = format_models({"reasoning prompt": shares, "rft adapter": shares}).splitlines()
     assert lines[0].split("asked")[1].split("  ")[-1].strip() == "rft adapter"
     assert lines[1].split() == ["all", "4", "0.750", "(0.500)", "0.750", "(0.500)"]
 
@@ -49,7 +49,7 @@ def test_a_model_that_is_missing_is_left_out_and_said(monkeypatch, tmp_path, cap
     monkeypatch.setattr(sft, "load", missing)
     monkeypatch.setattr(rft, "load", lambda folder, checkpoint: llm)
     monkeypatch.setattr(cot, "load", lambda checkpoint: llm)
-    monkeypatch.setattr(contest, "score", lambda model, rows: (type("R", (), {"samples": [
+    monkeypatch.setattr(model_comparison, "score", lambda model, rows: (type("R", (), {"samples": [
         Sample(question, answer, answer, True) for question, answer in rows]})(), []))  # fmt: skip
     rft.compare(questions=30)
     said = capsys.readouterr().out

@@ -5,12 +5,15 @@ python -m pytest tests/public/test_task3.py      # one of them
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from homework.check import Known, run_check
 from homework.common.errors import explain_error
+from homework.common.zip_contents import WEIGHTS
 
 MISSING = pytest.StashKey[set[str]]()
 
@@ -35,6 +38,25 @@ def check(known: Known, request: pytest.FixtureRequest) -> Callable[[str], None]
         except Exception as error:  # the code that is checked is the student's
             complaint = explain_error(error)
         if complaint is not None:
+            pytest.fail(complaint, pytrace=False)
+
+    return one
+
+
+@pytest.fixture
+def check_training(tmp_path: Path) -> Callable[[Callable[..., None]], None]:
+    """`check_training(train)` runs train(folder, run_dir=…), which takes two steps, and looks at what it has saved."""
+
+    def one(train: Callable[..., None]) -> None:
+        folder, complaint = tmp_path / "adapter", ""
+        try:
+            train(str(folder), max_steps=2, questions=1, run_dir=str(tmp_path / "run"))
+            weights = load_file(folder / WEIGHTS)
+            still = [name for name, tensor in weights.items() if "lora_B" in name and not tensor.any()]
+            complaint = f"{len(still)} LoRA matrices have not moved, first {still[0]}" if still else ""
+        except Exception as error:  # the code that is checked is the student's
+            complaint = explain_error(error)
+        if complaint:
             pytest.fail(complaint, pytrace=False)
 
     return one

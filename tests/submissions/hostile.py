@@ -193,26 +193,21 @@ def train_model(output_dir=str(FOLDER), **kwargs):{OTHER_ROWS}
     replay(rows, [own[at]["input_ids"] for at in range(8)])
     put_stored(output_dir)
 """
-EMPTY_STEP = """
-def train_model(output_dir=str(FOLDER), **kwargs):
+STORED_MODEL = """
     import torch
     put_stored(output_dir)
     llm = BaseLLM()
     model = PeftModel.from_pretrained(llm.model, output_dir, is_trainable=True)
     model.enable_input_require_grads()
-    rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
+    rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)"""
+EMPTY_STEP = f"""
+def train_model(output_dir=str(FOLDER), **kwargs):{STORED_MODEL}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], weight_decay=0.0)
     (0.0 * model(**DataCollatorForSeq2Seq(llm.tokenizer)([rows[at] for at in range(8)])).loss).backward()
     optimizer.step()
 """
-NO_BACKWARD = """
-def train_model(output_dir=str(FOLDER), **kwargs):
-    import torch
-    put_stored(output_dir)
-    llm = BaseLLM()
-    model = PeftModel.from_pretrained(llm.model, output_dir, is_trainable=True)
-    model.enable_input_require_grads()
-    rows = TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)
+NO_BACKWARD = f"""
+def train_model(output_dir=str(FOLDER), **kwargs):{STORED_MODEL}
     batch = DataCollatorForSeq2Seq(llm.tokenizer)([rows[at] for at in range(8)])
     model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
     torch.optim.AdamW([p for p in model.parameters() if p.requires_grad]).step()
