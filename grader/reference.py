@@ -22,6 +22,7 @@ from grader.errors import GraderFault
 
 LONGEST_ANSWER = " <answer>-1.7976931348623157e+308</answer>"
 TOKEN_BUDGET = 8_192  # slots (rows times tokens) of one generated batch; larger ones leave the CPU's caches
+ROUNDING = 0.3  # between two logits: each of them is off by up to 0.14 where the base is in bfloat16
 LONGEST_SAMPLE = 60  # tokens of a sample that are looked at
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 NUMBER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
@@ -143,15 +144,28 @@ def complete(base: Base, model: PreTrainedModel, prompts: list[list[int]], cap: 
 
 def surprise(base: Base, written: Sequence[tuple[str, str]]) -> float:
     """The mean negative log chance of the tokens of texts after their prompts, in nats; 0 if there is no token."""
-    tokenizer, total, count = base.tokenizer, 0.0, 0
+    total, count = 0.0, 0
     for prompt, text in written:
-        asked = tokenizer(prompt)["input_ids"]
-        said = tokenizer(text, add_special_tokens=False)["input_ids"][:LONGEST_SAMPLE]
-        with torch.no_grad():
-            logits = base.model(input_ids=torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1]
-        total += float(torch.nn.functional.cross_entropy(logits, torch.tensor(said, dtype=torch.long), reduction="sum"))
+        logits, said = read_back(base, prompt, text)
+        total += float(torch.nn.functional.cross_entropy(logits, said, reduction="sum"))
         count += len(said)
     return total / count if count else 0.0
+
+
+def read_back(base: Base, prompt: str, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits (T, V) that the base has where each of the T tokens of a text stands behind a prompt, and its ids."""
+    asked = base.tokenizer(prompt)["input_ids"]
+    said = base.tokenizer(text, add_special_tokens=False)["input_ids"][:LONGEST_SAMPLE]
+    with torch.no_grad():
+        logits = base.model(input_ids=torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1]
+    return logits, torch.tensor(said, dtype=torch.long)
+
+
+def is_greedy(base: Base, prompt: str, text: str) -> bool:
+    """Whether each token of a text is the most likely one but for the rounding of bfloat16."""
+    logits, said = read_back(base, prompt, text)
+    behind = logits.max(-1).values - logits.gather(1, said[:, None])[:, 0]
+    return len(said) > 0 and bool((behind <= ROUNDING).all())
 
 
 def plan_batches(lengths: Sequence[int], cap: int) -> list[list[int]]:

@@ -39,21 +39,21 @@ def test_generate(code: Harness, course: Course) -> None:
     """generate gives what the model writes after the prompt, without the prompt, word for word."""
     found = code.answering.value("generate")
     refuse_unless_texts(found, len(code.prompts), "generate")
-    refuse_other_texts(code, "generate", found, "decode the new tokens only, and change nothing in them")
+    refuse_other_texts(code, course, "generate", found, "decode the new tokens only, and change nothing in them")
     for text, wanted, ids in zip(found, code.written, code.ids, strict=True):
-        more = text.strip()[len(wanted.strip()) :]
+        more = text.strip()[len(wanted.strip()) :] if is_start(text, wanted) else ""
         if more and reference.complete(course.base, course.base.model, [ids], 72)[0] == wanted:
             raise Refusal(f"generate goes on with {more!r:.40} where the model ends", expected=f"{wanted!r}"[:120],
                           do="stop at EOS, and decode with skip_special_tokens=True")  # fmt: skip
 
 
 @points(rubric.PADDING)
-def test_padding(code: Harness) -> None:
+def test_padding(code: Harness, course: Course) -> None:
     """batched_generate gives each prompt the same text as generate, however long the others are."""
     found = code.answering.value("batched_generate")
     refuse_unless_texts(found, len(code.prompts), "batched_generate")
     alone: Any = code.answering.lines.get("generate", {}).get("value")
-    refuse_other_texts(code, "batched_generate", found, LEFT, alone if is_texts(alone, len(found)) else [])
+    refuse_other_texts(code, course, "batched_generate", found, LEFT, alone if is_texts(alone, len(found)) else [])
 
 
 @points(rubric.NUM_RETURN_SEQUENCES)
@@ -132,11 +132,14 @@ def test_answer(code: Harness) -> None:
                           expected=f"{wanted:.0f}", do="answer is parse_answer of what was generated")  # fmt: skip
 
 
-def refuse_other_texts(code: Harness, name: str, found: list[str], do: str, alone: Sequence[str] = ()) -> None:
+def refuse_other_texts(
+    code: Harness, course: Course, name: str, found: list[str], do: str, alone: Sequence[str] = ()
+) -> None:
     """Refuse texts that are not the model's, in float32 or bfloat16.
 
     Args:
         code: what was asked.
+        course: the base model.
         name: of the method.
         found: its texts.
         do: the advice where they are others.
@@ -145,8 +148,14 @@ def refuse_other_texts(code: Harness, name: str, found: list[str], do: str, alon
     for at, (prompt, text, wanted) in enumerate(zip(code.prompts, found, code.written, strict=True)):
         if alone and text == alone[at] and is_related(text, wanted):
             continue
-        if not is_start(text, wanted) and not any(is_start(text, one) for one in code.written_in_bfloat16[at]):
+        if not is_start(text, wanted) and not is_nearly_greedy(course, prompt, text):
             refuse_other_text(name, prompt, text.strip(), wanted.strip(), do)
+
+
+def is_nearly_greedy(course: Course, prompt: str, text: str) -> bool:
+    """Whether the base in bfloat16 may write a text: almost equal tokens part there. The first space may be cut off."""
+    is_whole = len(text.strip()) >= SHORTEST
+    return is_whole and any(reference.is_greedy(course.base, prompt, form) for form in (text, f" {text.lstrip()}"))
 
 
 def is_texts(found: Any, count: int) -> bool:

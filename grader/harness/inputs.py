@@ -4,7 +4,6 @@ They are about units also where the instructor's questions are about something e
 does with any row, not what the model knows, and fresh rows can only be drawn.
 """
 
-import copy
 import hashlib
 import math
 import random
@@ -180,16 +179,6 @@ class Inputs:
     def ids(self) -> list[list[int]]:
         """The ids of the prompts."""
         return [self.course.base.tokenizer(prompt)["input_ids"] for prompt in self.prompts]
-
-    @cached_property
-    def written_in_bfloat16(self) -> list[tuple[str, str]]:
-        """The same by the base model in bfloat16, one prompt after the other and all at once: almost equal tokens part.
-
-        Needed only where a text is not one of `written`.
-        """
-        half = copy.deepcopy(self.course.base.model).bfloat16()
-        alone = [complete(self.course.base, half, [ids], 64)[0] for ids in self.ids]
-        return list(zip(alone, complete(self.course.base, half, self.ids, 64), strict=True))
 
     @cached_property
     def written(self) -> list[str]:
