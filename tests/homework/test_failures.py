@@ -87,6 +87,8 @@ FAILURES = (
             r"the adapter was trained on data/base_model, but the base model is tiny-llama"),
     Failure("C11 flag ignored", plants.with_arguments(max_steps=-1), "guards.watchdog.check_arguments",
             r"training_arguments sets max_steps to -1, but recipe and flags say 2; for a hint"),
+    Failure("C11 no number", plants.with_arguments(max_steps=None), "guards.watchdog.check_arguments",
+            "training_arguments sets max_steps to None, but recipe and flags say"),
     Failure("C11 epochs ignored", plants.with_recipe(epochs=5), "guards.watchdog.check_arguments",
             r"training_arguments sets num_train_epochs to 5, but recipe and flags say 2; for a hint"),
     Failure("C11 rate ignored", plants.with_recipe(learning_rate=1.0), "guards.watchdog.check_arguments",

@@ -207,6 +207,7 @@ SELECTIONS = {
         lambda q, a, texts, most: [(q, a, f"1 * {a} = {a}. <answer>{a}</answer>")], "no accepted sample"),
     "no row for a missing text": (lambda q, a, texts, most: [(q, a, texts[0])], "gives 1 rows of 4 texts"),
     "another question": (lambda q, a, texts, most: [("so", a, text) for text in texts[:1]], "a row about"),
+    "nothing returned": (lambda q, a, texts, most: None, "select_rows gives None: it must be a list of rows"),
     "pairs": (lambda q, a, texts, most: [(q, text) for text in texts[:1]], "a row is"),
 }  # fmt: skip
 
@@ -241,6 +242,7 @@ ROWS = {
     "an answer 3 % off": (spoil("1.03 * 19000000000 = 19570000000. <answer>19570000000</answer>"), "not within 1 %"),
     "the model's answer as label": (spoil(answer=1.9e10 * 1.01), "the model's own is no label"),
     "a question of valid": (spoil(question=Dataset("valid")[0][0]), "no question of train"),
+    "a space at its start": (spoil(" {right}"), "begins or ends with a space"),
     "a pair": (["How many g in 6 kg?", 6000.0], "expected \\[question, answer, reasoning\\]"),
 }
 
@@ -251,6 +253,13 @@ def test_a_wrong_row_stops_the_training_before_it_begins(tmp_path, name):
     path = tmp_path / "rft.json"
     path.write_text(json.dumps([row]))
     with pytest.raises(HomeworkError, match=words):
+        rft.read_rows(str(path))
+
+
+def test_a_row_that_stands_twice_is_named(tmp_path):
+    path = tmp_path / "rft.json"
+    path.write_text(json.dumps([spoil(), spoil()]))
+    with pytest.raises(HomeworkError, match=r"row 1 of .* the same row stands before it"):
         rft.read_rows(str(path))
 
 

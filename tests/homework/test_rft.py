@@ -1,5 +1,6 @@
 """The training on reasons and its comparison: what is counted, and what is said where a model is missing."""
 
+import copy
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from homework.data import Dataset, Sample
 from homework.reporting import model_comparison
 from homework.reporting.model_comparison import Share, count_groups, format_models
 from homework.training import run_dir
+from homework.training.trainer import HomeworkTrainer
 from tests.support.rows import rest
 
 ROWS = [
@@ -67,6 +69,13 @@ def test_nothing_to_compare_is_an_error(monkeypatch):
         rft.compare(questions=1)
 
 
+def test_a_load_of_task_4_in_any_form_serves_the_reasoning_too(monkeypatch, llm):
+    """The contract of `load` is a folder and a checkpoint: whoever wrote it anew need not know of task 7."""
+    monkeypatch.setattr(sft, "load", lambda folder, checkpoint=None: copy.copy(llm))
+    loaded = rft.load("anywhere")
+    assert loaded.max_new_tokens > cot.CHAIN_TOKENS > llm.max_new_tokens and loaded.model is llm.model
+
+
 @pytest.fixture
 def rows_file(tmp_path):
     path = tmp_path / "rft.json"
@@ -111,3 +120,33 @@ def test_a_fault_between_rows_and_model_stops_before_the_first_step(rows_file, t
         )
     with pytest.raises(HomeworkError, match=words):
         rft.train_model(str(tmp_path / "rft_model"), data=str(rows_file), max_steps=2, questions=2)
+
+
+def test_a_load_of_the_wrong_class_is_named_and_the_adapter_kept(rows_file, tmp_path, monkeypatch):
+    """The loss and the logits are right, and every chain would be cut."""
+    monkeypatch.setattr(run_dir, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(rft, "load", sft.load)
+    with pytest.raises(
+        HomeworkError, match=r"load gives a model that stops after \d+ tokens, and the rows teach up to"
+    ):
+        rft.train_model(str(tmp_path / "rft_model"), data=str(rows_file), max_steps=1, questions=2)
+    assert rft.load(tmp_path / "rft_model")
+
+
+def test_saving_before_training_is_named(rows_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_dir, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(HomeworkTrainer, "train", lambda self: None)
+    with pytest.raises(HomeworkError, match="train comes before save"):
+        rft.train_model(str(tmp_path / "rft_model"), data=str(rows_file), max_steps=1, questions=2)
+
+
+@pytest.mark.everything
+def test_a_training_of_a_few_steps_says_so(rows_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_dir, "RUNS", tmp_path / "runs")
+    rft.train_model(str(tmp_path / "rft_model"), data=str(rows_file), epochs=1, questions=2)
+    assert "the training had 2 steps, which is few" in capsys.readouterr().out
+
+
+def test_the_adapter_that_is_missing_is_made_by_its_own_task(tmp_path):
+    with pytest.raises(HomeworkError, match=r"make it with python -m homework.rft train"):
+        rft.load(tmp_path / "rft_model")

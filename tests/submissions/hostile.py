@@ -359,7 +359,7 @@ ALL = [
             edit("sft.py", "data_collator=DataCollatorForSeq2Seq(", "data_collator=Later("),
         ),
         "batch",
-        "in a batch after the first step, the question",
+        r"in a batch after the first step, (the question is|\d+ of the question's)",  # as EOS is supervised or not
     ),
     Recipe(
         "random texts for samples",
