@@ -1,5 +1,6 @@
 """homework/base_llm.py: what the student's code reads and generates, beside what the grader reads and generates."""
 
+import re
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NoReturn
@@ -74,9 +75,13 @@ def test_num_return_sequences(code: Harness, course: Course) -> None:
 
 
 def refuse_foreign_samples(code: Harness, course: Course, found: list[list[str]]) -> None:
-    """Refuse samples that the model practically never writes after their prompts."""
-    prompts = (code.prompts[0], code.prompts[-1])
-    written = [(prompt, text) for prompt, texts in zip(prompts, found, strict=True) for text in texts]
+    """Refuse samples that the model practically never writes after their prompts.
+
+    Of a batch, a text that keeps its special tokens ends in many: the model wrote the first, padding are the others.
+    """
+    prompts, padding = (code.prompts[0], code.prompts[-1]), rf"(?:{re.escape(course.base.tokenizer.eos_token)})+$"
+    ended = [[re.sub(padding, course.base.tokenizer.eos_token, text) for text in texts] for texts in found]
+    written = [(prompt, text) for prompt, texts in zip(prompts, ended, strict=True) for text in texts]
     if reference.surprise(course.base, written) > MOST_SURPRISE:
         raise Refusal("at temperature 1, batched_generate gives what is no text of the model",
                       actual=f"{found[0][0]!r}"[:120], do="return what model.generate samples")  # fmt: skip
