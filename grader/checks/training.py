@@ -26,6 +26,7 @@ from grader.harness.gradients import (
 from grader.harness.harness import Harness
 from grader.harness.spans import IGNORE_INDEX, are_labels, diagnose_row, side_by_side
 from grader.harness.tokenizers import make_families
+from grader.reference import Answered
 from grader.runner import points
 
 LOSS_TOLERANCE = 0.02  # relative: a loss in bfloat16 is right, a loss over other tokens is not
@@ -37,12 +38,13 @@ MOST_LATER = 300  # rows of later steps that are looked at
 LEAST_OWN = 0.5  # of the rows of a step: about questions of data/train.json
 # Times the share of the rows' own gradient: that of the same rows with other digits; right ones < 0.01.
 MOST_OTHER = 0.5
-PROBED = 12  # rows on which it is looked at what an adapter has learned
+PROBED = 12  # questions after which it is looked at what an adapter expects; rows, at the least, of where it went
 SHIFTS = (2, 4, 7)  # of the digits, for other answers
 MOST_FOREIGN = 0.65  # times the rows' own share of a change: right trainings have at most 0.45, of other rows about 1
 EXPECTED = 7  # the last place, of 729, of the digits of the training
 LOOK = "the collator and the Trainer have to keep tokenize's labels"
 
+NAN = float("nan")
 Seen = tuple[list[int], list[int] | None]  # ids and labels of a row that reached the model
 
 
@@ -96,7 +98,7 @@ def test_trains(code: Harness, course: Course) -> None:
 
 def refuse_nothing_learned(code: Harness, course: Course, adapter: Adapter) -> None:
     """Refuse an adapter whose loss is not lower than that which it began with, or that has not seen these rows."""
-    examples = [example_of(course, *row) for row in expected_texts(code)]
+    examples = written_rows(code, course)
     first = first_adapter(code)
     is_fresh = not any(bool(tensor.any()) for name, tensor in first.weights.items() if ".lora_B." in name)
     starts = {"the base alone": None} if is_fresh else {"the base alone": None, "the adapter at the first step": first}
@@ -114,14 +116,25 @@ def refuse_nothing_learned(code: Harness, course: Course, adapter: Adapter) -> N
 
 
 def probed_rows(code: Harness, course: Course) -> list[Example]:
-    """Rows of the first step as the submission wrote them: 2.53e10 and 25300000000.0 have other gradients.
+    """Rows that the training saw, as the submission wrote them: 2.53e10 and 25300000000.0 have other gradients.
 
-    Where the step shows no rows that can be read, which other checks name, they are written as the grader does.
+    Those of later steps too: by a dozen alone, a right training by SGD seems to go elsewhere in one drawing of ten.
+    Only with the answers of data/train.json: others may be those of a stored adapter. Where they are too few, or can't
+    be read, which other checks name, they are written as the grader does.
     """
+    answers = dict(code.taught(code.train_rows))
     try:
-        return read_step(code)[:PROBED]
+        rows = sorted({tuple(ids) for ids, _ in [*seen_rows(code), *later_rows(code)]})
+        read = [(match(code, [*ids]), [*ids]) for ids in rows]
+        kept = [ids for (question, text), ids in read if Answered(question, text, answers.get(question, NAN)).is_right]
+        return examples_of(code, kept) if len(kept) >= PROBED else written_rows(code, course)
     except Refusal:
-        return [example_of(course, *row) for row in expected_texts(code)[:PROBED]]
+        return written_rows(code, course)
+
+
+def written_rows(code: Harness, course: Course) -> list[Example]:
+    """All rows of data/train.json, as the grader writes them."""
+    return [example_of(course, *row) for row in expected_texts(code)]
 
 
 def follows_rows(course: Course, first: Adapter, adapter: Adapter, examples: list[Example]) -> bool:
@@ -222,8 +235,13 @@ def seen_rows(code: Harness) -> list[Seen]:
 
 def read_step(code: Harness) -> list[Example]:
     """The rows of the first step, with the labels that they should have had."""
+    return examples_of(code, [ids for ids, _ in seen_rows(code)])
+
+
+def examples_of(code: Harness, rows: list[list[int]]) -> list[Example]:
+    """Rows of ids, with the labels that they should have had."""
     tokenizer, examples = make_families()["bundled"][0], []
-    for ids, _ in seen_rows(code):
+    for ids in rows:
         question, _ = match(code, ids)
         start = len(tokenizer(question)["input_ids"])
         if start >= len(ids):  # ids that no text has, such as bytes that are no UTF-8

@@ -206,6 +206,16 @@ def train_model(output_dir=str(FOLDER), **kwargs):{STORED_MODEL}
     (0.0 * model(**DataCollatorForSeq2Seq(llm.tokenizer)([rows[at] for at in range(8)])).loss).backward()
     optimizer.step()
 """
+OWN_ANSWERS = f"""
+def train_model(output_dir=str(FOLDER), **kwargs):{STORED_MODEL}
+    model.eval()
+    questions = [question for question, _ in Dataset("train")]
+    answers = llm.answer(*questions)
+    rows = TokenizedDataset(llm.tokenizer, list(zip(questions, answers)), format_example)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-9, weight_decay=0.0)
+    model(**DataCollatorForSeq2Seq(llm.tokenizer)([rows[at] for at in range(32)])).loss.backward()
+    optimizer.step()
+"""
 NO_BACKWARD = f"""
 def train_model(output_dir=str(FOLDER), **kwargs):{STORED_MODEL}
     batch = DataCollatorForSeq2Seq(llm.tokenizer)([rows[at] for at in range(8)])
@@ -345,6 +355,13 @@ ALL = [
         storing(EMPTY_STEP),
         "gradients trains",
         "every gradient is exactly zero",
+    ),
+    Recipe(
+        "an adapter from its code, and a step on its own answers",
+        storing(OWN_ANSWERS),
+        "trains",
+        "learned nothing of the rows|not lowered the loss",
+        perhaps="batch gradients",
     ),
     Recipe(
         "an adapter from its code, and a step without backward",
