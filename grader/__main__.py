@@ -64,6 +64,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--seed", type=int, metavar="N", help=f"of the public questions; {rubric.PUBLIC_SEED} if left out"
     )
     parser.add_argument(
+        "--rubric", default="", metavar="NAME", help="short, tasks 1 to 4, or long, tasks 1 to 7; else the course's"
+    )
+    parser.add_argument(
         "--key-file", metavar="FILE", default=os.environ.get(KEY_VARIABLE), help="staff: the official key"
     )
     parser.add_argument(
@@ -88,8 +91,11 @@ def main(words: list[str] | None = None) -> int:
     arguments = parse_arguments(words)
     checks = tuple(name.strip() for name in arguments.only.split(",") if name.strip())
     try:
-        course = Course(choose_seed(arguments.seed, arguments.key_file), hidden=read_hidden(arguments.hidden))
-        refuse_unknown(checks)
+        course = Course(
+            choose_seed(arguments.seed, arguments.key_file), hidden=read_hidden(arguments.hidden),
+            rubric=rubric.read_rubric(arguments.rubric),
+        )  # fmt: skip
+        refuse_unknown(checks, course.rubric)
         result = grade_once(arguments, course, checks)
     except GraderFault as fault:
         print(f"error: {fault}", file=sys.stderr)

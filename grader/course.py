@@ -4,7 +4,7 @@ import hashlib
 import json
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +12,11 @@ from grader import reference, rubric
 from grader.adapter import Adapter
 from grader.errors import GraderFault, Refusal
 from grader.questions import PUBLIC_NOTE, SOURCES, Rows, read_public
+from grader.reasons import diagnose_reason, most_frequent
 from grader.reference import Answered, Base
+from grader.rubric import Rubric, read_rubric
 from grader.seed import PUBLIC, Seed
-from grader.world import draw_questions
+from grader.world import Question, draw_questions, is_long
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,47 @@ class Measured:
         )
 
 
+@dataclass(frozen=True)
+class MeasuredReasons:
+    """What an adapter that reasons reached on long questions, and how many of its right answers have a right reason."""
+
+    long_accuracy: float
+    long_low: float
+    long_high: float
+    reasoned: float  # right within 1 %, by a chain that holds
+    long_questions: int
+    long_seconds: float
+    fault: str  # the most frequent one of the reasons
+    example: str  # a text with it
+
+    def describe(self) -> str:
+        """One line for the student."""
+        return (
+            f"{self.long_accuracy:.3f} within {rubric.STRICT_TOLERANCE:.0%} (95 % interval {self.long_low:.3f} to "
+            f"{self.long_high:.3f}) on {self.long_questions} hidden questions whose values have three or four digits"
+        )
+
+    def describe_reasons(self) -> str:
+        """One line for the student about the reasons."""
+        said = f"{self.reasoned:.3f} of the questions have a right answer and a reason that holds"
+        return f"{said}; where one does not: {self.fault}, as in {self.example!r:.160}" if self.fault else said
+
+
+@dataclass(frozen=True)
+class MeasuredPrompt:
+    """The share of questions that the base model answers right behind a prompt, by a reason that holds."""
+
+    share: float
+    questions: int
+    fault: str  # the most frequent one of the others
+    example: str  # a text with it
+
+    def describe(self) -> str:
+        """One line for the student."""
+        said = f"{self.share:.2f} of {self.questions} answers are right, with a reason that holds"
+        return f"{said}; the others: {self.fault}, as in {self.example!r:.120}" if self.fault else said
+
+
 @dataclass
 class Course:
     """Base model and questions, loaded when a check first asks for them."""
@@ -57,7 +100,9 @@ class Course:
     seed: Seed = PUBLIC
     hidden_questions: int = rubric.HIDDEN_QUESTIONS
     novel_questions: int = rubric.NOVEL_QUESTIONS
+    long_questions: int = rubric.LONG_QUESTIONS
     hidden: Rows | None = None  # of the staff's file, which takes the place of the drawn ones
+    rubric: Rubric = field(default_factory=read_rubric)
 
     @cached_property
     def given(self) -> Rows | None:
@@ -128,6 +173,47 @@ class Course:
         novel_share = share_right(novel) if novel else None
         counted = (accuracy, low, high, rate, len(hidden), novel_share, len(novel), seconds)
         return Measured(*counted, hashlib.sha256(repr(asked).encode()).hexdigest(), public, self.source)
+
+    def measure_reasons(self, adapter: Adapter) -> MeasuredReasons:
+        """Ask the long questions, and read the reasons.
+
+        Raises:
+            GraderFault: if there is nothing to ask.
+        """
+        asked = self.long()
+        if not asked:
+            raise GraderFault("there are no questions to ask")
+        model = reference.merge(self.base.model, adapter)
+        started = time.perf_counter()
+        written = reference.ask(self.base, model, asked, rubric.REASON_TOKENS)
+        seconds = time.perf_counter() - started
+        right = [answered.is_within(rubric.STRICT_TOLERANCE) for answered in written]
+        faults = [diagnose_reason(answered) for answered in written]
+        accuracy = sum(right) / len(right)
+        low, high = reference.interval(accuracy, len(right))
+        reasoned = sum(is_right and not fault for is_right, fault in zip(right, faults, strict=True)) / len(right)
+        fault, example = most_frequent(faults, written)
+        return MeasuredReasons(accuracy, low, high, reasoned, len(right), seconds, fault, example)
+
+    def measure_prompt(self, prompts: list[str], asked: list[Question]) -> MeasuredPrompt:
+        """What the base model alone answers to prompts, which hold the questions: right with a reason, or at fault."""
+        tokenizer = self.base.tokenizer
+        room = self.base_config["max_position_embeddings"] - max(len(tokenizer(one)["input_ids"]) for one in prompts)
+        pairs = [(prompt, question.fact.answer) for prompt, question in zip(prompts, asked, strict=True)]
+        texts = reference.ask(self.base, self.base.model, pairs, min(room, rubric.REASON_TOKENS))
+        written = [one._replace(question=question.text) for one, question in zip(texts, asked, strict=True)]
+        faults = [diagnose_reason(one) or ("" if one.is_right else "a wrong answer") for one in written]
+        return MeasuredPrompt(faults.count("") / len(faults), len(faults), *most_frequent(faults, written))
+
+    def long(self) -> list[tuple[str, float]]:
+        """The questions that reasons are measured on, (text, correct answer): long ones, or the instructor's own."""
+        if self.given is not None:
+            return list(self.given)
+        drawn = draw_questions("hidden", rubric.DRAWN_FOR_LONG * self.long_questions, f"long:{self.seed.value}")
+        kept = [(question.text, question.fact.answer) for question in drawn if is_long(question.fact)]
+        if len(kept) < self.long_questions:
+            raise GraderFault(f"only {len(kept)} of {self.long_questions} long questions were drawn")
+        return kept[: self.long_questions]
 
     def measure_public(self, model: Any) -> float:
         """The accuracy on the public questions: far above the official one, it tells of a model tuned on these."""

@@ -33,7 +33,7 @@ def grade(
     """
     started = time.perf_counter()
     isolation = sandbox.describe() if sandbox else {"tier": "no code was run"}
-    provenance = {"seed": course.seed.label, "sandbox": isolation, **describe_machine()}
+    provenance = {"seed": course.seed.label, "rubric": course.rubric.name, "sandbox": isolation, **describe_machine()}
     notes, digest = [*version_notes(provenance["versions"]), *isolation_notes(sandbox)], ""
     measured: dict[str, Any] = {}
     try:

@@ -17,7 +17,7 @@ NO_SCORE_IN = ("report", "classroom", "__main__.py", "autograder.py", "interrupt
 def hash_grader() -> str:
     """The hash of all code that decides a score: the same in the starter, which lacks some of the rest."""
     digest = hashlib.sha256()
-    for path in sorted(GRADER.rglob("*.py")):
+    for path in sorted([*GRADER.rglob("*.py"), *GRADER.rglob("*.toml")]):
         name = path.relative_to(GRADER)
         if name.parts[0] not in NO_SCORE_IN:
             digest.update(f"{name.as_posix()}\0".encode() + path.read_bytes())

@@ -57,7 +57,11 @@ class Answered(NamedTuple):
     @property
     def is_right(self) -> bool:
         """Whether the number is finite and within 5 % of the correct one."""
-        slack = rubric.RELATIVE_TOLERANCE * abs(self.correct) * (1 + 1e-9)  # 2.1 of 2.0 is not lost to binary rounding
+        return self.is_within(rubric.RELATIVE_TOLERANCE)
+
+    def is_within(self, tolerance: float) -> bool:
+        """Whether the number is finite and within a share of the correct one."""
+        slack = tolerance * abs(self.correct) * (1 + 1e-9)  # 2.1 of 2.0 is not lost to binary rounding
         return math.isfinite(self.number) and abs(self.number - self.correct) <= slack
 
 
@@ -118,11 +122,20 @@ def merge(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     return attach(copy.deepcopy(model), adapter).merge_and_unload().eval()
 
 
-def ask(base: Base, model: PreTrainedModel, questions: Sequence[tuple[str, float]]) -> list[Answered]:
-    """What the model answers to (question, correct) pairs, in their order; the prompt is the raw question."""
+def ask(
+    base: Base, model: PreTrainedModel, questions: Sequence[tuple[str, float]], cap: int | None = None
+) -> list[Answered]:
+    """What the model answers to (question, correct) pairs, in their order; the prompt is the raw question.
+
+    Args:
+        base: with the tokenizer.
+        model: the base, or the base with an adapter.
+        questions: texts that are asked as they are, and the numbers that are right.
+        cap: new tokens at most; if left out, those of the longest bare answer.
+    """
     tokenizer = base.tokenizer
     prompts = [list(tokenizer(question)["input_ids"]) for question, _ in questions]
-    cap = len(tokenizer(LONGEST_ANSWER, add_special_tokens=False)["input_ids"]) + 1
+    cap = cap or len(tokenizer(LONGEST_ANSWER, add_special_tokens=False)["input_ids"]) + 1
     texts: dict[int, str] = {}
     for batch in plan_batches([len(prompt) for prompt in prompts], cap):
         texts |= zip(batch, complete(base, model, [prompts[index] for index in batch], cap), strict=True)

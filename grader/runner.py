@@ -1,17 +1,16 @@
 """Runs the checks: pytest collects and runs them, the plugin here turns outcomes into scores.
 
-A check is a plain pytest test with its points beside it, and its docstring is the line that the student sees:
+A check is a plain pytest test, and its docstring is the line that the student sees; its points stand in the rubric:
 
-    @points(rubric.TRAINS, needs="batch")
+    @needs("batch")
     def test_trains(code, course):
         \"\"\"train_model saves an adapter whose loss is lower.\"\"\"
 
-Fixtures carry what checks share. Nothing but grader/checks is collected: no conftest, no plugin and no setting of the
-working folder or of the machine is used.
+A check that is not in the rubric of the course does not run. Fixtures carry what checks share. Nothing but
+grader/checks is collected: no conftest, no plugin and no setting of the working folder or of the machine is used.
 """
 
 import contextlib
-import math
 import os
 import re
 import signal
@@ -24,8 +23,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from grader import rubric
-from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, read_config, read_weights
-from grader.course import Course
+from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS, Adapter, Config, read_config, read_weights
+from grader.course import Course, MeasuredReasons
 from grader.errors import GraderFault, Refusal
 from grader.harness.harness import Harness
 from grader.result import CheckResult, State
@@ -34,7 +33,9 @@ from grader.submission import Submission
 
 CHECKS = Path(__file__).parent / "checks"
 # In the order of the report: what counts most, then the student's tasks.
-FILES = tuple(CHECKS / f"{name}.py" for name in ("weights", "answering", "scoring", "labels", "training", "loading"))
+WEIGHTS_FILES = ("weights", "reasoning_weights")
+CODE_FILES = ("answering", "scoring", "labels", "training", "loading", "reasoning_code")
+FILES = tuple(CHECKS / f"{name}.py" for name in (*WEIGHTS_FILES, *CODE_FILES))
 # No report of pytest's own: what a check found is in its result, and our streams stay as they are.
 OPTIONS = (
     "-c", str(CHECKS / "pytest.ini"), "--rootdir", str(CHECKS), "--noconftest", "-p", "no:cacheprovider",
@@ -53,20 +54,20 @@ class CheckRun(NamedTuple):
     measured: dict[str, Any]
 
 
-def points(number: float, needs: str = "") -> Callable:
-    """The points of a check, and the checks by name, separated by spaces, that have to pass before it can run."""
-    return pytest.mark.points(number, needs)
+def needs(names: str) -> Callable:
+    """The checks by name, separated by spaces, that have to pass before a check can run."""
+    return pytest.mark.needs(names)
 
 
-def credit_for(accuracy: float) -> float:
-    """The share of the points: 0 at `rubric.ZERO`, 1 at `rubric.FULL`, a straight line between.
+def credit_for(share: float, bounds: tuple[float, float]) -> float:
+    """The share of the points: 0 at the lower bound, 1 at the upper one, a straight line between.
 
     Raises:
-        GraderFault: if the accuracy is no share. Clamping would make a zero of NaN.
+        GraderFault: if what was measured is no share. Clamping would make a zero of NaN.
     """
-    if not 0 <= accuracy <= 1:  # written so that NaN fails
-        raise GraderFault(f"an accuracy of {accuracy} was measured")
-    return min(1.0, max(0.0, (accuracy - rubric.ZERO) / (rubric.FULL - rubric.ZERO)))
+    if not 0 <= share <= 1:  # written so that NaN fails
+        raise GraderFault(f"a share of {share} was measured")
+    return min(1.0, max(0.0, (share - bounds[0]) / (bounds[1] - bounds[0])))
 
 
 class ScoringPlugin:
@@ -85,6 +86,7 @@ class ScoringPlugin:
         tell: Callable[[CheckResult], None] | None,
     ) -> None:  # fmt: skip
         self.given, self.sandbox, self.checks, self.tell = (submission, course), sandbox, checks, tell
+        self.points = course.rubric.points
         self.results: dict[str, CheckResult] = {}
         self.measured: dict[str, Any] = {}
         self.errors: list[str] = []
@@ -110,6 +112,21 @@ class ScoringPlugin:
     def adapter(self, submission: Submission, config: Config, course: Course) -> Adapter:
         """The validated adapter, read once for all checks."""
         return read_weights(submission.files[WEIGHTS], config, course.base_config)
+
+    @pytest.fixture(scope="session")
+    def reasoning_adapter(self, submission: Submission, course: Course) -> Adapter:
+        """The validated adapter that reasons."""
+        for name in REASONING_FILES:
+            if name not in submission.files:
+                raise Refusal(f"the submission lacks {name}", expected=" and ".join(REASONING_FILES),
+                              do="train with python -m homework.rft train, then bundle again")  # fmt: skip
+        config, weights = (submission.files[name] for name in REASONING_FILES)
+        return read_weights(weights, read_config(config), course.base_config)
+
+    @pytest.fixture(scope="session")
+    def reasons(self, course: Course, reasoning_adapter: Adapter) -> MeasuredReasons:
+        """What that adapter writes on long questions."""
+        return course.measure_reasons(reasoning_adapter)
 
     @pytest.fixture(scope="session")
     def code(self, submission: Submission, course: Course) -> Harness:
@@ -138,10 +155,10 @@ class ScoringPlugin:
         self.errors.append(str(excrepr))
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        wanted = set(self.checks) or {name_of(item) for item in items}
+        wanted = set(self.checks) or set(self.points)
         for item in reversed(items):  # what a wanted check needs runs too
             if name_of(item) in wanted:
-                wanted |= set(marked(item)[1].split())
+                wanted |= set(needs_of(item))
         items[:] = [item for item in items if name_of(item) in wanted]
 
     @pytest.hookimpl(wrapper=True)
@@ -152,7 +169,7 @@ class ScoringPlugin:
 
     @pytest.hookimpl(tryfirst=True)  # before the fixtures are made: a failed check's adapter is not read again
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        for need in marked(item)[1].split():
+        for need in needs_of(item):
             if self.results[need].state is not State.PASSED:
                 pytest.skip(f"because the check {need!r} did not pass")
 
@@ -168,7 +185,8 @@ class ScoringPlugin:
 
     def judge(self, item: pytest.Item, call: pytest.CallInfo) -> CheckResult:
         """The result of a check by how it ended."""
-        name, (number, _) = name_of(item), marked(item)
+        name = name_of(item)
+        number = self.points[name]
         docstring = getattr(item, "function").__doc__ or name  # noqa: B009 (an Item in general has no function)
         title = docstring.strip().splitlines()[0]
         if call.excinfo is None:
@@ -194,7 +212,7 @@ def explain_failure(error: BaseException) -> tuple[State, dict[str, str]]:
 
 
 def check_names(file: str = "") -> list[str]:
-    """The names of all checks, or of those in one file, in the order in which they run."""
+    """The names of all checks that there are, or of those in one file, in the order in which they run."""
     return [
         name
         for path in FILES
@@ -203,15 +221,18 @@ def check_names(file: str = "") -> list[str]:
     ]
 
 
-def refuse_unknown(checks: tuple[str, ...]) -> None:
-    """Raise GraderFault for the name of a check that there is not."""
-    if unknown := set(checks) - set(check_names()):
-        raise GraderFault(f"there is no check {min(unknown)!r}: choose among {', '.join(check_names())}")
+def refuse_unknown(checks: tuple[str, ...], course_rubric: rubric.Rubric) -> None:
+    """Raise GraderFault for the name of a check that the rubric does not have."""
+    if unknown := set(checks) - set(course_rubric.points):
+        raise GraderFault(
+            f"there is no check {min(unknown)!r} in the rubric {course_rubric.name}: choose among "
+            + ", ".join(course_rubric.points)
+        )
 
 
 def needs_sandbox(checks: tuple[str, ...]) -> bool:
     """Whether some of the checks (all, if empty) run code of a student."""
-    return not checks or not set(checks) <= set(check_names("weights"))
+    return not checks or not set(checks) <= {name for file in WEIGHTS_FILES for name in check_names(file)}
 
 
 def name_of(item: pytest.Item) -> str:
@@ -219,12 +240,10 @@ def name_of(item: pytest.Item) -> str:
     return item.name.removeprefix("test_")
 
 
-def marked(item: pytest.Item) -> tuple[float, str]:
-    """The points of a check and the names of those that it needs."""
-    mark = item.get_closest_marker("points")
-    if mark is None or not math.isfinite(mark.args[0]) or mark.args[0] < 0:
-        raise GraderFault(f"the check {item.name} has no points")
-    return mark.args
+def needs_of(item: pytest.Item) -> list[str]:
+    """The names of the checks that have to pass before a check can run."""
+    mark = item.get_closest_marker("needs")
+    return mark.args[0].split() if mark else []
 
 
 @contextlib.contextmanager
@@ -255,7 +274,7 @@ def run_checks(
     Raises:
         GraderFault: for an unknown check, or if pytest ran none of them: an empty set never passes.
     """
-    refuse_unknown(checks)
+    refuse_unknown(checks, course.rubric)
     plugin = ScoringPlugin(submission, course, sandbox, checks, tell)
     with clean_pytest_env():
         code = pytest.main([*OPTIONS, *map(str, FILES)], plugins=[plugin])

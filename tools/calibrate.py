@@ -1,11 +1,13 @@
-"""Measures what a right homework reaches, so that the bounds of grader/rubric.py rest on figures.
+"""Measures what a right homework reaches, and writes the bounds of the rubrics: grader/rubrics/*.toml.
 
-    python -m tools.calibrate                         # five minutes on two cores; writes grader/calibration.json
+    python -m tools.calibrate                         # the course's rubric: five minutes on two cores if it is short
+    python -m tools.calibrate --rubric long           # tasks 5 to 7 as well: half an hour
     python -m tools.calibrate --hidden hidden.json    # on an instructor's own hidden questions
 
 Two kinds of chance move an accuracy: the seed of the training and the draw of the questions. Both are measured, and
-FULL has to lie three standard deviations of both together below the mean, so that chance takes no points from a right
-homework. An instructor's own questions are a fixed set: each training is measured on all of them, once.
+the upper bound lies three standard deviations of both together below the mean, so that chance takes no points from a
+right homework. An instructor's own questions are a fixed set: each training is measured on all of them, once.
+The lower bound of `reasoning_accuracy` is what the first adapter reaches there, which gives no reasons.
 """
 
 import contextlib
@@ -16,20 +18,34 @@ import os
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from grader import reference, rubric
-from grader.adapter import CONFIG, WEIGHTS, Adapter, read_config, read_weights
+from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS, Adapter, read_config, read_weights
 from grader.course import Course, share_right
+from grader.harness.inputs import PROMPTED
 from grader.questions import HIDDEN_VARIABLE, Rows, read_hidden
+from grader.rubric import RUBRICS, read_rubric, write_bounds
 from grader.seed import Seed
+from grader.world import draw_questions
+from homework import cot, datagen, rft
 from homework.common.cli import run
 from homework.common.errors import HomeworkError
-from homework.common.files import write_json
+from homework.common.files import read_json, write_json
 from homework.sft import train_model
 from homework.training.run_dir import LOG, steps_of
 
 RESULT = Path(rubric.__file__).with_name("calibration.json")
+ZERO = 0.5  # of the accuracy on the course's own questions: the format alone gives less
+
+
+class Reasoned(NamedTuple):
+    """What one seed of tasks 5 to 7 reached, draw by draw."""
+
+    accuracy: list[float]  # of the adapter that reasons, within 1 % on long questions
+    without: list[float]  # of the first adapter there
+    reasons: list[float]  # right answers with a reason that holds
+    prompt: list[float]  # the same of the prompt of task 5
 
 
 def train(seed: int, folder: Path) -> tuple[Adapter, list[dict[str, float]]]:
@@ -62,6 +78,27 @@ def summarise_logs(logs: list[list[dict[str, float]]]) -> dict[str, list[float]]
     return {name: [min(values), max(values)] for name, values in ranges.items()}
 
 
+def measure_reasoning(seed: int, first: Adapter, folder: Path, draws: int, hidden: Rows | None) -> Reasoned:
+    """Sample and train as tasks 6 and 7 do, and measure prompt and adapters on so many draws."""
+    rows, output = folder / rubric.REASONS, folder / rubric.REASONING_DIR
+    with contextlib.redirect_stdout(io.StringIO()):
+        datagen.generate_dataset(str(rows), seed=seed)
+        rft.train_model(str(output), data=str(rows), seed=seed, run_dir=str(folder / "rft"), questions=1)
+        prompted = cot.load()
+    config, weights = ((folder / name).read_bytes() for name in REASONING_FILES)
+    course, found = Course(hidden=hidden), Reasoned([], [], [], [])
+    second = read_weights(weights, read_config(config), course.base_config)
+    for draw in range(draws if course.given is None else 1):
+        course.seed = Seed(f"calibration {draw}")
+        measured = course.measure_reasons(second)
+        found.accuracy.append(measured.long_accuracy)
+        found.reasons.append(measured.reasoned)
+        found.without.append(course.measure_reasons(first).long_accuracy)
+        asked = draw_questions("valid", PROMPTED, f"calibration {seed} {draw}")
+        found.prompt.append(course.measure_prompt([prompted.format_prompt(one.text) for one in asked], asked).share)
+    return found
+
+
 def measure_base(hidden: Rows | None = None) -> float:
     """Accuracy of the base model alone."""
     course = Course(hidden=hidden)
@@ -69,25 +106,33 @@ def measure_base(hidden: Rows | None = None) -> float:
 
 
 def choose_bounds(result: dict[str, Any], zero: float | None = None) -> tuple[float, float]:
-    """ZERO and FULL in whole per cents: FULL as high as chance allows, ZERO two thirds of it unless it is given.
+    """Both bounds in whole per cents: the upper one as high as chance allows, the lower two thirds of it, or `zero`.
 
-    Example: a highest FULL of 0.757 -> (0.5, 0.75)
+    Example: a highest upper bound of 0.757 -> (0.5, 0.75)
 
     Raises:
-        HomeworkError: if the base alone is not below them, so that there is nothing to give points for.
+        HomeworkError: if what is reached without learning is not below them: there is nothing to give points for.
     """
     full = math.floor(result["highest_full"] * 100) / 100
     lower = math.floor(full * 200 / 3) / 100 if zero is None else zero
-    if not result["base_alone"] < lower < full:
+    if not result["base_alone"] <= lower < full:
         raise HomeworkError(
-            f"no bounds fit: FULL can be {full:.2f} at most, and ZERO must lie below it and above the "
-            f"{result['base_alone']:.2f} of the base alone: more rows, easier questions, or more epochs in the recipe"
+            f"no bounds fit: the upper one can be {full:.2f} at most, and the lower one must lie below it and above "
+            f"the {result['base_alone']:.2f} of what has learned nothing: more rows, easier questions, or more epochs "
+            "in the recipe"
         )
     return lower, full
 
 
+def choose_reasoning_bounds(found: dict[str, dict[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Bounds of the checks of tasks 5 to 7, from what was measured."""
+    without = math.ceil(found["reasoning_accuracy"]["base_alone"] * 100) / 100
+    zeros = {"reasoning_accuracy": without}
+    return {check: choose_bounds(result, zeros.get(check)) for check, result in found.items()}
+
+
 def summarise(accuracies: list[list[float]], base: float, questions: int = rubric.HIDDEN_QUESTIONS) -> dict[str, Any]:
-    """Mean, both kinds of noise and the highest FULL that they allow; `accuracies` by seed of training and by draw."""
+    """Mean, both kinds of noise and the highest upper bound; `accuracies` by seed of training and by draw."""
     mean = statistics.mean(value for values in accuracies for value in values)
     seed_noise = statistics.stdev(map(statistics.mean, accuracies))
     draw_noise = math.sqrt(mean * (1 - mean) / questions)
@@ -99,39 +144,62 @@ def summarise(accuracies: list[list[float]], base: float, questions: int = rubri
         "draw_noise": draw_noise,
         "highest_full": mean - 3 * math.hypot(seed_noise, draw_noise),
         "base_alone": base,
-        "why": "FULL must not be above highest_full, three standard deviations below the mean of right homeworks; ZERO "
-        "must be above the base alone, and credit rises in a straight line between them",
+        "why": "the upper bound is three standard deviations below the mean of right homeworks; the lower one is above "
+        "what is reached without learning, and credit rises in a straight line between them",
     }
 
 
-def main(*, seeds: int = 5, draws: int = 4, hidden: str | None = None) -> None:
-    """Train the reference with several seeds, measure it on several draws of questions, and write the calibration.
+def summarise_reasoning(found: list[Reasoned], asked: int) -> dict[str, dict[str, Any]]:
+    """The same for the checks of tasks 5 to 7."""
+    without = statistics.mean(value for one in found for value in one.without)
+    return {
+        "reasoning_accuracy": summarise([one.accuracy for one in found], without, asked),
+        "reasons": summarise([one.reasons for one in found], 0.0, asked),
+        "prompt": summarise([one.prompt for one in found], 0.0, PROMPTED),
+    }
+
+
+def main(*, seeds: int = 5, draws: int = 4, hidden: str | None = None, rubric: str = "") -> None:
+    """Train the reference with several seeds, measure it on several draws of questions, and write bounds and figures.
 
     Args:
         seeds: trainings.
         draws: draws of hidden questions for each training.
         hidden: the staff's own hidden questions; else GRADER_HIDDEN_FILE, else the course's, or valid of your own data.
+        rubric: short or long; else the course's.
     """
     if seeds < 2:
         raise HomeworkError(f"--seeds must be at least 2, got {seeds}: one training shows no chance")
     rows = read_hidden(hidden or os.environ.get(HIDDEN_VARIABLE))
-    course = Course(hidden=rows)
-    print(f"questions: {len(course.scored())}, {course.label}", flush=True)
-    accuracies, logs = [], []
+    course = Course(hidden=rows, rubric=read_rubric(rubric))
+    is_long = "reasons" in course.rubric.points
+    print(f"rubric {course.rubric.name}; questions: {len(course.scored())}, {course.label}", flush=True)
+    accuracies, logs, reasoned = [], [], []
     for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            adapter, steps = train(seed, Path(folder))
+        with tempfile.TemporaryDirectory() as name:
+            adapter, steps = train(seed, Path(name))
+            if is_long:
+                reasoned.append(measure_reasoning(seed, adapter, Path(name), draws, rows))
         accuracies.append(measure(adapter, draws, rows))
         logs.append(steps)
-        print(f"seed {seed}: {', '.join(f'{value:.3f}' for value in accuracies[-1])}", flush=True)
+        print(f"seed {seed}: {', '.join(f'{value:.3f}' for value in accuracies[-1])}", *reasoned[-1:], flush=True)
     result = summarise(accuracies, measure_base(rows), len(course.scored())) | {"logs": summarise_logs(logs)}
-    write_json(RESULT, result | {"source": course.source})
-    print(
-        json.dumps({name: result[name] for name in ("mean", "seed_noise", "draw_noise", "highest_full", "base_alone")})
-    )
-    print(f"the rubric has ZERO {rubric.ZERO} and FULL {rubric.FULL}")
-    zero, full = choose_bounds(result, rubric.ZERO if course.source == "drawn" else None)
-    print(f"write into grader/rubric.py: ZERO, FULL = {zero:.2f}, {full:.2f}")
+    kept = {} if is_long else {"reasoning": read_json(RESULT).get("reasoning")}
+    reasoning = {"reasoning": summarise_reasoning(reasoned, len(course.long()))} if is_long else kept
+    write_json(RESULT, result | {"source": course.source} | reasoning)
+    put_bounds(result | reasoning, course.source)
+
+
+def put_bounds(result: dict[str, Any], source: str) -> None:
+    """Write the bounds that the figures allow into the rubrics, and say them."""
+    found = {"accuracy": choose_bounds(result, ZERO if source == "drawn" else None)}
+    if result.get("reasoning"):
+        found |= choose_reasoning_bounds(result["reasoning"])
+    for check, bounds in found.items():
+        for path in RUBRICS.glob("*.toml"):
+            if check in read_rubric(path.stem).bounds:
+                write_bounds(path.stem, check, bounds)
+        print(f"{check}: nothing up to {bounds[0]:.2f}, all from {bounds[1]:.2f}")
 
 
 if __name__ == "__main__":

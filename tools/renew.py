@@ -24,7 +24,6 @@ from homework.data import Dataset
 from homework.reporting.comparison import format_table
 from homework.training.evaluation import take_reported
 from tools.calibrate import RESULT as CALIBRATION
-from tools.calibrate import choose_bounds
 from tools.measure_reasoning import LINES
 from tools.measure_reasoning import RESULT as REASONING
 from tools.model_card import MEASURES
@@ -89,11 +88,8 @@ def renew_gate() -> None:
 
 
 def renew_calibration() -> None:
-    """The calibration, and FULL: the highest bound that chance does not reach; on own questions ZERO moves with it."""
-    call("tools.calibrate")
-    measured = json.loads(CALIBRATION.read_text(encoding="utf-8"))
-    zero, full = choose_bounds(measured, rubric.ZERO if measured.get("source", "drawn") == "drawn" else None)
-    substitute(ROOT / "grader" / "rubric.py", r"^ZERO, FULL = .*?$", f"ZERO, FULL = {zero:.2f}, {full:.2f}")
+    """The calibration of both rubrics, and their bounds."""
+    call("tools.calibrate", "--rubric", "long")
 
 
 def renew_spans() -> None:
@@ -175,8 +171,7 @@ def renew_figures() -> None:
     calibration = json.loads(CALIBRATION.read_text(encoding="utf-8"))
     grading, training = ROOT / "docs" / "grading.md", ROOT / "docs" / "training.md"
     substitute(grading, r"[\d.]+ on average", f"{calibration['mean']:.3f} on average")
-    bounds = re.search(r"^ZERO, FULL = ([\d.]+), ([\d.]+)", (ROOT / "grader" / "rubric.py").read_text(), re.MULTILINE)
-    substitute(grading, r"nothing up to [\d.]+, all from [\d.]+", f"nothing up to {bounds[1]}, all from {bounds[2]}")
+    renew_bounds(grading)
     substitute(training, r"^\| supervised +\| accuracy.*?(?=\n\n)", span_table(json.loads(SPANS.read_text())))
     cost = json.loads((ROOT / "benchmarks" / "guard_cost.json").read_text())["median_cost"]
     substitute(training, r"cost -?[\d.]+ % of its time", f"cost {100 * cost:.1f} % of its time")
@@ -194,6 +189,16 @@ def renew_figures() -> None:
     ):
         low, high = (f"{value:.2g}" for value in logs[key])
         substitute(training, rf"^\| {metric} \| [\d.]+ to [\d.]+ \|", f"| {metric} | {low} to {high} |")
+
+
+def renew_bounds(page: Path) -> None:
+    """The bounds of the rubrics, in the rows of their checks."""
+    for check, (low, high) in rubric.read_rubric("long").bounds.items():
+        row = re.search(rf"^\| `{check}` \|.*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        if row is None:
+            raise HomeworkError(f"{page} has no row of the check {check}")
+        said = f"nothing up to {low:.2f}, all from {high:.2f}"
+        substitute(page, re.escape(row[0]), re.sub(r"nothing up to [\d.]+, all from [\d.]+", said, row[0]))
 
 
 STEPS: dict[str, Callable[[], None]] = {

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NoReturn
 
-from grader import reference, rubric
+from grader import reference
 from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.harness import Harness
 from grader.harness.inputs import COLD
 from grader.harness.table_model import answer_to
-from grader.runner import points
 
 RELATED = 4  # characters of the model's text that one with a fault of `generate` has to hold
 SHORTEST = 12  # characters that a text has to share with the grader's; the caps of tokens may differ
@@ -20,7 +19,6 @@ QUESTIONS = 3  # that `answer` is asked, one of them without an answer
 LEFT = "pad on the left for generation, with an attention_mask (padding_side='left')"
 
 
-@points(rubric.PARSER)
 def test_parser(code: Harness) -> None:
     """parse_answer reads the number between the tags, and gives NaN where there is none."""
     found = code.answering.value("parse_answer")
@@ -35,7 +33,6 @@ def test_parser(code: Harness) -> None:
                           do="read what stands between <answer> and </answer>")  # fmt: skip
 
 
-@points(rubric.GENERATE)
 def test_generate(code: Harness, course: Course) -> None:
     """generate gives what the model writes after the prompt, without the prompt, word for word."""
     found = code.answering.value("generate")
@@ -48,7 +45,6 @@ def test_generate(code: Harness, course: Course) -> None:
                           do="stop at EOS, and decode with skip_special_tokens=True")  # fmt: skip
 
 
-@points(rubric.PADDING)
 def test_padding(code: Harness, course: Course) -> None:
     """batched_generate gives each prompt the same text as generate, however long the others are."""
     found = code.answering.value("batched_generate")
@@ -57,7 +53,6 @@ def test_padding(code: Harness, course: Course) -> None:
     refuse_other_texts(code, course, "batched_generate", found, LEFT, alone if is_texts(alone, len(found)) else [])
 
 
-@points(rubric.NUM_RETURN_SEQUENCES)
 def test_num_return_sequences(code: Harness, course: Course) -> None:
     """With num_return_sequences=n, batched_generate gives a list of n texts for each prompt, drawn at random."""
     for count in (1, 3):
@@ -117,7 +112,6 @@ def refuse_mixed_prompts(code: Harness) -> None:
                       do="the texts of one prompt stand together, in the order of the prompts")  # fmt: skip
 
 
-@points(rubric.ANSWER)
 def test_answer(code: Harness) -> None:
     """answer gives one number for each question, NaN where the model gave none; generation and parser are given."""
     found = code.answering.value("answer")

@@ -2,17 +2,16 @@
 
 from typing import Any
 
-from grader import reference, rubric
+from grader import reference
 from grader.errors import Refusal
 from grader.harness.harness import Harness
 from grader.harness.spans import IGNORE_INDEX, diagnose_row, diagnose_shape, read_row, side_by_side
 from grader.harness.tokenizers import FAMILIES, make_families
-from grader.runner import points
+from grader.runner import needs
 
 LOOK = "python -m homework.sft show prints the labels of your rows token by token"
 
 
-@points(rubric.FORMAT)
 def test_format(code: Harness) -> None:
     """format_example writes each answer as <answer>NUMBER</answer>, within 5 % of the right one."""
     found = code.labels.value("format_example")
@@ -26,7 +25,6 @@ def test_format(code: Harness) -> None:
         refuse_wrong_number(example["answer"], correct)
 
 
-@points(rubric.SUPERVISED)
 def test_supervised(code: Harness) -> None:
     """tokenize leaves something to learn in every row: the span of labels is not empty."""
     for family in FAMILIES:
@@ -35,7 +33,7 @@ def test_supervised(code: Harness) -> None:
                 refuse_span(code, family, at, row)
 
 
-@points(rubric.SPANS, needs="supervised")
+@needs("supervised")
 def test_spans(code: Harness) -> None:
     """Exactly the answer, with the space before it, and one EOS are supervised, for tokenizers of three families."""
     for family in FAMILIES:
@@ -43,7 +41,6 @@ def test_spans(code: Harness) -> None:
             refuse_span(code, family, at, row)
 
 
-@points(rubric.TOKENIZE_STABLE)
 def test_tokenize_stable(code: Harness) -> None:
     """A generation before it changes nothing in what tokenize gives, nor the other way round."""
     code.labels.value("generate")
@@ -58,7 +55,6 @@ def test_tokenize_stable(code: Harness) -> None:
                       do="set the tokenizer's padding_side in batched_generate itself")  # fmt: skip
 
 
-@points(rubric.DATASET)
 def test_dataset(code: Harness) -> None:
     """TokenizedDataset holds every row of the data, formatted and tokenized."""
     try:

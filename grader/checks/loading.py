@@ -9,16 +9,21 @@ from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.gradients import read_tensors
 from grader.harness.harness import Harness
-from grader.runner import points
+from grader.harness.job_report import JobReport
+from grader.runner import needs
 
 MISSES = 1  # answers that may differ: two greedy decodings part where two tokens are as likely
 
 
-@points(rubric.LOADS)
 def test_loads(code: Harness, course: Course) -> None:
     """load gives the base model with the adapter that lies in homework/sft_model."""
     code.loading.value("load")
-    found = read_tensors(code.loading.files.get("logits.safetensors")).get("logits")
+    refuse_other_model(code, course, code.loading, rubric.ADAPTER_DIR)
+
+
+def refuse_other_model(code: Harness, course: Course, report: JobReport, folder: str) -> None:
+    """Refuse a loaded model that is not the base with the adapter which lay in a folder of the submission."""
+    found = read_tensors(report.files.get("logits.safetensors")).get("logits")
     alone = logits_of(course.base.model, code.ids)
     model = reference.attach(course.base.model, code.adapter)
     try:
@@ -28,7 +33,7 @@ def test_loads(code: Harness, course: Course) -> None:
     if found is None or found.shape != wanted.shape:
         raise Refusal("load gives no model with logits", expected=f"a shape of {tuple(wanted.shape)}")
     if torch.allclose(found, alone, atol=1e-3):
-        raise Refusal(f"load gives the base model alone: the adapter in homework/{rubric.ADAPTER_DIR} has no effect",
+        raise Refusal(f"load gives the base model alone: the adapter in homework/{folder} has no effect",
                       do="keep what PeftModel.from_pretrained returns, and catch none of its errors")  # fmt: skip
     if not torch.allclose(found, wanted, atol=0.05, rtol=0.01):
         off = float((found - wanted).abs().max())
@@ -36,7 +41,7 @@ def test_loads(code: Harness, course: Course) -> None:
                       do="load the course's base in float32 and this adapter, and write nothing there")  # fmt: skip
 
 
-@points(rubric.REFUSES, needs="loads")
+@needs("loads")
 def test_refuses(code: Harness) -> None:
     """load raises where there is no adapter: an untrained model must never pass for a trained one."""
     if not code.loading.error("load without an adapter"):
@@ -45,7 +50,7 @@ def test_refuses(code: Harness) -> None:
                       do="make no adapter in load, and catch none of its errors")  # fmt: skip
 
 
-@points(rubric.MATCHES_WEIGHTS, needs="weights_valid loads")
+@needs("weights_valid loads")
 def test_matches_weights(code: Harness, course: Course, adapter: Adapter) -> None:
     """load().answer gives what the weights say (no points: a difference is told to the staff)."""
     questions = [(question.text, question.fact.answer) for question in code.draw("valid", rubric.MATCH_QUESTIONS)]

@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 
-from grader import rubric
 from grader.checks.answering import is_number, refuse_unless_list, same
 from grader.errors import Refusal
 from grader.harness.harness import Harness
 from grader.harness.inputs import FEW
-from grader.runner import points
 
 
-@points(rubric.METRIC)
 def test_metric(code: Harness) -> None:
     """is_answer_valid says that an answer is right within 5 % of the correct one; NaN and infinity never are."""
     found = code.scoring.value("is_answer_valid")
@@ -21,7 +18,6 @@ def test_metric(code: Harness) -> None:
                           "within 5 % of the correct one", expected=f"{wanted}", actual=f"{got!r}"[:20])  # fmt: skip
 
 
-@points(rubric.SCORING)
 def test_scoring(code: Harness) -> None:
     """benchmark gives accuracy and answer rate as shares of all the questions that it was to ask."""
     for name, count in (("benchmark", len(code.valid_rows)), ("benchmark of the first", FEW)):

@@ -27,7 +27,7 @@ from grader.harness.harness import Harness
 from grader.harness.spans import IGNORE_INDEX, are_labels, diagnose_row, side_by_side
 from grader.harness.tokenizers import make_families
 from grader.reference import Answered
-from grader.runner import points
+from grader.runner import needs
 
 LOSS_TOLERANCE = 0.02  # relative: a loss in bfloat16 is right, a loss over other tokens is not
 LEAST_COSINE = 0.95  # a mean of micro-batches' means has 0.98 and above; the question supervised too, 0.93
@@ -48,7 +48,6 @@ NAN = float("nan")
 Seen = tuple[list[int], list[int] | None]  # ids and labels of a row that reached the model
 
 
-@points(rubric.BATCH)
 def test_batch(code: Harness, course: Course) -> None:
     """The batches that reach the model still have exactly tokenize's labels, and their loss is the reference's."""
     examples = read_step(code)
@@ -63,13 +62,13 @@ def test_batch(code: Harness, course: Course) -> None:
     refuse_wrong_rows(code, course, later_rows(code), "in a batch after the first step")
 
 
-@points(rubric.GRADIENTS, needs="batch")
+@needs("batch")
 def test_gradients(code: Harness, course: Course) -> None:
     """The gradients of the first step are finite, not zero, only on LoRA weights, and those of the right labels."""
     refuse_wrong_gradients(code, course)
 
 
-@points(rubric.INPUT_GRADIENTS, needs="batch")
+@needs("batch")
 def test_input_gradients(code: Harness) -> None:
     """The inputs of the layers require a gradient, so that re-entrant checkpointing trains the adapter too."""
     if code.training.value("input gradients") is not True:
@@ -77,7 +76,6 @@ def test_input_gradients(code: Harness) -> None:
                       "nothing", do="model.enable_input_require_grads() after get_peft_model")  # fmt: skip
 
 
-@points(rubric.TRAINS)
 def test_trains(code: Harness, course: Course) -> None:
     """train_model saves an adapter in homework/sft_model whose every lora_B has moved and whose loss is lower."""
     code.training.value("train_model")

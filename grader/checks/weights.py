@@ -2,15 +2,13 @@
 
 from dataclasses import asdict
 
-from grader import rubric
 from grader.adapter import CONFIG, WEIGHTS, Adapter, Config
 from grader.course import Course
 from grader.errors import Refusal
-from grader.runner import credit_for, points
+from grader.runner import credit_for, needs
 from grader.submission import Submission
 
 
-@points(rubric.ADAPTER_PRESENT)
 def test_adapter_present(submission: Submission) -> None:
     """The trained adapter is handed in: two files in sft_model/."""
     for name in (CONFIG, WEIGHTS):
@@ -24,21 +22,21 @@ def test_adapter_present(submission: Submission) -> None:
             )
 
 
-@points(rubric.CONFIGURED, needs="adapter_present")
+@needs("adapter_present")
 def test_configured(config: Config) -> None:
     """It is a LoRA adapter of the course's base model, with rank and alpha in range, and nothing else."""
     # The fixture refuses every other configuration.
 
 
-@points(rubric.WEIGHTS_VALID, needs="adapter_present configured")
+@needs("adapter_present configured")
 def test_weights_valid(submission: Submission, course: Course, adapter: Adapter) -> None:
     """Its weights are whole, finite and trained, and fit the base model by name and shape."""
     course.check_fingerprint(submission.files[WEIGHTS])
     assert len(adapter.weights) > 0
 
 
-@points(rubric.ACCURACY, needs="adapter_present configured weights_valid")
+@needs("adapter_present configured weights_valid")
 def test_accuracy(course: Course, adapter: Adapter, give) -> None:
     """It answers held-out questions: nothing up to the lower bound, all points from the upper one."""
     measured = course.measure(adapter)
-    give(credit_for(measured.accuracy), measured.describe(), asdict(measured))
+    give(credit_for(measured.accuracy, course.rubric.bounds["accuracy"]), measured.describe(), asdict(measured))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from grader.classroom.store import RunKey, Store, run_key
 from grader.errors import GraderFault
 from grader.questions import Rows, as_rows
+from grader.rubric import read_rubric
 from grader.seed import Seed
 
 if TYPE_CHECKING:
@@ -40,14 +41,17 @@ class WorkerConfig:
     seed: Seed
     hidden_questions: int
     novel_questions: int
+    long_questions: int
+    rubric: str  # its name
     checks: tuple[str, ...] = ()  # names; all if empty
     hidden: Rows | None = None  # the questions of the staff's file, so that no process has to read it
 
     @classmethod
     def of(cls, store: Store, course: "Course", checks: tuple[str, ...]) -> "WorkerConfig":
         """The configuration of a run."""
-        questions = course.hidden_questions, course.novel_questions
-        return cls(str(store.root.resolve()), store.key, course.seed, *questions, checks, course.hidden)
+        counts = course.hidden_questions, course.novel_questions, course.long_questions
+        given = course.rubric.name, checks, course.hidden
+        return cls(str(store.root.resolve()), store.key, course.seed, *counts, *given)
 
     def to_json(self) -> dict[str, Any]:
         """The same for another process."""
@@ -68,7 +72,8 @@ class WorkerConfig:
         """
         from grader.course import Course  # it imports torch: only once the process's streams are set
 
-        course = Course(self.seed, self.hidden_questions, self.novel_questions, self.hidden)
+        counts = self.hidden_questions, self.novel_questions, self.long_questions
+        course = Course(self.seed, *counts, self.hidden, read_rubric(self.rubric))
         if self.key != run_key(course, self.checks):
             raise GraderFault("the grader's code has changed since the run began: start it again")
         return course, Store(Path(self.results), self.key)

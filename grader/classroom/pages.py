@@ -72,7 +72,7 @@ def student_page(student: Student, late_penalty: float) -> str:
     measured = result.measured
     chart = "" if student.is_fault else charts.bars(shares, "points by check")
     if {"accuracy", "low", "high"} <= set(measured):
-        bounds = rubric.ZERO, rubric.FULL
+        bounds = rubric.read_rubric().bounds["accuracy"]
         chart += charts.gauge(measured["accuracy"], measured["low"], measured["high"], *bounds)
     older = "".join(f"<li>an older hand-in, which does not count: {clean(name)}</li>" for name in student.hand_in.older)
     said = [SEED_NOTE, *result.notes] if student.has_public_seed else result.notes

@@ -43,7 +43,7 @@ class RunKey:
 
 def run_key(course: "Course", checks: tuple[str, ...] = ()) -> RunKey:
     """The key of a run with this course: its seed, its questions, its checks, and the code of the grader."""
-    asked: tuple = (course.seed.value, course.hidden_questions, course.novel_questions, checks)
+    asked: tuple = (course.seed.value, course.hidden_questions, course.novel_questions, checks, course.rubric)
     if course.given is not None:
         asked = (*asked, course.given)
     return RunKey(hash_grader(), rubric.ASSIGNMENT, hashlib.sha256(repr(asked).encode()).hexdigest())

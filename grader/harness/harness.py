@@ -8,10 +8,10 @@ from typing import Any
 from safetensors.torch import save
 
 from grader import rubric
-from grader.adapter import CONFIG, WEIGHTS
+from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS
 from grader.course import Course
 from grader.errors import GraderFault, Refusal, Stopped
-from grader.harness.inputs import COLD, FEW, Inputs
+from grader.harness.inputs import COLD, EXAMPLE, FEW, Inputs
 from grader.harness.job_report import SECONDS, WAITS, JobReport
 from grader.harness.spans import diagnose_row, read_row
 from grader.harness.table_model import make_checkpoint
@@ -28,6 +28,9 @@ MODULES = {
     "training": ("sft",),
     "loading": ("sft",),
     "agreeing": ("sft",),
+    "prompting": ("cot", "rft"),
+    "sampling": ("cot", "datagen"),
+    "reasoning_training": ("rft", "sft"),
 }
 
 
@@ -115,14 +118,17 @@ class Harness(Inputs):
     @cached_property
     def loading(self) -> JobReport:
         """load with an adapter of the course's, and without one."""
+        return self.run("loading", {"ids": self.ids}, code=self.placed_adapter(CONFIG, WEIGHTS))
+
+    def placed_adapter(self, config_file: str, weights_file: str) -> dict[str, bytes]:
+        """An adapter of the course's, in the submission's folder."""
         config = {
             "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": rubric.BASE_NAME, "bias": "none",
             "r": self.adapter.rank, "lora_alpha": self.adapter.alpha, "target_modules": list(self.adapter.targets),
             "lora_dropout": 0.0, "inference_mode": True,
         }  # fmt: skip
         saved = save(self.adapter.weights, metadata={"format": "pt"})
-        given = {f"homework/{CONFIG}": json.dumps(config).encode(), f"homework/{WEIGHTS}": saved}
-        return self.run("loading", {"ids": self.ids}, code=given)
+        return {f"homework/{config_file}": json.dumps(config).encode(), f"homework/{weights_file}": saved}
 
     @cached_property
     def agreeing(self) -> JobReport:
@@ -130,6 +136,31 @@ class Harness(Inputs):
         own = {f"homework/{name}": self.submission.files[name] for name in (CONFIG, WEIGHTS)}
         questions = [question.text for question in self.draw("valid", rubric.MATCH_QUESTIONS)]
         return self.run("agreeing", {"questions": questions}, code=own)
+
+    @cached_property
+    def prompting(self) -> JobReport:
+        """format_prompt of the model that reasons by its prompt, and load of task 7."""
+        inputs = {"questions": [question.text for question in self.asked], "ids": self.ids}
+        given = self.placed_adapter(*REASONING_FILES)
+        return self.run("prompting", {**inputs, "adapter_dir": rubric.REASONING_DIR}, code=given)
+
+    @cached_property
+    def sampling(self) -> JobReport:
+        """generate_dataset, with texts of ours in the place of those that a model samples."""
+        inputs: dict[str, Any] = {"script": self.script}
+        if not self.prompting.error("format_prompt"):
+            inputs |= {"prompt": self.prompt, "example": EXAMPLE}
+        return self.run("sampling", inputs)
+
+    @cached_property
+    def reasoning_training(self) -> JobReport:
+        """train_model of task 7, on rows whose answers no adapter can know that was trained before."""
+        rows = {"train": self.train_rows, "valid": self.valid_rows}
+        data = {f"data/{name}.json": json.dumps(self.taught(found)).encode() for name, found in rows.items()}
+        data[f"data/{rubric.REASONS}"] = json.dumps(self.reasoned_rows).encode()
+        right = {"right_rows": self.right_rows_of([(question, text) for question, _, text in self.reasoned_rows])}
+        inputs = {**(right if "right_rows" in self.faulty else {}), "adapter_dir": rubric.REASONING_DIR}
+        return self.run("reasoning_training", inputs, code=data)
 
     def run(
         self, job: str, inputs: dict[str, Any], files: dict[str, bytes] | None = None,
@@ -142,7 +173,7 @@ class Harness(Inputs):
             if module in self.dead:
                 raise self.dead[module]
         placed = {**self.code, **(code or {})}
-        content = json.dumps({**inputs, "adapter_dir": rubric.ADAPTER_DIR}).encode()
+        content = json.dumps({"adapter_dir": rubric.ADAPTER_DIR, **inputs}).encode()
         given = {"inputs.json": content, **(files or {})}
         report = JobReport(job, self.run_once(job, placed, given))
         if report.stage.startswith("import homework.") and not report.outcome.ended.startswith("exit 3"):

@@ -15,6 +15,7 @@ import torch
 from grader import rubric
 from grader.adapter import Adapter, Config, expected_shapes
 from grader.course import Course
+from grader.harness.chains import CUT, chain, right_texts, wrong_texts
 from grader.harness.spans import IGNORE_INDEX
 from grader.harness.table_model import SILENT
 from grader.reference import complete
@@ -24,6 +25,9 @@ ROWS, TRAIN_ROWS, VALID_ROWS = 16, 64, 100
 FEW = 7  # questions of valid that a benchmark with a limit asks
 RIGHT_FACTORS = (1.0, 1.03, 0.97)
 COLD = 0.01  # a temperature at which samples are what the model finds most likely
+PROMPTED = 60  # questions that the reasoning prompt is put before
+HOPELESS = 5  # of so many scripted questions, one has no right text
+EXAMPLE = ("Convert 38 inches to cm.", "1 inch is 2.54 cm. 38 * 2.54 = 76.2 + 20.32 = 96.52. <answer>96.52</answer>")
 COURSE_ADAPTER = Config(rank=4, alpha=8.0, targets=tuple(sorted(rubric.TARGETS)), use_rslora=False)
 
 
@@ -77,15 +81,18 @@ class Inputs:
 
     def right_texts(self, rows: list[tuple[str, float]]) -> dict[str, Any]:
         """A right format_example and tokenize of rows, as tables: `answers` and `right_rows`."""
-        tokenizer = self.course.base.tokenizer
         answers = {question: f"<answer>{correct:.3g}</answer>" for question, correct in rows}
-        right = {}
-        for question, answer in answers.items():
+        return {"answers": answers, "right_rows": self.right_rows_of(list(answers.items()))}
+
+    def right_rows_of(self, texts: list[tuple[str, str]]) -> dict[str, Any]:
+        """A right tokenize of (question, what is to be written after it) pairs, by both texts."""
+        tokenizer, right = self.course.base.tokenizer, {}
+        for question, answer in texts:
             ids = [*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id]
             start = len(tokenizer(question)["input_ids"])
             row = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [IGNORE_INDEX] * start + ids[start:]}
             right[f"{question} {answer}"] = row
-        return {"answers": answers, "right_rows": right}
+        return right
 
     @cached_property
     def texts(self) -> list[tuple[str, float]]:
@@ -109,6 +116,50 @@ class Inputs:
         for at, form in enumerate(("{:.2f}e{}", "{:.1f}e+{}", "{:.2f}e-{}", "{:.0f}E{}")):
             values[4 * at + rng.randrange(4)] = form.format(rng.uniform(1, 9.9), rng.randrange(5, 13))
         return [(q.text, f"<answer>{v}</answer>") for q, v in zip(self.draw("valid", ROWS), values, strict=True)]
+
+    @cached_property
+    def asked(self) -> list[Question]:
+        """Questions that the reasoning prompt is put before; never those that are scored."""
+        return draw_questions("valid", PROMPTED, f"prompt:{self.seed}")
+
+    @cached_property
+    def prompt(self) -> tuple[str, str]:
+        """What stands before and after the question in a right prompt."""
+        tokenizer, mark = self.course.base.tokenizer, "QUESTION"
+        roles = zip(("user", "assistant", "user"), (*EXAMPLE, mark), strict=True)
+        messages = [{"role": role, "content": content} for role, content in roles]
+        before, _, after = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        ).partition(mark)
+        return before, after
+
+    @cached_property
+    def planted(self) -> dict[str, dict[str, str]]:
+        """What a scripted model samples for each question of train: the fault of each text, none in a right one."""
+        facts, planted = [question.fact for question in self.draw("train", TRAIN_ROWS)], {}
+        for at, (question, _) in enumerate(self.train_rows):
+            right = right_texts(facts[at]) if at % HOPELESS else []
+            faults = {text: fault for fault, text in wrong_texts(facts[at], facts[at - 1]).items()}
+            planted[question] = {**faults, **dict.fromkeys(right, "")}
+        return planted
+
+    @cached_property
+    def script(self) -> dict[str, list[tuple[str, bool]]]:
+        """The same for the job: texts in an order drawn at random, and whether the model ended each by itself."""
+        rng = self.rng("script")
+        return {
+            question: [(text, fault != CUT) for text, fault in rng.sample([*texts.items()], len(texts))]
+            for question, texts in self.planted.items()
+        }
+
+    @cached_property
+    def reasoned_rows(self) -> list[tuple[str, float, str]]:
+        """Rows [question, answer, reasoning], of answers that begin with `digits`."""
+        facts = [question.fact for question in self.draw("train", TRAIN_ROWS)]
+        return [
+            (question, answer, chain(fact, answer))
+            for fact, (question, answer) in zip(facts, self.taught(self.train_rows), strict=True)
+        ]
 
     @cached_property
     def train_rows(self) -> list[tuple[str, float]]:

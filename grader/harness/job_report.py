@@ -17,6 +17,7 @@ TAKEN = {
 }  # by how a job ended
 SECONDS = {  # that a job may compute
     "answering": 40, "scoring": 30, "labels": 40, "training": 120, "loading": 30, "agreeing": 40,
+    "prompting": 40, "sampling": 60, "reasoning_training": 120,
 }  # fmt: skip
 WAITS = "take out what waits: a sleep, an input, a lock, the network"
 

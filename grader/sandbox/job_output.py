@@ -42,5 +42,6 @@ def outputs() -> list[tuple[str, int]]:
     """What is read of a job's folder: paths, and the most bytes of each."""
     tensors = [(f"out/{name}.safetensors", rubric.ZIP_BYTES) for name in ("gradients", "before", "after", "logits")]
     lines = [("out/results.jsonl", RESULTS_BYTES), ("out/stage", RESULTS_BYTES), ("out/output.txt", OUTPUT_BYTES)]
-    adapter = [f"homework/{rubric.ADAPTER_DIR}/{name}" for name in ("adapter_config.json", "adapter_model.safetensors")]
-    return [*tensors, *lines, *((name, rubric.ZIP_BYTES) for name in adapter)]
+    folders, names = (rubric.ADAPTER_DIR, rubric.REASONING_DIR), ("adapter_config.json", "adapter_model.safetensors")
+    adapters = [(f"homework/{folder}/{name}", rubric.ZIP_BYTES) for folder in folders for name in names]
+    return [*tensors, *lines, *adapters]

@@ -204,24 +204,59 @@ def test_the_cost_of_the_guards_is_the_measured_one():
     assert f"cost {cost:.1%} of its time".replace("%", " %") in TRAINING and cost < 0.05
 
 
-def test_the_table_of_points_is_the_rubric():
-    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", GRADING, re.MULTILINE))
-    points = {name: getattr(rubric, name.upper()) for name in check_names()}
-    assert {name: int(number) for name, number in rows.items()} == points
-    assert list(rows) == check_names() and sum(points.values()) == rubric.ALL_POINTS == 100
-    bounds = f"{rubric.HIDDEN_QUESTIONS} hidden questions: nothing up to {rubric.ZERO:.2f}, all from {rubric.FULL:.2f}"
-    assert bounds in GRADING and f"rank 1 to {rubric.MAX_RANK}, alpha up to {rubric.MAX_ALPHA}" in GRADING
+SHORT, LONG = rubric.read_rubric("short"), rubric.read_rubric("long")
+TASKS = {
+    "1": "parser generate padding num_return_sequences answer",
+    "2": "metric scoring",
+    "3": "format supervised spans tokenize_stable dataset",
+    "4": "adapter_present configured weights_valid accuracy batch gradients input_gradients trains loads refuses "
+    "matches_weights",
+    "5": "prompt",
+    "6": "sampling samples",
+    "7": "reasoning_adapter reasoning_accuracy reasons reasoning_rows reasoning_trains reasoning_loads",
+}
+
+
+def said_points(number: float | None) -> str:
+    """Points as the handout says them: a dash for a check or a task without any."""
+    return "–" if number is None else f"{number:g}"
+
+
+def test_the_table_of_points_is_that_of_both_rubrics():
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (\d+|–) \| (\d+) \|$", GRADING, re.MULTILINE)
+    assert rows == [(name, said_points(SHORT.points.get(name)), said_points(LONG.points[name])) for name in LONG.points]
+    assert list(LONG.points) == check_names() and set(SHORT.points) < set(LONG.points)
+    assert all(sum(one.points.values()) == rubric.ALL_POINTS == 100 for one in (SHORT, LONG))
+    assert sum(SHORT.weights.values()) >= 60 and sum(LONG.weights.values()) >= 60
+
+
+def test_the_bounds_are_those_of_the_rubric():
+    for name, (low, high) in LONG.bounds.items():
+        row = re.search(rf"^\| `{name}` \|.*$", GRADING, re.MULTILINE)[0]
+        assert f"nothing up to {low:.2f}, all from {high:.2f}" in row, name
+    assert SHORT.bounds.items() <= LONG.bounds.items()
+    assert f"{rubric.HIDDEN_QUESTIONS} hidden questions" in GRADING
+    assert f"| {rubric.LONG_QUESTIONS} hidden questions whose values" in GRADING
+    assert f"rank 1 to {rubric.MAX_RANK}, alpha up to {rubric.MAX_ALPHA}" in GRADING
     assert f"{read_json(ROOT / 'grader' / 'calibration.json')['mean']:.3f} on average" in GRADING
 
 
 def test_the_points_of_the_tasks_are_those_of_their_checks():
-    rows = dict(re.findall(r"^\| (\d) \|.*\| (\d+) \| `python", README, re.MULTILINE))
-    first = rubric.PARSER + rubric.GENERATE + rubric.PADDING + rubric.NUM_RETURN_SEQUENCES + rubric.ANSWER
-    second = rubric.METRIC + rubric.SCORING
-    third = rubric.FORMAT + rubric.SUPERVISED + rubric.SPANS + rubric.TOKENIZE_STABLE + rubric.DATASET
-    fourth = rubric.ALL_POINTS - first - second - third
-    assert rows == {"1": str(first), "2": str(second), "3": str(third), "4": str(fourth)}
-    assert f"{rubric.ACCURACY} of the {fourth} points" in README
+    assert sorted(" ".join(TASKS.values()).split()) == sorted(LONG.points)
+    rows = re.findall(r"^\| (\d) \|.*\| (\d+|–) \| (\d+) \| `python", README, re.MULTILINE)
+    sums = {
+        task: [sum(one.points.get(name, 0) for name in names.split()) or None for one in (SHORT, LONG)]
+        for task, names in TASKS.items()
+    }
+    assert rows == [(task, *map(said_points, both)) for task, both in sums.items()]
+    assert f"{SHORT.weights['accuracy']} of the {sums['4'][0]} points of task 4" in " ".join(README.split())
+
+
+def test_the_handout_says_which_rubric_the_course_has():
+    chosen = rubric.read_rubric(rubric.CHOSEN)
+    for text in (README, STARTER):
+        assert f"grades by the **{chosen.name}** one: {chosen.title}" in " ".join(text.split())
+    assert f"This course grades by the **{chosen.name}** one" in " ".join(GRADING.split())
 
 
 def test_pre_commit_runs_the_pinned_ruff():

@@ -4,6 +4,7 @@ The names and signatures used here are the contract of the homework (README, Tas
 """
 
 import inspect
+import json
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -153,6 +154,50 @@ def logits_of(llm: Any, rows: list[list[int]]) -> torch.Tensor:
         return torch.stack([llm.model(input_ids=torch.tensor([ids])).logits[0, -1].float() for ids in rows])
 
 
+def prompting(job: Job) -> None:
+    """format_prompt of homework.cot, and load of homework.rft, with an adapter of the course's and without one."""
+    cot, inputs = job.use("cot"), job.inputs
+    llm = job.record("cot.load", cot.load)
+    if llm is not None:
+        job.record("format_prompt", lambda: [llm.format_prompt(question) for question in inputs["questions"]])
+    rft = job.use("rft")
+    logits = job.record("rft.load", lambda: logits_of(rft.load(), inputs["ids"]))
+    if isinstance(logits, torch.Tensor):
+        save(job, "logits", {"logits": logits})
+    shutil.rmtree(job.adapter_dir)
+    job.record("rft.load without an adapter", lambda: type(rft.load()).__name__)
+
+
+def sampling(job: Job) -> None:
+    """generate_dataset of homework.datagen, with a model that writes known texts."""
+    cot, datagen, inputs = job.use("cot"), job.use("datagen"), job.inputs
+    model = getattr(cot, "CoTModel", None)
+    if "prompt" in inputs:  # the submission's own is told where it is tested
+        before, after = inputs["prompt"]
+        stand_ins.put(cot, "worked_example", lambda _: lambda: tuple(inputs["example"]))
+        stand_ins.put(model, "format_prompt", lambda _: lambda llm, question: f"{before}{question}{after}")
+    script = stand_ins.Script(inputs["script"])
+    script.take_over(model)
+    target = job.folder / "data" / "rft.json"
+    job.record("generate_dataset", lambda: datagen.generate_dataset(str(target)))
+    job.record("rows", lambda: json.loads(target.read_text(encoding="utf-8")))
+    job.record("asked", lambda: script.asked)
+
+
+def reasoning_training(job: Job) -> None:
+    """train_model of homework.rft on a few rows with reasons, recorded from outside of it."""
+    from training_recorder import TrainingRecorder
+
+    recorder, rft = TrainingRecorder(), job.use("rft")
+    sft = job.use("sft")
+    for module in (sft, rft):  # where tokenize is wrong, which is told where it is tested
+        if "right_rows" in job.inputs:
+            stand_ins.put(module, "tokenize", stand_ins.tokenizing, job.inputs["right_rows"])
+    job.record("train_model", lambda: call(rft.train_model, job))
+    job.record("batches", lambda: recorder.batches)
+    job.record("later batches", lambda: recorder.later)
+
+
 def agreeing(job: Job) -> None:
     """load().answer with the submission's own adapter."""
     sft = job.use("sft")
@@ -173,4 +218,7 @@ JOBS: dict[str, Callable[[Job], None]] = {
     "training": training,
     "loading": loading,
     "agreeing": agreeing,
+    "prompting": prompting,
+    "sampling": sampling,
+    "reasoning_training": reasoning_training,
 }

@@ -1,0 +1,198 @@
+"""homework/cot.py, datagen.py and rft.py: the prompt that reasons, the samples that are kept, the training on them."""
+
+import json
+from typing import Any
+
+from grader import rubric
+from grader.adapter import REASONING_FILES, read_config, read_weights
+from grader.checks.answering import is_number, refuse_unless_texts, same
+from grader.checks.loading import refuse_other_model
+from grader.checks.training import LOOK, SHIFTS, Seen, example_of, match, refuse_wrong_rows
+from grader.course import Course
+from grader.errors import Refusal
+from grader.harness.equations import chain_key
+from grader.harness.gradients import compute_loss, rows_of, with_other_digits
+from grader.harness.harness import Harness
+from grader.harness.spans import are_labels
+from grader.runner import credit_for, needs
+
+LEAST_ROOM = 90  # tokens that a prompt has to leave for the chain
+LEAST_SAMPLES, COLDEST = 5, 0.3  # of a question; below that temperature nearly all of them are the same
+LEAST_KEPT = 0.9  # of the questions with a right text
+LEAST_CHAINS = 1.2  # a question, where each has two different ones
+LEAST_LEARNED = 0.9  # times the loss with other digits
+MOST_ROWS = 400
+Row = tuple[str, float, str]
+
+
+def test_prompt(code: Harness, course: Course, give) -> None:
+    """The prompt of task 5 makes the base model reason: right answers, by equations that hold."""
+    found = code.prompting.value("format_prompt")
+    refuse_unless_texts(found, len(code.asked), "format_prompt")
+    questions = [question.text for question in code.asked]
+    refuse_unequal_prompts(found, questions)
+    refuse_public_questions(found[0], questions[0])
+    ids = [list(course.base.tokenizer(prompt)["input_ids"]) for prompt in found]
+    room = course.base_config["max_position_embeddings"] - max(map(len, ids))
+    if room < LEAST_ROOM:
+        raise Refusal(f"the prompt leaves {room} tokens for the answer, of {LEAST_ROOM} that a chain may need",
+                      do="one example, and a short one")  # fmt: skip
+    measured = course.measure_prompt(found, code.asked)
+    give(credit_for(measured.share, course.rubric.bounds["prompt"]), measured.describe(), {})
+
+
+def test_sampling(code: Harness) -> None:
+    """generate_dataset keeps right chains of train's questions, each once, with the true answer, and nothing else."""
+    code.sampling.value("generate_dataset")
+    refuse_few_samples(code.sampling.value("asked"))
+    rows = read_rows(code.sampling.value("rows"))
+    for row in rows:
+        refuse_wrong_row(row, dict(code.train_rows), code.planted)
+    refuse_repeated(rows)
+    refuse_few_rows(rows, [question for question, texts in code.planted.items() if "" in texts.values()])
+
+
+def test_reasoning_rows(code: Harness, course: Course) -> None:
+    """train_model of task 7 supervises the whole reasoning of each row, and one EOS."""
+    rows = rows_of_training(code)
+    reasons = {(question, text) for question, _, text in code.reasoned_rows}
+    for ids, _ in rows:
+        question, text = match(code, ids)
+        if (question, text) not in reasons:
+            raise Refusal("a row that reached the model is not the question and its reasoning",
+                          expected=f"{code.reasoned_rows[0][2]!r}"[:120], actual=f"{text!r}"[:120],
+                          do="format_reasoning gives the reasoning of the row as what is to be written")  # fmt: skip
+    refuse_wrong_rows(code, course, rows, "in a batch that reaches the model")
+
+
+@needs("reasoning_rows")
+def test_reasoning_trains(code: Harness, course: Course) -> None:
+    """And it saves an adapter in homework/rft_model which has learned from these very rows."""
+    code.reasoning_training.value("train_model")
+    files = code.reasoning_training.files
+    if missing := [name for name in REASONING_FILES if name not in files]:
+        raise Refusal(f"train_model came to its end, but there is no homework/{missing[0]}",
+                      do="save the adapter there: load() and the zip expect it")  # fmt: skip
+    adapter = read_weights(files[REASONING_FILES[1]], read_config(files[REASONING_FILES[0]]), course.base_config)
+    rows = [example_of(course, question, text) for question, _, text in code.reasoned_rows]
+    others = [[with_other_digits(row, course.base.tokenizer, by) for row in rows] for by in SHIFTS]
+    own = compute_loss(course.base.model, adapter, rows)
+    found = min(compute_loss(course.base.model, adapter, each) for each in others)
+    if not own < LEAST_LEARNED * min(found, compute_loss(course.base.model, None, rows)):
+        raise Refusal("the saved adapter has learned nothing of the rows in data/rft.json: it finds other answers as "
+                      f"likely (a loss of {own:.2f} on the rows, {found:.2f} with other digits)",
+                      do="train on these rows, and save the model that was trained")  # fmt: skip
+
+
+def test_reasoning_loads(code: Harness, course: Course) -> None:
+    """load of task 7 gives the base model with the adapter in homework/rft_model, and raises where there is none."""
+    code.prompting.value("rft.load")
+    refuse_other_model(code, course, code.prompting, rubric.REASONING_DIR)
+    if not code.prompting.error("rft.load without an adapter"):
+        raise Refusal("load() of homework.rft without an adapter must raise an error", do="catch no error in load")
+
+
+def refuse_unequal_prompts(prompts: list[str], questions: list[str]) -> None:
+    """Refuse prompts that hold more of their question than the question, once: an answer may be hidden there."""
+    for prompt, question in zip(prompts, questions, strict=True):
+        if prompt.count(question) != 1:
+            raise Refusal("format_prompt must give a text that holds the question once", actual=f"{prompt!r}"[:200],
+                          do="one turn of the user with the question, the last one")  # fmt: skip
+    around = {tuple(prompt.split(question)) for prompt, question in zip(prompts, questions, strict=True)}
+    if len(around) > 1:
+        raise Refusal("the prompt changes with the question: the model is to answer, not format_prompt",
+                      do="the same turns before and after every question")  # fmt: skip
+
+
+def refuse_public_questions(prompt: str, question: str) -> None:
+    """Refuse a prompt that holds a question of data/valid.json, which measures it."""
+    content = json.loads((rubric.ROOT / "data" / "valid.json").read_text(encoding="utf-8"))
+    shown = prompt.replace(question, "")
+    if public := next((text for text, _ in content if text in shown), ""):
+        raise Refusal(f"the prompt shows {public!r:.80}, a question of data/valid.json",
+                      do="take an example that is in no data file")  # fmt: skip
+
+
+def refuse_few_samples(asked: Any) -> None:
+    """Refuse a sampling of too few texts, or at too low a temperature. What asks our models otherwise is not seen."""
+    counts = [(count, temperature) for _, count, temperature in asked] if isinstance(asked, list) else []
+    if counts and max(count for count, _ in counts) < LEAST_SAMPLES:
+        raise Refusal(f"generate_dataset samples {max(counts)[0]} texts a question", do="oversample=10 by default",
+                      expected=f"at least {LEAST_SAMPLES}")  # fmt: skip
+    if counts and max(temperature for _, temperature in counts) < COLDEST:
+        raise Refusal("generate_dataset samples at a temperature of "
+                      f"{max(temperature for _, temperature in counts):g}: all texts of a question are the same",
+                      do="temperature=0.6 by default")  # fmt: skip
+
+
+def read_rows(content: Any) -> list[Row]:
+    """The rows of the file that generate_dataset wrote.
+
+    Raises:
+        Refusal: if one is not [question, answer, reasoning].
+    """
+    for row in content if isinstance(content, list) else [content]:
+        is_row = isinstance(row, list) and len(row) == 3 and is_number(row[1])
+        if not is_row or not isinstance(row[0], str) or not isinstance(row[2], str):
+            raise Refusal("generate_dataset writes a file that is no list of rows", actual=f"{row!r}"[:160],
+                          expected="[question, answer, reasoning] each")  # fmt: skip
+    return [(question, float(answer), text) for question, answer, text in content]
+
+
+def refuse_wrong_row(row: Row, answers: dict[str, float], planted: dict[str, dict[str, str]]) -> None:
+    """Refuse a row about another question, with another answer than that of train, or with a fault in its text."""
+    question, answer, text = row
+    if question not in answers:
+        raise Refusal(f"a row asks {question!r:.80}, which is no question of train", do="sample on train alone")
+    if not same(answer, answers[question]):
+        raise Refusal(f"the row about {question!r:.80} has the answer {answer:g}", expected=f"{answers[question]:g}",
+                      do="the answer of a row is that of train, not what the model wrote")  # fmt: skip
+    faults = {sampled.strip(): fault for sampled, fault in planted[question].items()}
+    if faults.get(text.strip(), "no sampled text"):
+        said = faults.get(text.strip(), "a text that the model did not write")
+        raise Refusal(f"generate_dataset keeps a sample with {said}", actual=f"{text!r}"[:160],
+                      expected="a right chain, which ends in its tag")  # fmt: skip
+
+
+def refuse_repeated(rows: list[Row]) -> None:
+    """Refuse a chain that stands twice for a question, however its words differ."""
+    seen: set[tuple] = set()
+    for question, _, text in rows:
+        if (key := (question, chain_key(text))) in seen:
+            raise Refusal(f"generate_dataset keeps one chain twice for {question!r:.80}: only its words differ",
+                          actual=f"{text!r}"[:120], do="keep different lists of equations")  # fmt: skip
+        seen.add(key)
+
+
+def refuse_few_rows(rows: list[Row], questions: list[str]) -> None:
+    """Refuse rows of too few of the questions that have a right text, or one chain a question where there are two."""
+    kept = {question for question, _, _ in rows}
+    if len(kept) < LEAST_KEPT * len(questions):
+        missing = next(question for question in questions if question not in kept)
+        raise Refusal(f"generate_dataset keeps {len(kept)} of the {len(questions)} questions that have a right sample",
+                      expected=f"at least {LEAST_KEPT:.0%}", actual=f"no row of {missing!r:.80}",
+                      do="refuse what is wrong, and nothing that is right")  # fmt: skip
+    if len(rows) < LEAST_CHAINS * len(kept):
+        raise Refusal("generate_dataset keeps one chain a question, where there are two different ones",
+                      expected=f"at least {LEAST_CHAINS} a question", actual=f"{len(rows) / len(kept):.2f}",
+                      do="keep more than the first right text")  # fmt: skip
+
+
+def rows_of_training(code: Harness) -> list[Seen]:
+    """Ids and labels of the rows that reached the model in task 7.
+
+    Raises:
+        Refusal: if there are none, or some that the grader can't read.
+    """
+    report, batches = code.reasoning_training, []
+    for name in ("batches", "later batches"):
+        found = report.lines.get(name, {}).get("value")
+        batches += [batch for batch in found if isinstance(batch, dict)] if isinstance(found, list) else []
+    rows = [row for batch in batches for row in rows_of(batch)][:MOST_ROWS]
+    if not rows:
+        report.value("train_model")  # where it failed, that is the cause
+        raise Refusal("train_model ended without one step of training", do="call trainer.train(), or write the loop")
+    tokenizer, most = code.course.base.tokenizer, code.course.base_config["max_position_embeddings"]
+    if any(len(ids) > most or (labels is not None and not are_labels(labels, tokenizer)) for ids, labels in rows):
+        raise Refusal("a row that the model can't read reached it", do=LOOK)
+    return rows

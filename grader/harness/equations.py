@@ -1,0 +1,96 @@
+"""The equations in a text: found, computed, and compared.
+
+An equation is a run of sides joined by `=`, of which at least one computes: `46 * 0.305 = 12.2 + 1.83 = 14.03`.
+A fact such as `1 ft = 0.305 m` computes nothing and is none. A unit may stand behind each number.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+TOLERANCE = 0.005  # between two sides: the steps of a chain are rounded to four digits
+NUMBER = r"-?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?"
+OPERATOR = r"[-+*/x×·÷]"
+TERM = rf"{NUMBER}(?: ?[A-Za-z²³/]+(?:\^\d)?)?"
+SIDE = rf"{TERM}(?:\s*{OPERATOR}\s*{TERM})*"
+EQUATION = re.compile(rf"(?<![\w.]){SIDE}(?:\s*=\s*{SIDE})+")
+PRODUCTS: dict[str, Callable[[float, float], float]] = {
+    **dict.fromkeys("*x×·", lambda a, b: a * b),
+    **dict.fromkeys("/÷", lambda a, b: a / b if b else math.nan),
+}
+
+
+class Equation(NamedTuple):
+    """Two or more sides that a text says are equal.
+
+    Args:
+        text: as it was written, without units and spaces, each product with `*`, each number in one way.
+        sides: the value of each; NaN for a division by zero.
+    """
+
+    text: str
+    sides: tuple[float, ...]
+
+    @property
+    def result(self) -> float:
+        """The last side, which is what was computed."""
+        return self.sides[-1]
+
+    def holds(self, tolerance: float = TOLERANCE) -> bool:
+        """Whether each side is the next one but for rounding; infinity and NaN equal nothing."""
+        return all(
+            math.isfinite(b) and abs(a - b) <= tolerance * max(abs(a), abs(b))
+            for a, b in itertools.pairwise(self.sides)
+        )
+
+
+def find_equations(text: str) -> list[Equation]:
+    """The equations of a text, in their order.
+
+    >>> find_equations("1 ft is 0.305 m. 46 * 0.305 = 12.2 + 1.83 = 14.03.")
+    [Equation(text='46*0.305=12.2+1.83=14.03', sides=(14.03, 14.03, 14.03))]
+    >>> find_equations("1 kg = 1000 g")
+    []
+    """
+    found = []
+    for match in EQUATION.finditer(text):
+        sides = [read_side(side) for side in match[0].split("=")]
+        if any(len(side) > 1 for side in sides):
+            found.append(Equation("=".join(map("".join, sides)), tuple(map(compute, sides))))
+    return found
+
+
+def read_side(side: str) -> list[str]:
+    """Numbers and operators of a side.  Example: '46 ft x 3.05e-1' -> ['46', '*', '0.305']"""
+    first = re.match(rf"\s*({NUMBER})", side)
+    assert first is not None  # a side begins with a number
+    rest = re.findall(rf"({OPERATOR})\s*({NUMBER})", side[first.end() :])
+    signs = [re.sub("[x×·]", "*", operator).replace("÷", "/") for operator, _ in rest]
+    numbers = [f"{float(number.replace(',', '')):.10g}" for number in (first[1], *(number for _, number in rest))]
+    return [numbers[0], *(piece for pair in zip(signs, numbers[1:], strict=True) for piece in pair)]
+
+
+def compute(side: list[str]) -> float:
+    """The value of a side, products before sums.  Example: ['2', '+', '3', '*', '4'] -> 14.0"""
+    terms = [float(side[0])]
+    for operator, number in zip(side[1::2], side[2::2], strict=True):
+        if operator in PRODUCTS:
+            terms[-1] = PRODUCTS[operator](terms[-1], float(number))
+        else:
+            terms.append(float(number) if operator == "+" else -float(number))
+    return round_off(sum(terms))
+
+
+def round_off(value: float) -> float:
+    """The value without the last digits of binary arithmetic.  Example: 12.2 + 1.83 -> 14.03"""
+    return float(f"{value:.12g}")
+
+
+def chain_key(text: str) -> tuple[str, ...]:
+    """What makes a chain another one: its equations, whatever words and spaces stand around them.
+
+    Example: 'so 2 * 3 = 6.' and '2*3 = 6' -> ('2*3=6',)
+    """
+    return tuple(equation.text for equation in find_equations(text))
