@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from grader.harness.equations import NUMBER, TOLERANCE, Equation, find_equations
+from grader.equations import NUMBER, TOLERANCE, Equation, find_equations
 from grader.reference import Answered
 
 CLOSING = "</answer>"

@@ -9,8 +9,8 @@ from grader.checks.answering import is_number, refuse_unless_texts, same
 from grader.checks.loading import refuse_other_model
 from grader.checks.training import LOOK, SHIFTS, Seen, example_of, match, refuse_wrong_rows
 from grader.course import Course
+from grader.equations import chain_key
 from grader.errors import Refusal
-from grader.harness.equations import chain_key
 from grader.harness.gradients import compute_loss, rows_of, with_other_digits
 from grader.harness.harness import Harness
 from grader.harness.spans import are_labels

@@ -8,8 +8,8 @@ import torch
 from grader import rubric
 from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS, Adapter, read_config, read_weights
 from grader.course import Course, MeasuredReasons
+from grader.equations import chain_key
 from grader.errors import Refusal
-from grader.harness.equations import chain_key
 from grader.runner import credit_for, needs
 from grader.submission import Submission
 

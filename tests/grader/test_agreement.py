@@ -17,6 +17,7 @@ from grader import reference, rubric
 from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
 from grader.course import Course
 from grader.harness import job_report
+from grader.rubric import ROOT
 from homework import base_llm, data
 from homework.common import errors
 from homework.common.base_model import BUNDLED, BUNDLED_NAME
@@ -79,6 +80,7 @@ def test_the_grader_reads_every_field_that_the_homework_writes(trained):
 def test_both_say_the_same_of_a_wrong_span():
     """The diagnosis of labels is there twice; what a student reads is the same, whoever says it."""
     assert Path(students.__file__).read_bytes() == Path(graders.__file__).read_bytes()
+    assert (ROOT / "homework/common/equations.py").read_bytes() == (ROOT / "grader/equations.py").read_bytes()
     assert students.IGNORE_INDEX == data.IGNORE_INDEX
 
 

@@ -19,12 +19,14 @@ LAYERS = (
     "harness",
     "sandbox",
     "course",
+    "reasons",
     "reference",
     "submission adapter seed questions",
-    "report",
+    "report provenance",
+    "rubric",
     "errors",
-    "result provenance interrupts",
-    "files world rubric",
+    "result interrupts",
+    "files world equations",
 )  # fmt: skip
 Edges = dict[str, set[str]]
 
