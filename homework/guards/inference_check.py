@@ -150,6 +150,17 @@ def diagnose_positions(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
     return None
 
 
+def check_context(llm: BaseLLM, *splits: ListLike[tuple[Any, ...]]) -> None:
+    """Raise HomeworkError unless the model reads the longest question whole: else the base is at fault, no function."""
+    longest = max((split[index][0] for split in splits for index in range(len(split))), key=len, default="")
+    count = len(llm.tokenizer(longest)["input_ids"])
+    if count >= llm.context:
+        raise HomeworkError(
+            f"{llm.name} reads {llm.context} tokens, but a question of the data has {count}, without its answer: "
+            f"choose a base model that reads more, or drop the row {longest!r:.80}"
+        )
+
+
 def check_lengths(llm: BaseLLM, data: ListLike[tuple[str, float]], split: str) -> None:
     """Raise HomeworkError unless the model can read every question of a split whole; found now, not after training."""
     limit = llm.context

@@ -143,6 +143,12 @@ def test_a_gpt2_trains_and_its_layers_count(tmp_path, bundled_tokenizer, capsys)
     assert "adapter saved" in capsys.readouterr().out and not find_bare_layers(model)
 
 
+def test_a_base_with_too_few_positions_is_named_before_training(tmp_path, bundled_tokenizer):
+    base = tiny_gpt2(tmp_path / "short", bundled_tokenizer, positions=32)
+    with pytest.raises(HomeworkError, match=r"short reads 32 tokens, but a question of the data has \d\d, without its"):
+        quick(tmp_path / "a", checkpoint=base)
+
+
 def test_inputs_require_gradients_on_every_device():
     model = add_lora(BaseLLM().model, DEFAULT_RECIPE, seed=0)
     assert model.get_input_embeddings()(torch.tensor([[5]])).requires_grad
