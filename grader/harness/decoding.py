@@ -73,7 +73,7 @@ def find_fault(
     """
     trios = list(zip(prompts, texts, written, strict=True))
     wrong = [(prompt, text) for prompt, text, wanted in trios if not is_written(base, prompt, text, wanted)]
-    if not wrong:
+    if not any(text.strip() for _, text in wrong):  # nothing at all is no way of decoding
         return None
     if other := next(((one, two) for one, two in twice if one != two), None):
         return Fault(f"samples at temperature 0: asked twice, it gives {other[0]!r:.50} and {other[1]!r:.50}",

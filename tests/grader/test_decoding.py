@@ -73,7 +73,8 @@ def test_a_chat_template_around_the_prompt_is_named(base, prompts, written, time
 
 def test_right_texts_and_changed_ones_are_no_fault_of_the_call(base, prompts, written):
     right = generate(base, prompts)
-    for texts in (right, [text.strip() for text in right], [f"<answer>{text}" for text in right], ["xq zj"] * 6):
+    stripped, tagged = [text.strip() for text in right], [f"<answer>{text}" for text in right]
+    for texts in (right, stripped, tagged, ["xq zj"] * 6, [""] * 6):
         assert decoding.find_fault(base, prompts, texts, written, twice=[]) is None
 
 
