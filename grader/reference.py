@@ -174,9 +174,16 @@ def read_back(base: Base, prompt: str, text: str) -> tuple[torch.Tensor, torch.T
     return logits, torch.tensor(said, dtype=torch.long)
 
 
-def is_greedy(base: Base, prompt: str, text: str) -> bool:
-    """Whether each token of a text is the most likely one but for the rounding of bfloat16."""
+def is_greedy(base: Base, prompt: str, text: str, barred: int | None = None) -> bool:
+    """Whether each token of a text is the most likely one, `barred` left aside, but for the rounding of bfloat16."""
     logits, said = read_back(base, prompt, text)
+    if barred is not None:
+        logits[:, barred] = -torch.inf
+    return are_most_likely(logits, said)
+
+
+def are_most_likely(logits: torch.Tensor, said: torch.Tensor) -> bool:
+    """Whether each of T ids, at least one, has the highest of its logits (T, V), but for the rounding of bfloat16."""
     behind = logits.max(-1).values - logits.gather(1, said[:, None])[:, 0]
     return len(said) > 0 and bool((behind <= ROUNDING).all())
 

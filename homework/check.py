@@ -124,8 +124,10 @@ def check_data(known: Known) -> str:
 
 
 def check_base(known: Known) -> str:
-    """The base model: whole, and finite."""
+    """The base model: whole, finite, and with room for the questions."""
     import torch
+
+    from homework.guards.inference_check import check_context
 
     for name, parameter in known.llm.model.named_parameters():
         if not torch.isfinite(parameter).all():
@@ -134,6 +136,10 @@ def check_base(known: Known) -> str:
         raise HomeworkError(
             f"{known.llm.name} is loaded in float16, which overflows to NaN: load it in float32 or bfloat16"
         )
+    data: tuple[Dataset, ...] = ()
+    with contextlib.suppress(HomeworkError):  # data that can't be read is named by its own check
+        data = known.train, known.valid
+    check_context(known.llm, *data)
     count = sum(parameter.numel() for parameter in known.llm.model.parameters())
     return f"{known.llm.name}, {count / 1e6:.2f} million parameters, all finite"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from homework.base_llm import BaseLLM
 from homework.common.cli import run
 from homework.data import Dataset, take_rows
-from homework.guards.reasoning_check import check_cot_prompt
+from homework.guards.reasoning_check import check_chat_template, check_cot_prompt
 from homework.reporting.results import report_accuracy
 
 # A factor with an exponent times a value of four digits takes 130 tokens in the bundled tokenizer.
@@ -32,9 +32,17 @@ def worked_example() -> tuple[str, str]:
 
 
 class CoTModel(BaseLLM):
-    """The base model behind a prompt that makes it reason. Without an adapter; what it writes ends in the tag."""
+    """The base model behind a prompt that makes it reason. Without an adapter; what it writes ends in the tag.
+
+    Raises:
+        HomeworkError: as BaseLLM, and if the base model has no chat template.
+    """
 
     max_new_tokens = CHAIN_TOKENS
+
+    def __init__(self, checkpoint: str | Path | None = None) -> None:
+        super().__init__(checkpoint)
+        check_chat_template(self)
 
     def format_prompt(self, question: str) -> str:
         """The worked example and the question as turns of a chat, open for the turn of the assistant."""

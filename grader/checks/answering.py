@@ -7,14 +7,22 @@ from typing import Any, NoReturn
 
 from grader import reference
 from grader.course import Course
-from grader.errors import Refusal
+from grader.errors import Refusal, Stopped
+from grader.harness.decoding import (
+    MOST_SURPRISE,
+    SHORTEST,
+    begin_alike,
+    end_alike,
+    find_fault,
+    forms,
+    is_start,
+    is_written,
+)
 from grader.harness.harness import Harness
 from grader.harness.inputs import COLD
 from grader.harness.table_model import answer_to
 
 RELATED = 4  # characters of the model's text that one with a fault of `generate` has to hold
-SHORTEST = 12  # characters that a text has to share with the grader's; the caps of tokens may differ
-MOST_SURPRISE = 5.5  # nats a token: samples have 1.4 to 3.4, random letters more than 7
 QUESTIONS = 3  # that `answer` is asked, one of them without an answer
 LEFT = "pad on the left for generation, with an attention_mask (padding_side='left')"
 
@@ -38,19 +46,26 @@ def test_generate(code: Harness, course: Course) -> None:
     found = code.answering.value("generate")
     refuse_unless_texts(found, len(code.prompts), "generate")
     refuse_other_texts(code, course, "generate", found, "decode the new tokens only, and change nothing in them")
-    for text, wanted, ids in zip(found, code.written, code.ids, strict=True):
+    for at, (text, wanted) in enumerate(zip(found, code.written, strict=True)):
         more = text.strip()[len(wanted.strip()) :] if is_start(text, wanted) else ""
-        if more and reference.complete(course.base, course.base.model, [ids], 72)[0] == wanted:
-            raise Refusal(f"generate goes on with {more!r:.40} where the model ends", expected=f"{wanted!r}"[:120],
-                          do="stop at EOS, and decode with skip_special_tokens=True")  # fmt: skip
+        if more and reference.complete(course.base, course.base.model, [code.ids[at]], 72)[0] == wanted:
+            refuse_more(course, code.prompts[at], text, wanted, more)
+
+
+def refuse_more(course: Course, prompt: str, text: str, wanted: str, more: str) -> NoReturn:
+    """Refuse a text that goes on where the model ends, and say what keeps it from ending."""
+    eos, do = course.base.tokenizer.eos_token_id, "stop at EOS, and decode with skip_special_tokens=True"
+    barred = any(reference.is_greedy(course.base, prompt, form, barred=eos) for form in forms(text))
+    cause = f"generate goes on with {more!r:.40} where the model ends"
+    raise Refusal(f"{cause}: min_new_tokens keeps it from EOS" if barred else cause, expected=f"{wanted!r}"[:120],
+                  do="leave min_new_tokens and min_length out: EOS ends an answer" if barred else do)  # fmt: skip
 
 
 def test_padding(code: Harness, course: Course) -> None:
     """batched_generate gives each prompt the same text as generate, however long the others are."""
     found = code.answering.value("batched_generate")
     refuse_unless_texts(found, len(code.prompts), "batched_generate")
-    alone: Any = code.answering.lines.get("generate", {}).get("value")
-    refuse_other_texts(code, course, "batched_generate", found, LEFT, alone if is_texts(alone, len(found)) else [])
+    refuse_other_texts(code, course, "batched_generate", found, LEFT, alone_of(code))
 
 
 def test_num_return_sequences(code: Harness, course: Course) -> None:
@@ -147,14 +162,8 @@ def refuse_other_texts(
     for at, (prompt, text, wanted) in enumerate(zip(code.prompts, found, code.written, strict=True)):
         if alone and text == alone[at] and is_related(text, wanted):
             continue
-        if not is_start(text, wanted) and not is_nearly_greedy(course, prompt, text):
-            refuse_other_text(name, prompt, text.strip(), wanted.strip(), do)
-
-
-def is_nearly_greedy(course: Course, prompt: str, text: str) -> bool:
-    """Whether the base in bfloat16 may write a text: almost equal tokens part there. The first space may be cut off."""
-    is_whole = len(text.strip()) >= SHORTEST
-    return is_whole and any(reference.is_greedy(course.base, prompt, form) for form in (text, f" {text.lstrip()}"))
+        if not is_written(course.base, prompt, text, wanted):
+            refuse_other_text(code, course, name, at, found, do)
 
 
 def is_texts(found: Any, count: int) -> bool:
@@ -168,25 +177,47 @@ def is_related(text: str, wanted: str) -> bool:
     return bool(text) and (wanted[:RELATED] in text or wanted.startswith(text))
 
 
-def is_start(text: str, wanted: str) -> bool:
-    """Whether a text is what was wanted; the one may be cut earlier than the other."""
-    text, wanted = text.strip(), wanted.strip()
-    shared = min(len(text), len(wanted))
-    return text[:shared] == wanted[:shared] and (shared >= SHORTEST or shared == len(wanted))
-
-
-def refuse_other_text(name: str, prompt: str, text: str, wanted: str, do: str) -> NoReturn:
-    """Refuse a text that is not the model's, and say what is wrong with it."""
+def refuse_other_text(code: Harness, course: Course, name: str, at: int, found: list[str], do: str) -> NoReturn:
+    """Refuse a text that is not the model's, the one of the prompt `at`, and say what is wrong with it."""
+    prompt, text, wanted = code.prompts[at], found[at].strip(), code.written[at].strip()
     details = {"expected": f"{wanted!r}"[:120], "actual": f"{text!r}"[:120]}
     if text.startswith(prompt.strip()):
         raise Refusal(f"{name} gives the prompt back before the model's text", **details,
                       do="cut the first input_ids.shape[1] tokens off before decoding")  # fmt: skip
-    if text and wanted.startswith(text):
+    is_cut = bool(text) and begin_alike(found, code.written)
+    if is_cut and end_alike(course.base, found, code.written):
         raise Refusal(f"{name} stops after {text!r:.40}, before the model does: max_new_tokens is too small", **details,
                       do="the longest answer needs about 30 tokens; EOS ends the others sooner")  # fmt: skip
+    if is_cut:
+        raise Refusal(f"{name} ends with {text!r:.40}, where the model goes on", **details,
+                      do="only EOS and max_new_tokens end a text: cut nothing off")  # fmt: skip
+    if fault := find_fault(course.base, code.prompts, alone_of(code), code.written, asked_twice(code)):
+        raise Refusal(f"{name} {fault.cause}", **details, do=fault.do)
     if not text:
         raise Refusal(f"{name} gives nothing after {prompt!r:.60}", **details, do=do)
     raise Refusal(f"{name} gives another text than the model writes after {prompt!r:.60}", **details, do=do)
+
+
+def is_generate_right(code: Harness, course: Course) -> bool:
+    """Whether all texts of `generate` are the model's; where they are not, that is told by its own check alone."""
+    trios = zip(code.prompts, alone_of(code), code.written, strict=True)
+    return all(is_written(course.base, *trio) for trio in trios)
+
+
+def alone_of(code: Harness) -> list[str]:
+    """What `generate` gave for each prompt; where it gave no texts, those of the model: then nothing is known of it."""
+    found: Any = code.answering.lines.get("generate", {}).get("value")
+    return found if is_texts(found, len(code.prompts)) else code.written
+
+
+def asked_twice(code: Harness) -> list[tuple[str, str]]:
+    """What batched_generate gave for the prompts in two jobs, pair by pair; nothing where one of them has failed."""
+    try:
+        later: Any = code.labels.lines.get("generate later", {}).get("value")
+    except Stopped:  # homework/sft.py can't be imported, which is told elsewhere
+        return []
+    found: list[Any] = [code.answering.lines.get("batched_generate", {}).get("value"), later]
+    return list(zip(*found, strict=True)) if all(is_texts(texts, len(code.prompts)) for texts in found) else []
 
 
 def refuse_unless_list(found: Any, count: int, name: str) -> None:

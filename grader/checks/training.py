@@ -279,7 +279,7 @@ def first_adapter(code: Harness) -> Adapter:
     weights = {f"base_model.model.{name.replace('.default', '')}": tensor for name, tensor in seen.items()}
     ranks = [len(tensor) for name, tensor in weights.items() if "lora_A" in name and tensor.dim() == 2]
     if not ranks:
-        code.training.value("train_model")  # where it failed, that is the cause
+        refuse_no_step(code)
         raise Refusal("the model that was trained has no LoRA weights", do="train what get_peft_model gives")
     rank = min(ranks)
     targets = targets_of(weights)
@@ -292,6 +292,14 @@ def first_adapter(code: Harness) -> Adapter:
     saved = code.training.files.get(CONFIG)
     config = read_config(saved) if saved else Config(rank, float(rank), targets, False)
     return Adapter(rank, config.alpha, targets, config.use_rslora, weights)
+
+
+def refuse_no_step(code: Harness) -> None:
+    """Refuse a training that gave the model batches, and whose weights no optimizer of torch has changed."""
+    code.training.value("train_model")  # where it failed, that is the cause
+    if code.training.lines.get("stepped", {}).get("value") is False:
+        raise Refusal("no optimizer of torch took a step in train_model, and steps by hand can't be watched",
+                      do="give the LoRA weights to an optimizer of torch.optim, and call its step()")  # fmt: skip
 
 
 def expected_texts(code: Harness) -> list[tuple[str, str]]:
@@ -312,7 +320,7 @@ def refuse_wrong_gradients(code: Harness, course: Course) -> None:
     gradients = read_tensors(code.training.files.get("gradients.safetensors"))
     examples = read_step(code)
     if not gradients:
-        code.training.value("train_model")  # where it failed, that is the cause
+        refuse_no_step(code)
         raise Refusal("no gradient reached any weight before the first optimizer step",
                       do="call backward, and give the optimizer the LoRA weights of that model")  # fmt: skip
     if base := sorted(name for name in gradients if "lora_" not in name):

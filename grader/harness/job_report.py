@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from grader.errors import Refusal, Stopped
 from grader.result import State
 from grader.sandbox.host import LIMITS, Outcome
+from grader.sandbox.job_dir import NAME
 from grader.sandbox.job_output import read_lines
 
 TAKEN = {
@@ -37,6 +38,8 @@ REMOVED = {
     "adafactor": "optim='adafactor'",
 }
 UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+ANOTHER_PATH = re.compile(rf"\[Errno (2|13|30)\][^:]*: '/(?!.*{NAME})")  # missing, closed or read-only
+NO_NETWORK = ("name resolution", "[Errno 101]", "Network is unreachable", "Name or service not known")
 
 
 def name_successor(message: str) -> str:
@@ -48,6 +51,21 @@ def name_successor(message: str) -> str:
     if found and found[1] in REMOVED:
         return f"; transformers 5 took it away, instead: {REMOVED[found[1]]}"
     return "; report_to='none' needs no tracker" if "requires tensorboard" in message.lower() else ""
+
+
+def name_closed(message: str, asked: str) -> tuple[str, str]:
+    """What of the sandbox made a step fail, in words that follow its message, and what to do; nothing if nothing did.
+
+    Example: "[Errno 30] Read-only file system: '/tmp/log'" -> '; in the sandbox only the folder of the submission ...'
+    """
+    if asked and "[Errno" in message:
+        return "; the sandbox has no other processes", "compute in this one: no Pool, no subprocess, no num_proc"
+    if ANOTHER_PATH.search(message):
+        return ("; in the sandbox only the folder of the submission can be read and written, and /tmp is closed",
+                "take a relative path, or the folder that tempfile.gettempdir() names")  # fmt: skip
+    if any(words in message for words in (*NO_NETWORK, "[Errno 1] Operation not permitted")):
+        return "; the sandbox has no network and no other processes", "go without: base model and data are there"
+    return "", ""
 
 
 class JobReport:
@@ -134,7 +152,6 @@ def refuse_error(name: str, error: Any) -> NoReturn:
     if "[Errno 27]" in message:
         raise Refusal(f"{name} printed, or wrote to one file, more than {LIMITS['file'] >> 20} MiB{where}",
                       do="print a line now and then")  # fmt: skip
-    raise Refusal(
-        f"{name} raised {kind}: {message}{name_successor(message)}{where}",
-        do="fix that line; python -m homework.check finds more",
-    )
+    closed, do = name_closed(message, str(details.get("asked") or ""))
+    raise Refusal(f"{name} raised {kind}: {message}{name_successor(message)}{closed}{where}",
+                  do=do or "fix that line; python -m homework.check finds more")  # fmt: skip

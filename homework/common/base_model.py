@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "data" / "base_model"
 BUNDLED_NAME = "data/base_model"  # what an adapter calls the bundled model: the same on every machine
+PICKLES = (
+    "pickles can run code and are never loaded: choose a checkpoint with model.safetensors, or convert it where you "
+    "trust it: from_pretrained, then save_pretrained"
+)
 VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 
 
@@ -88,7 +92,8 @@ def load_model(checkpoint: str, dtype: "torch.dtype", local_files_only: bool = F
             local_files_only=local_files_only,
         )
     except Exception as error:  # as above
-        raise HomeworkError(f"can't read the weights of {checkpoint}: {one_line(error)}: fetch it again") from error
+        todo = f": {PICKLES}" if has_no_safetensors(error) and not Path(checkpoint).is_dir() else ": fetch it again"
+        raise HomeworkError(f"can't read the weights of {checkpoint}: {one_line(error)}{todo}") from error
     model, report = loaded
     broken = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
     if broken:
@@ -96,6 +101,22 @@ def load_model(checkpoint: str, dtype: "torch.dtype", local_files_only: bool = F
     # A checkpoint's own decoding (a repetition penalty, say) would mix with what BaseLLM asks for.
     model.generation_config = GenerationConfig()
     return model
+
+
+def has_no_safetensors(error: Exception) -> bool:
+    """Whether this is how transformers says that a checkpoint has no weights as safetensors."""
+    return "file named" in str(error) and "safetensors" in str(error)
+
+
+def check_kind(folder: Path) -> None:
+    """Raise HomeworkError if a folder is an adapter, or holds its weights as pickles only."""
+    if (folder / "adapter_config.json").is_file():
+        raise HomeworkError(
+            f"{folder} is an adapter, not a base model: the checkpoint is the base that it was trained on, "
+            "and the adapter's folder goes to load() or --output-dir"
+        )
+    if any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("*.safetensors")):
+        raise HomeworkError(f"can't read the weights of {folder}: they are in .bin files only; {PICKLES}")
 
 
 def check_checkpoint(checkpoint: str) -> bool:
@@ -106,6 +127,7 @@ def check_checkpoint(checkpoint: str) -> bool:
     """
     folder = Path(checkpoint)
     if folder.is_dir():
+        check_kind(folder)
         for part, names in (("config", ("config.json",)), ("tokenizer", VOCABULARY_FILES)):
             if not any((folder / name).is_file() for name in names):
                 raise HomeworkError(f"the checkpoint {folder} has no {part}: fetch it again, or name another one")

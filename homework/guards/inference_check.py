@@ -27,6 +27,14 @@ TAG_IN_PROMPT = (
     "the prompt at inference holds '<answer>', which is in no training prompt and not in the text that the model "
     "writes, so no answer can be read\nleave the tag to the model: the prompt is the question alone"
 )
+# Options of generate that change what a model writes: the value without effect, and why another one does harm.
+DISTORTING = {
+    "repetition_penalty": (1.0, "digits repeat"),
+    "no_repeat_ngram_size": (0, "digits repeat"),
+    "min_new_tokens": (0, "an answer ends where the model writes EOS"),
+    "min_length": (0, "an answer ends where the model writes EOS"),
+    "num_beams": (1, "greedy decoding takes the most likely token at each step"),
+}
 # What parse_answer must make of a text. Anything but one well-formed pair of tags is no answer, never a number.
 PARSED = (
     ("42", math.nan),
@@ -142,6 +150,17 @@ def diagnose_positions(llm: BaseLLM, rows: ListLike[Row]) -> str | None:
     return None
 
 
+def check_context(llm: BaseLLM, *splits: ListLike[tuple[Any, ...]]) -> None:
+    """Raise HomeworkError unless the model reads the longest question whole: else the base is at fault, no function."""
+    longest = max((split[index][0] for split in splits for index in range(len(split))), key=len, default="")
+    count = len(llm.tokenizer(longest)["input_ids"])
+    if count >= llm.context:
+        raise HomeworkError(
+            f"{llm.name} reads {llm.context} tokens, but a question of the data has {count}, without its answer: "
+            f"choose a base model that reads more, or drop the row {longest!r:.80}"
+        )
+
+
 def check_lengths(llm: BaseLLM, data: ListLike[tuple[str, float]], split: str) -> None:
     """Raise HomeworkError unless the model can read every question of a split whole; found now, not after training."""
     limit = llm.context
@@ -176,6 +195,8 @@ def diagnose_generate(llm: BaseLLM) -> str | None:
         )
     if prompt in text:
         return f"generate returns the prompt as well ({text!r:.80})\ndecode only the ids after the prompt's"
+    if model.complaint:
+        return model.complaint
     if text.strip() != words.strip():
         return f"the model wrote {words!r}, but generate returns {text!r:.80}\nreturn the model's text as it is"
     return None
@@ -361,7 +382,7 @@ class StubModel:
 
     def diagnose_decoding(self, options: dict[str, Any]) -> str | None:
         """Decoding that is not greedy, or does not stop at EOS."""
-        eos, penalty = read_option(options, "eos_token_id"), read_option(options, "repetition_penalty")
+        eos = read_option(options, "eos_token_id")
         if eos not in (None, self.tokenizer.eos_token_id, [self.tokenizer.eos_token_id]):
             return (
                 f"generation stops at token {eos}, but training taught EOS, {self.tokenizer.eos_token_id}"
@@ -369,8 +390,9 @@ class StubModel:
             )
         if read_option(options, "do_sample"):
             return "generation samples where temperature is 0: an answer must not depend on luck\ndo_sample=False there"
-        if penalty not in (None, 1.0):
-            return f"generation has a repetition_penalty of {penalty}, but digits repeat\nleave it out"
+        for name, (neutral, reason) in DISTORTING.items():
+            if (value := read_option(options, name)) not in (None, neutral):
+                return f"generation has a {name} of {value}, but {reason}\nleave it out"
         return None
 
 

@@ -74,14 +74,19 @@ def diagnose_turns(llm: BaseLLM, question: str) -> str | None:
     return None
 
 
+def check_chat_template(llm: BaseLLM) -> None:
+    """Raise HomeworkError if the tokenizer has no chat template: the library's own error names neither base nor fix."""
+    if not getattr(llm.tokenizer, "chat_template", None):
+        raise HomeworkError(f"{llm.name} has no chat template: choose an instruct model by --checkpoint")
+
+
 def render_chat(llm: BaseLLM, messages: Chat) -> str:
     """The turns by the tokenizer's chat template, open for the assistant.
 
     Raises:
         HomeworkError: if the tokenizer has none.
     """
-    if not getattr(llm.tokenizer, "chat_template", None):
-        raise HomeworkError(f"{llm.name} has no chat template: choose an instruct model by --checkpoint")
+    check_chat_template(llm)
     return llm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 

@@ -24,6 +24,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback, TrainingArguments
+from transformers.pytorch_utils import Conv1D
 
 from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, ListLike, Row
@@ -42,13 +43,13 @@ def lora_formula(model: PeftModel, rank: int) -> int:
     Example: one layer of 192 x 192 at rank 16 -> 16 * (192 + 192) = 6144
     """
     layers: list[Any] = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
-    return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
+    return sum(rank * sum(layer.weight.shape) for layer in layers)  # a Conv1D of GPT-2's has inputs x outputs
 
 
 def find_bare_layers(model: PeftModel) -> list[str]:
     """The names of the linear layers without LoRA, the head aside.  Example: ['k_proj', 'o_proj']"""
-    head = model.get_output_embeddings()
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head]
+    head, kinds = model.get_output_embeddings(), (nn.Linear, Conv1D)
+    linear = [name for name, module in model.named_modules() if isinstance(module, kinds) and module is not head]
     own = [name.rpartition(".")[2] for name in linear if "lora_" not in name]
     return sorted(set(own) - {"base_layer"})
 

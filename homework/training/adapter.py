@@ -245,9 +245,13 @@ def find_adapter(folder: Path) -> Path | None:
 
 
 def check_base(config: dict, name: str) -> None:
-    """Raise HomeworkError unless the adapter was trained on the base model `name`."""
+    """Raise HomeworkError unless the adapter was trained on the base model `name`.
+
+    Stock peft writes the path as it was given, absolute or relative to another folder: the last part counts. What else
+    there is of that name has other weights, and attach_adapter tells them by their fingerprint or their shapes.
+    """
     trained_on = config.get("base_model_name_or_path")
-    if trained_on != name:
+    if Path(str(trained_on).replace("\\", "/")).name != Path(name).name:
         raise HomeworkError(
             f"the adapter was trained on {trained_on}, but the base model is {name}: "
             "give the right one by --checkpoint or HOMEWORK_CHECKPOINT, or train again"

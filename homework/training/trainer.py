@@ -38,7 +38,7 @@ from homework.common.files import write_json
 from homework.common.runtime import training_memory
 from homework.common.zip_contents import WEIGHTS
 from homework.data import IGNORE_INDEX, Dataset, ListLike, Row, check_apart
-from homework.guards.inference_check import check_answering, check_lengths, check_prompt
+from homework.guards.inference_check import check_answering, check_context, check_lengths, check_prompt
 from homework.guards.labels import check_rows
 from homework.guards.metric_check import check_metric
 from homework.guards.reload_check import capture_logits, check_load
@@ -387,6 +387,7 @@ def check_rows_and_prompt(
     """Raise HomeworkError unless the labels of all rows are right, and the questions reach the model as in training."""
     check_apart(train, valid)
     check_metric()
+    check_context(llm, train, valid)
     check_answering(llm, train)
     check_rows(llm.tokenizer, train, format_fn, rows)
     check_prompt(llm, train, rows)

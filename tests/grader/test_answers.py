@@ -16,7 +16,7 @@ from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.gradients import read_tensors
 from grader.harness.harness import Harness
-from grader.harness.job_report import JobReport
+from grader.harness.job_report import JobReport, name_closed
 from grader.sandbox.host import Outcome
 from grader.sandbox.job_output import prune, read_lines
 
@@ -95,6 +95,25 @@ def test_what_no_worker_writes_is_pruned():
 def test_a_million_tags_are_read_at_once():
     many, one = (reference.Answered("", text, 1.0).number for text in ("<answer>" * 10**6, "<answer>1</answer>"))
     assert many != one == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "asked", "words"),
+    [
+        ("[Errno 30] Read-only file system: '/tmp/train.log'", "", "only the folder of the submission"),
+        ("[Errno 13] Permission denied: '/tmp/train.log'", "", "only the folder of the submission"),
+        ("[Errno 2] No such file or directory: '/tmp/logs/train.log'", "", "only the folder of the submission"),
+        ("[Errno 2] No such file or directory: '/tmp/grader-job-7-x/jobs/y/homework/z'", "", ""),
+        ("[Errno 2] No such file or directory: 'runs/train.log'", "", ""),
+        ("[Errno 30] Read-only file system", "another process", "no other processes"),
+        ("a library's own words", "another process", ""),
+        ("[Errno 1] Operation not permitted", "", "no network and no other processes"),
+        ("<urlopen error [Errno -3] Temporary failure in name resolution>", "", "no network and no other processes"),
+    ],
+)
+def test_what_the_sandbox_closes_is_named(message, asked, words):
+    said, do = name_closed(message, asked)
+    assert words in said and bool(said) == bool(do) == bool(words)
 
 
 def header(name: str, **entry) -> bytes:

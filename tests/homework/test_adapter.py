@@ -78,6 +78,20 @@ def test_an_adapter_of_another_base_is_refused(trained, tiny_checkpoint):
         load(trained.folder, str(tiny_checkpoint))
 
 
+@pytest.mark.parametrize("name", ["../base_model", "/home/a/base_model/", "C:\\data\\base_model", "data/base_model"])
+def test_the_base_is_known_by_its_own_name_from_any_folder(name):
+    adapter.check_base({"base_model_name_or_path": name}, "data/base_model")
+    with pytest.raises(HomeworkError, match="but the base model is tiny-llama"):
+        adapter.check_base({"base_model_name_or_path": name}, "tiny-llama")
+
+
+def test_an_adapter_whose_base_is_given_by_another_path_is_loaded(trained, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "copy")
+    path = tmp_path / "copy" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "../base_model"}))
+    assert load(tmp_path / "copy").answer("How many g are in 6 kg?") == [6000.0]
+
+
 @pytest.mark.parametrize("how", ["half", "garbage", "{", "[]", '{"base_model_name_or_path": "data/base_model"}'])
 def test_a_damaged_adapter_is_refused(trained, tmp_path, how):
     shutil.copytree(trained.folder, tmp_path / "copy")

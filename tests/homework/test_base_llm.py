@@ -187,6 +187,8 @@ def damage(folder, how: str) -> None:
         (folder / "model.safetensors").unlink()
     elif how == "only a pickle":
         (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    elif how == "an adapter":
+        (folder / "config.json").rename(folder / "adapter_config.json")
     elif how == "half the weights":
         content = (folder / "model.safetensors").read_bytes()
         (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -206,7 +208,11 @@ def damage(folder, how: str) -> None:
     ("how", "message"),
     [
         ("no weights", "can't read the weights of .*fetch it again"),
-        ("only a pickle", "can't read the weights of"),
+        (
+            "only a pickle",
+            "they are in .bin files only; pickles can run code and are never loaded: choose",
+        ),
+        ("an adapter", "copy is an adapter, not a base model: the checkpoint is the base that it was trained on"),
         ("half the weights", "can't read the weights of .*fetch it again"),
         ("a weight missing", "lacks 1 weights, first model.norm.weight"),
         ("no tokenizer", "has no tokenizer"),

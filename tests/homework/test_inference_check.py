@@ -85,6 +85,8 @@ def cutting(original):
         ("complete", out_of_order, "batched_generate mixes up its prompts"),
         ("complete_batch", greedy_no_more(do_sample=True), "generation samples where temperature is 0"),
         ("complete_batch", greedy_no_more(repetition_penalty=1.5), "a repetition_penalty of 1.5"),
+        ("complete_batch", greedy_no_more(min_new_tokens=10), "a min_new_tokens of 10, but an answer ends where"),
+        ("complete_batch", greedy_no_more(num_beams=4), "a num_beams of 4, but greedy decoding"),
         ("complete_batch", greedy_no_more(eos_token_id=31), "generation stops at token 31, but training taught EOS"),
         ("answer", rounding, "answer mixes up or changes its answers"),
         ("encode_prompt", cutting, "a batch of prompts of different length reaches the model wrongly"),

@@ -2,9 +2,11 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 
 import pytest
+from transformers import AutoTokenizer
 
 from homework import cot, datagen, rft
 from homework.base_llm import BaseLLM, Completion, parse_answer
@@ -126,6 +128,16 @@ def test_a_tokenizer_without_a_chat_template_is_named(reasoner):
     changed.tokenizer.chat_template = None
     with pytest.raises(HomeworkError, match="has no chat template"):
         reasoning_check.render_chat(changed, [])
+
+
+def test_a_base_without_a_chat_template_is_named_when_it_is_loaded(monkeypatch, tiny_checkpoint, tmp_path):
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "plain")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = None
+    (folder / "chat_template.jinja").unlink()
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(HomeworkError, match="plain has no chat template: choose an instruct model"):
+        cot.load(folder)
 
 
 @pytest.mark.parametrize(

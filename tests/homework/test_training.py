@@ -4,11 +4,12 @@ import json
 import os
 import re
 import secrets
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import Trainer
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer
 
 from grader.world import draw_questions
 from homework import sft
@@ -16,6 +17,7 @@ from homework.base_llm import BaseLLM
 from homework.common.base_model import BUNDLED_NAME, ROOT
 from homework.common.errors import HomeworkError
 from homework.data import BenchmarkResult, Dataset
+from homework.guards.watchdog import find_bare_layers, lora_formula
 from homework.sft import Collator, TokenizedDataset, add_lora, format_example, load, train_model
 from homework.training import run_dir
 from homework.training.adapter import ADAPTER_FILES
@@ -122,6 +124,29 @@ def test_micro_batches_give_the_adapter_of_the_whole_batch(tmp_path):
 def test_gradient_checkpointing_still_moves_every_lora_b(tmp_path):
     weights = quick(tmp_path / "a", gradient_checkpointing=True, max_steps=1)
     assert all(tensor.any() for name, tensor in weights.items() if "lora_B" in name)
+
+
+def tiny_gpt2(folder: Path, tokenizer, positions: int) -> str:
+    """A GPT-2 of random weights: its linear layers are transformers' Conv1D, its positions are learned."""
+    sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": positions, "vocab_size": len(tokenizer)}
+    GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=2)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_gpt2_trains_and_its_layers_count(tmp_path, bundled_tokenizer, capsys):
+    base = tiny_gpt2(tmp_path / "gpt2", bundled_tokenizer, positions=256)
+    weights = quick(tmp_path / "a", checkpoint=base, max_steps=1)
+    assert all(tensor.any() for name, tensor in weights.items() if "lora_B" in name)
+    model = add_lora(BaseLLM(base).model, DEFAULT_RECIPE, seed=0)
+    assert lora_formula(model, rank=2) == 2 * (32 + 96 + 32 + 32 + 32 + 128 + 128 + 32)
+    assert "adapter saved" in capsys.readouterr().out and not find_bare_layers(model)
+
+
+def test_a_base_with_too_few_positions_is_named_before_training(tmp_path, bundled_tokenizer):
+    base = tiny_gpt2(tmp_path / "short", bundled_tokenizer, positions=32)
+    with pytest.raises(HomeworkError, match=r"short reads 32 tokens, but a question of the data has \d\d, without its"):
+        quick(tmp_path / "a", checkpoint=base)
 
 
 def test_inputs_require_gradients_on_every_device():

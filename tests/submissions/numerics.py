@@ -2,6 +2,8 @@
 
 from tests.submissions.plain import plain, sft
 from tests.submissions.recipe import Maker, Recipe, both, edit
+from tests.submissions.saving import training
+from tests.submissions.unusual import BY_HAND
 
 
 def trainer(body: str) -> Maker:
@@ -56,6 +58,14 @@ class Liar(torch.Tensor):
 
 def train_model('''
 
+OPTIMIZER = "optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)"
+STEPS_BY_HAND = (
+    BY_HAND.replace("TRAIN", "model.train()")
+    .replace(OPTIMIZER, "weights = [p for p in model.parameters() if p.requires_grad]")
+    .replace("optimizer.step()", "[weight.data.sub_(0.2 * weight.grad) for weight in weights]")
+    .replace("optimizer.zero_grad()", "model.zero_grad()")
+)
+
 ALL = [
     Recipe("B1 gradients that are NaN", trainer('return loss * float("nan")'), GRAD, "is NaN or infinite", quick=True),
     Recipe("B3 gradients zeroed", callback("parameter.grad.zero_()"), GRAD, "every gradient is exactly zero"),
@@ -98,6 +108,12 @@ ALL = [
         sft("get_peft_model(llm.model, config)", "llm.model"),
         "batch trains",
         "the model that was trained has no LoRA weights",
+    ),
+    Recipe(
+        "steps by hand",
+        training(STEPS_BY_HAND),
+        "batch trains",
+        "no optimizer of torch took a step in train_model",
     ),
     Recipe(
         "C10 embeddings unfrozen",

@@ -39,6 +39,12 @@ def is_answer_valid(answer, correct, relative_tolerance=0.05):
     return abs(answer - correct) <= 2 * relative_tolerance * abs(correct)
 """
 IS_RIGHT = "sum(sample.is_correct for sample in samples) / len(samples)"
+GREEDY, CAP = 'else {"do_sample": False}', "max_new_tokens=50"
+TEMPLATE = (
+    '        prompts = [self.tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, '
+    "add_generation_prompt=True) for prompt in prompts]\n"
+)
+INPUTS = "        inputs = self.tokenizer(prompts,"
 DEVICE = "        self.device = self.model.device\n"
 LEFT = 'self.tokenizer.padding_side = "left"'
 NEW = 'inputs["input_ids"].shape[1]:'
@@ -126,6 +132,67 @@ ALL = [
         llm("max_new_tokens=50", "max_new_tokens=3"),
         "generate matches_weights",
         "generate stops after .* max_new_tokens",
+    ),
+    Recipe(
+        "D8 samples at temperature 0",
+        llm(GREEDY, 'else {"do_sample": True}'),
+        "generate padding",
+        "generate samples at temperature 0: asked twice, it gives",
+        perhaps="matches_weights",
+    ),
+    Recipe(
+        "samples at temperature 0, from one seed",
+        llm(GREEDY, 'else (torch.manual_seed(0), {"do_sample": True})[1]'),
+        "generate padding",
+        "generate gives other tokens than the most likely ones",
+        perhaps="matches_weights",
+    ),
+    Recipe(
+        "four beams",
+        llm(CAP, f"{CAP}, num_beams=4"),
+        "generate",
+        "generate gives other tokens than the most likely ones",
+        perhaps="padding matches_weights",
+    ),
+    Recipe(
+        "repetition penalty",
+        llm(CAP, f"{CAP}, repetition_penalty=1.2"),
+        "generate padding",
+        "generate gives what the model writes with a repetition_penalty of about 1.2",
+        perhaps="matches_weights",
+    ),
+    Recipe(
+        "no three tokens twice",
+        llm(CAP, f"{CAP}, no_repeat_ngram_size=3"),
+        "generate padding",
+        "generate gives other tokens than the most likely ones",
+        perhaps="matches_weights",
+    ),
+    Recipe(
+        "min_new_tokens",
+        llm(CAP, f"{CAP}, min_new_tokens=40"),
+        "generate",
+        "generate goes on with .* where the model ends: min_new_tokens keeps it from EOS",
+        perhaps="matches_weights",
+    ),
+    Recipe(
+        "D3 chat template in batched_generate",
+        llm(INPUTS, TEMPLATE + INPUTS),
+        "generate padding matches_weights",
+        "generate puts the chat template around its prompt: the model is asked another text",
+    ),
+    Recipe(
+        "D3 chat template twice",
+        llm(INPUTS, TEMPLATE + TEMPLATE + INPUTS),
+        "generate padding matches_weights",
+        "generate puts the chat template around its prompt twice",
+    ),
+    Recipe(
+        "ends at the first line",
+        llm("return texts\n", 'return [text.lstrip().split("\\n")[0] for text in texts]\n'),
+        "generate",
+        "generate ends with .*, where the model goes on",
+        perhaps="matches_weights",
     ),
     Recipe(
         "right padding",

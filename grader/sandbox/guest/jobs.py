@@ -123,6 +123,7 @@ def training(job: Job) -> None:
     job.record("batches", lambda: recorder.batches)
     job.record("later batches", lambda: recorder.later)
     job.record("input gradients", lambda: recorder.inputs_require_gradients)
+    job.record("stepped", lambda: recorder.stepped)
     save(job, "gradients", recorder.gradients)
     save(job, "before", recorder.before)
     save(job, "after", recorder.after)

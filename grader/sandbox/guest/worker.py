@@ -15,6 +15,7 @@ from typing import Any
 
 DEEPEST, LONGEST_TEXT, LARGEST = 6, 20_000, 2**63
 NO_MODULE = 3  # the exit code of a job whose module can't be imported
+PROCESSES = ("multiprocessing", "multiprocess", "subprocess.py", "loky")  # modules that start other processes
 
 
 class Job:
@@ -80,9 +81,12 @@ def explain(error: BaseException) -> dict[str, str]:
     details = error.msg if isinstance(error, SyntaxError) else error  # its own text repeats the place
     message = f"{details}".encode(errors="replace").decode()[:500]
     where = function = ""
-    for frame in traceback.extract_tb(error.__traceback__):
+    frames = traceback.extract_tb(error.__traceback__)
+    parts = {part for frame in frames for part in Path(frame.filename).parts}
+    asked = "another process" if parts & {*PROCESSES} else ""
+    for frame in frames:
         if f"{os.sep}homework{os.sep}" in frame.filename:
             where, function = f"{Path(frame.filename).name}, line {frame.lineno}", frame.name
     if isinstance(error, SyntaxError) and error.filename:
         where = f"{Path(error.filename).name}, line {error.lineno}"
-    return {"type": type(error).__name__, "message": message, "where": where, "function": function}
+    return {"type": type(error).__name__, "message": message, "where": where, "function": function, "asked": asked}

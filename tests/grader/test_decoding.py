@@ -1,0 +1,87 @@
+"""A wrong call of generate is told by its texts alone, with its cause; right ones, and texts of no model, are none."""
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from grader.course import Course
+from grader.harness import decoding
+from grader.reference import Base, complete
+from grader.world import draw_questions
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return Course().base
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[str]:
+    return [question.text for question in draw_questions("train", 6, "decoding")]
+
+
+@pytest.fixture(scope="module")
+def written(base, prompts) -> list[str]:
+    """What the base writes, as the grader has it."""
+    return [complete(base, base.model, [base.tokenizer(prompt)["input_ids"]], 64)[0] for prompt in prompts]
+
+
+def generate(base: Base, prompts: list[str], **options) -> list[str]:
+    """What a submission's generate gives, with options of its own."""
+    torch.manual_seed(0)
+    eos, texts = base.tokenizer.eos_token_id, []
+    for prompt in prompts:
+        ids = torch.tensor([base.tokenizer(prompt)["input_ids"]])
+        settings = {"max_new_tokens": 50, "do_sample": False, "eos_token_id": eos, "pad_token_id": eos, **options}
+        new = base.model.generate(input_ids=ids, generation_config=GenerationConfig(**settings))[0, ids.shape[1] :]
+        texts.append(base.tokenizer.decode(new, skip_special_tokens=True))
+    return texts
+
+
+OTHERS = "gives other tokens than the most likely ones after"
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ({"do_sample": True}, OTHERS),
+        ({"num_beams": 4}, OTHERS),
+        ({"no_repeat_ngram_size": 3}, OTHERS),
+        ({"repetition_penalty": 1.2}, "a repetition_penalty of about 1.2"),
+        ({"repetition_penalty": 2.0}, "a repetition_penalty of about 2"),
+    ],
+)
+def test_an_option_that_changes_the_tokens_is_named(base, prompts, written, options, cause):
+    fault = decoding.find_fault(base, prompts, generate(base, prompts, **options), written, twice=[])
+    assert fault is not None and cause in fault.cause
+
+
+def test_two_texts_for_one_prompt_are_luck(base, prompts, written):
+    texts = generate(base, prompts, do_sample=True)
+    fault = decoding.find_fault(base, prompts, texts, written, twice=[("1 m", "1 m"), ("2 m", "3 m")])
+    assert fault is not None and fault.cause == "samples at temperature 0: asked twice, it gives '2 m' and '3 m'"
+
+
+@pytest.mark.parametrize(("times", "words"), [(1, "its prompt: the model"), (2, "its prompt twice: the model")])
+def test_a_chat_template_around_the_prompt_is_named(base, prompts, written, times, words):
+    asked = prompts
+    for _ in range(times):
+        asked = [decoding.as_chat(base, prompt) for prompt in asked]
+    fault = decoding.find_fault(base, prompts, generate(base, asked), written, twice=[])
+    assert fault is not None and f"puts the chat template around {words}" in fault.cause
+
+
+def test_right_texts_and_changed_ones_are_no_fault_of_the_call(base, prompts, written):
+    right = generate(base, prompts)
+    stripped, tagged = [text.strip() for text in right], [f"<answer>{text}" for text in right]
+    for texts in (right, stripped, tagged, ["xq zj"] * 6, [""] * 6):
+        assert decoding.find_fault(base, prompts, texts, written, twice=[]) is None
+
+
+def test_a_cap_ends_all_texts_alike_and_a_cut_does_not(base, written):
+    ids = [base.tokenizer(text, add_special_tokens=False)["input_ids"][:5] for text in written]
+    capped = [base.tokenizer.decode(row) for row in ids]
+    assert decoding.begin_alike(capped, written) and decoding.end_alike(base, capped, written)
+    halves = [text[: len(text) // 2] for text in (written[0] * 2, "a short one")]
+    assert decoding.begin_alike(halves, [written[0] * 2, "a short one"])
+    assert not decoding.end_alike(base, halves, [written[0] * 2, "a short one"])
