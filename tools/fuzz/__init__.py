@@ -1,6 +1,6 @@
 """A fuzzer of submissions: right and wrong ones by the thousand, each with the verdict that follows from its making.
 
-A mutator makes one; its files are by what they concern: labels, texts, training, adapters. `python -m tools.fuzz --help`.
+A mutator makes one; the files of mutators are by what they concern. How to run it: `python -m tools.fuzz --help`.
 """
 
 from tools.fuzz import adapters, labels, texts, training

@@ -4,7 +4,7 @@ import random
 
 from tests.submissions.labels import row, tokenized
 from tests.submissions.plain import sft
-from tests.submissions.recipe import Files, Maker, both, edit, swap
+from tests.submissions.recipe import Files, Maker, both, edit
 from tools.fuzz.cases import Case, Mutator, Variant, case_of, chance
 
 ROW = """

@@ -3,7 +3,7 @@
 import random
 
 from tests.submissions.plain import llm, plain
-from tests.submissions.recipe import Files, Maker, both, edit, swap
+from tests.submissions.recipe import Files, both, edit, swap
 from tests.submissions.texts import method
 from tools.fuzz.cases import Case, Mutator, Variant, case_of, chance
 
@@ -307,7 +307,7 @@ def scoring(rng: random.Random, files: Files) -> Case:
         ("ASKED", "[c for _, c in rows]", "scoring"), ("ACCURACY", "None", "scoring"), ("RATE", "float('nan')", "scoring"),
     )  # fmt: skip
     part, form, failing = rng.choice(changes)
-    filled = {name: text for name, text in {**right, part: form}.items()}
+    filled = {**right, part: form}
     body, ask = FROM, ASKING
     for name, text in filled.items():
         body, ask = body.replace(name, text), ask.replace(name, text)

@@ -142,6 +142,7 @@ def training(rng: random.Random, files: Files) -> Case:
         Variant("tokenizer saved beside", sft(SAVED, f"{SAVED}\n    llm.tokenizer.save_pretrained(output_dir)")),
         Variant("saved as pickle", sft(SAVED, "    model.save_pretrained(output_dir, safe_serialization=False)"), "", "trains"),
         Variant("no gradients at the inputs", sft("    model.enable_input_require_grads()\n", ""), "input_gradients"),
+        Variant("gradients at the inputs taken away", sft("    model.enable_input_require_grads()\n", "    model.enable_input_require_grads()\n    model.disable_input_require_grads()\n"), "input_gradients"),
         Variant("trained on valid", sft('Dataset("train")', 'Dataset("valid")'), "batch", "trains"),
         Variant(f"trained on {few} rows of train", sft(rows, f'TokenizedDataset(llm.tokenizer, [Dataset("train")[i] for i in range({8 + few})], format_example)')),
         Variant("train in another order", sft(rows, 'TokenizedDataset(llm.tokenizer, list(Dataset("train"))[::-1], format_example)')),
