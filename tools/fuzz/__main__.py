@@ -26,7 +26,7 @@ from tests.submissions.recipe import Files
 from tools.fuzz import MUTATORS
 from tools.fuzz.judging import ACCUSED, FAULT, MISSED, Judge
 
-WHOLE = 20  # one in so many cases is graded with all checks
+WHOLE = 10  # one in so many cases is graded with all checks
 Record = dict[str, dict[str, Any]]
 
 

@@ -160,6 +160,6 @@ def style_only(rng: random.Random, files: Files) -> Case:
 
 
 ALL = (
-    Mutator(config, HANDED_IN), Mutator(weights, f"{HANDED_IN} accuracy"), Mutator(archive, f"{HANDED_IN} parser"),
+    Mutator(config, HANDED_IN), Mutator(weights, f"{HANDED_IN} accuracy"), Mutator(archive, HANDED_IN),
     Mutator(style_only, "parser generate padding answer metric scoring format supervised spans tokenize_stable dataset batch trains loads"),
 )  # fmt: skip

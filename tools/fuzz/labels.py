@@ -23,7 +23,7 @@ SOME_ROWS = (
     "ids[start + 4] % 2",
     "len(question) % 3 == 0",
 )
-LABELS = "supervised spans tokenize_stable dataset batch trains"
+LABELS = "supervised spans dataset"
 
 
 def with_change(rng: random.Random, lines: str, some: bool = True) -> tuple[Maker, str]:
@@ -200,6 +200,6 @@ return row
 
 ALL = (
     Mutator(mask_shifted, LABELS), Mutator(token_dropped, LABELS), Mutator(label_value, LABELS),
-    Mutator(padding, LABELS), Mutator(rounding, "format spans dataset batch trains"),
-    Mutator(rows, "spans dataset batch trains"), Mutator(tokenizer_state, "spans tokenize_stable padding dataset"),
+    Mutator(padding, f"{LABELS} batch"), Mutator(rounding, "format batch"),
+    Mutator(rows, "spans dataset batch"), Mutator(tokenizer_state, "spans tokenize_stable"),
 )  # fmt: skip

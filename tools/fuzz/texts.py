@@ -12,7 +12,7 @@ RETURN = "            return texts\n"
 FLAT = "[texts[i : i + num_return_sequences] for i in range(0, len(texts), num_return_sequences)]"
 SAMPLING = '{"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}'
 LEFT = 'self.tokenizer.padding_side = "left"'
-GENERATION = "generate padding num_return_sequences answer tokenize_stable matches_weights"
+GENERATION = "generate padding num_return_sequences"
 BATCHES = """
 def batched_generate(self, prompts, num_return_sequences=None, temperature=0):
     order = ORDER
@@ -320,7 +320,7 @@ def scoring(rng: random.Random, files: Files) -> Case:
 
 ALL = (
     Mutator(order_permuted, GENERATION), Mutator(cap, GENERATION), Mutator(sampling, GENERATION),
-    Mutator(decoding, GENERATION), Mutator(batch_padding, GENERATION), Mutator(prompt, "answer generate matches_weights"),
-    Mutator(answering, "answer padding matches_weights"), Mutator(parser, "parser answer matches_weights"),
+    Mutator(decoding, GENERATION), Mutator(batch_padding, GENERATION), Mutator(prompt, "answer generate"),
+    Mutator(answering, "answer"), Mutator(parser, "parser answer"),
     Mutator(metric, "metric scoring"), Mutator(scoring, "metric scoring"),
 )  # fmt: skip

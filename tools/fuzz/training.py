@@ -275,6 +275,6 @@ set_peft_model_state_dict(llm.model, load_file(str(folder) + "/adapter_model.saf
 
 ALL = (
     Mutator(collator, TRAINING), Mutator(recipe, TRAINING), Mutator(training, TRAINING), Mutator(gradients, TRAINING),
-    Mutator(number_format, "generate padding loads tokenize_stable batch gradients trains matches_weights"),
-    Mutator(load_adapter, "loads refuses matches_weights"),
+    Mutator(number_format, "generate padding loads batch gradients trains"),
+    Mutator(load_adapter, "loads refuses"),
 )  # fmt: skip
