@@ -97,7 +97,7 @@ def test_what_can_not_be_made_is_an_error(cases, only, said):
 
 
 @pytest.mark.parametrize(
-    "content, said", [("[]", "something else than cases"), ('{"seed": 1, "cases": {}}', "of seed 1")]
+    "content, said", [("[]", "something else than cases"), ('{"seed": 1, "full": {}, "cases": {}}', "of seed 1")]
 )
 def test_another_file_is_not_gone_on_with(tmp_path, content, said):
     path = tmp_path / "fuzz.json"
@@ -117,6 +117,8 @@ def test_a_run_goes_on_and_grades_again_what_it_found(tmp_path, monkeypatch, cap
     path, asked = tmp_path / "fuzz.json", []
 
     class Stub:
+        full = {"spans": 4.0}
+
         def __init__(self, *_: object) -> None: ...
 
         def try_case(self, name: str, whole: bool) -> dict:

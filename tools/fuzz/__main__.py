@@ -64,22 +64,25 @@ def name_cases(count: int, only: str | None) -> list[str]:
     return [f"{names[at % len(names)]}:{at // len(names)}" for at in range(count)]
 
 
-def read_record(path: Path | None, seed: int) -> Record:
-    """What an earlier run found right; what it found wrong is graded again, in case that it was mended.
+def read_record(path: Path | None, seed: int) -> tuple[dict[str, float], Record]:
+    """The points of the reference, and what an earlier run found right.
+
+    What it found wrong is graded again, in case that it was mended.
 
     Raises:
         HomeworkError: if the file is of another seed, or none of ours.
     """
     if path is None or not path.exists():
-        return {}
+        return {}, {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         kept = {name: entry for name, entry in content["cases"].items() if not entry["found"]}
+        dict(content["full"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HomeworkError(f"{path} holds something else than cases: choose another --out") from error
     if content["seed"] != seed:
         raise HomeworkError(f"{path} is of seed {content['seed']}: choose another --out, or that seed")
-    return kept
+    return content["full"], kept
 
 
 def table(record: Record) -> Iterator[str]:
@@ -117,33 +120,36 @@ def main(*, cases: int = 1000, seed: int = 0, only: str | None = None, out: str 
         out: JSON of all cases; a run that finds it goes on, and grades again what it found wrong.
     """
     names, path = name_cases(cases, only), Path(out) if out else None
-    record, started = read_record(path, seed), time.monotonic()
-    with contextlib.ExitStack() as stack:
-        folder = path.with_suffix("") if path else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder.mkdir(parents=True, exist_ok=True)
-        left = [name for name in names if name not in record]
-        judge = (
-            Judge(read_reference(find_adapter()), folder, stack.enter_context(Sandbox.open("auto")), seed)
-            if left
-            else None
-        )
-        with contextlib.suppress(KeyboardInterrupt):
-            for at, name in enumerate(left):
-                assert judge is not None
-                record[name] = entry = judge.try_case(name, whole=at % WHOLE == WHOLE - 1)
-                if path:
-                    write_json(path, {"seed": seed, "cases": record})
-                if entry["found"]:
-                    print(show(name, entry), flush=True)
-                print(
-                    f"{at + 1} of {len(left)}, {name}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True
-                )
+    full, record = read_record(path, seed)
+    left = [name for name in names if name not in record]
+    with contextlib.suppress(KeyboardInterrupt):
+        try_cases(left, seed, path, full, record)
     asked = {name: record[name] for name in names if name in record}
     print("\n".join(table(asked)))
     if len(asked) < len(names):
         print(f"stopped after {len(asked)} of {len(names)} cases", file=sys.stderr)
     if any(entry["found"] for entry in asked.values()):
         sys.exit(1)
+
+
+def try_cases(names: list[str], seed: int, path: Path | None, full: dict[str, float], record: Record) -> None:
+    """Grade the cases of these names into the record, and into the file after each of them."""
+    if not names:
+        return
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = path.with_suffix("") if path else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        sandbox = stack.enter_context(Sandbox.open("auto"))
+        judge = Judge(read_reference(find_adapter()), folder, sandbox, seed, full)
+        for at, name in enumerate(names, 1):
+            record[name] = judge.try_case(name, whole=at % WHOLE == 0)
+            if path:
+                write_json(path, {"seed": seed, "full": judge.full, "cases": record})
+            if record[name]["found"]:
+                print(show(name, record[name]), flush=True)
+            said = f"{at} of {len(names)}, {name}, {time.monotonic() - started:.0f} s"
+            print(said, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

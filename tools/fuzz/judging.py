@@ -69,18 +69,25 @@ class Judge:
     Args:
         files: of the reference.
         folder: where zips are written; those of findings stay there.
+        full: what the reference gets for each check; it is graded first if that is not known.
 
     Raises:
-        HomeworkError: if the reference itself does not get all points of the code.
+        HomeworkError: if a check fails on the reference itself.
     """
 
-    def __init__(self, files: Files, folder: Path, sandbox: Sandbox, seed: int = 0) -> None:
+    def __init__(
+        self, files: Files, folder: Path, sandbox: Sandbox, seed: int = 0, full: dict[str, float] | None = None
+    ) -> None:
         self.files, self.folder, self.sandbox, self.seed = files, folder, sandbox, seed
         self.course = Course(hidden_questions=40, novel_questions=10)
-        reference = self.grade(Case(files, "the reference"), "reference", ())
-        self.full = {check.name: check.score for check in reference.checks}
+        self.full = full or self.grade_reference()
+
+    def grade_reference(self) -> dict[str, float]:
+        """What the reference gets for each check."""
+        reference = self.grade(Case(self.files, "the reference"), "reference", ())
         if wrong := [check for check in reference.checks if check.state not in FINE]:
             raise HomeworkError(f"the reference does not pass {wrong[0].name}: {wrong[0].cause}")
+        return {check.name: check.score for check in reference.checks}
 
     def grade(self, case: Case, name: str, checks: tuple[str, ...]) -> Result:
         """The result of a case."""
