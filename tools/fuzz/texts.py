@@ -259,13 +259,11 @@ def metric(rng: random.Random, files: Files) -> Case:
         (f"abs(abs(answer) - {size}) <= {tol} * {size}", "metric"), ("answer == correct", "metric"),
         (f"round(answer, 3) == round(correct, 3) or {off} <= {low} * {size}", "metric"),
         (f"{off} <= {tol} * max({size}, {rng.choice((0.1, 1))})", "metric"), ("True", "metric"), ("None", "metric"),
-        (f"{off} < {tol} * {size}", ""),
+        (f"{off} < {tol} * {size}", "metric"),  # 0 of 0 is within 5 %
     )  # fmt: skip
     form, failing = rng.choice(forms)
     body = f"def is_answer_valid(answer, correct, relative_tolerance=0.05):\n    import math, numpy, torch\n    return {form}"
-    # 0 of 0 is within 5 %; a strict comparison says no, and no row of the data tells the two apart.
-    perhaps = "metric" if form == f"{off} < {tol} * {size}" else ""
-    return case_of(Variant(f"valid if {form}", plain(swap("data.py", is_answer_valid=body)), failing, perhaps), files)
+    return case_of(Variant(f"valid if {form}", plain(swap("data.py", is_answer_valid=body)), failing), files)
 
 
 FROM = """
