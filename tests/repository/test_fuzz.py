@@ -9,12 +9,13 @@ import pytest
 
 from grader import runner
 from grader.result import CheckResult, Result, State
+from grader.rubric import read_rubric
 from grader.runner import check_names
 from grader.sandbox.host import Sandbox
 from homework.common.errors import HomeworkError
 from tools.fuzz import MUTATORS, __main__, judging
 from tools.fuzz.cases import Case
-from tools.fuzz.judging import ACCUSED, FAULT, MISSED, Judge, judge, make_case
+from tools.fuzz.judging import ACCUSED, FAULT, MISSED, RUBRIC, Judge, judge, make_case
 
 SAMPLE = 60  # cases of each mutator that are made, not graded
 # A mutator that names a check in one of its first cases, for those that are taken away below.
@@ -38,7 +39,8 @@ def made(reference_files) -> dict[str, list[Case]]:
 
 def test_every_check_of_the_code_and_of_the_weights_is_named_by_a_mutator(made):
     named = {check for cases in made.values() for case in cases for check in case.failing}
-    assert named - {"submission"} == set(check_names()) - {"matches_weights"}  # that one has no points
+    scored = {name for name, points in read_rubric(RUBRIC).points.items() if points}
+    assert named - {"submission"} == scored
 
 
 def test_a_case_asks_what_it_names_and_every_mutator_makes_right_ones(made):

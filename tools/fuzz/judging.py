@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from grader.course import Course
 from grader.grade import grade
 from grader.result import CheckResult, Result, State
+from grader.rubric import read_rubric
 from grader.sandbox.host import Sandbox
 from homework.common.errors import HomeworkError
 from tests.submissions.recipe import Files
@@ -15,6 +16,7 @@ from tools.fuzz import MUTATORS
 from tools.fuzz.cases import Case
 from tools.fuzz.style import restyle
 
+RUBRIC = "short"  # no mutator concerns tasks 5 to 7
 FINE = (State.PASSED, State.PARTIAL, State.SKIPPED)
 MISSED, ACCUSED, FAULT = "missed fault", "false accusation", "fault of the grader"
 
@@ -79,7 +81,7 @@ class Judge:
         self, files: Files, folder: Path, sandbox: Sandbox, seed: int = 0, full: dict[str, float] | None = None
     ) -> None:
         self.files, self.folder, self.sandbox, self.seed = files, folder, sandbox, seed
-        self.course = Course(hidden_questions=40, novel_questions=10)
+        self.course = Course(hidden_questions=40, novel_questions=10, rubric=read_rubric(RUBRIC))
         self.full = full or self.grade_reference()
 
     def grade_reference(self) -> dict[str, float]:
