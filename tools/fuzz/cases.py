@@ -58,7 +58,7 @@ class Variant(NamedTuple):
 def case_of(variant: Variant, files: Files) -> Case:
     """The case that a variant makes of the reference's files."""
     failing, perhaps = (frozenset(names.split()) for names in (variant.failing, variant.perhaps))
-    return Case(variant.make(files), variant.words, failing, perhaps)
+    return Case(variant.make(files), variant.words, failing, perhaps - failing)
 
 
 def chance(rng: random.Random, share: float = 0.5) -> bool:
