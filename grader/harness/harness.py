@@ -219,7 +219,11 @@ class Harness(Inputs):
         """The submission without what it trained, the course's base model, and data drawn for this submission."""
         files = self.submission.files.items()
         trained = (f"{rubric.ADAPTER_DIR}/", f"{rubric.REASONING_DIR}/", rubric.REASONS)
-        own = {f"homework/{name}": found for name, found in files if not name.startswith(trained)}
+        own = {
+            f"homework/{name}": found
+            for name, found in files
+            if not name.startswith(trained) and not name.endswith(".safetensors")  # nor what lies in a wrong folder
+        }
         base = {f"data/base_model/{name}": (rubric.BASE / name).read_bytes() for name in rubric.BASE_SHA256}
         rows = {"data/train.json": self.train_rows, "data/valid.json": self.valid_rows}
         return {**own, **base, **{name: json.dumps(found).encode() for name, found in rows.items()}}

@@ -202,14 +202,18 @@ class Inputs:
 
     @cached_property
     def pairs(self) -> list[tuple[tuple[float, float], bool]]:
-        """Two numbers, and whether the first is a right answer where the second is correct; none at the bound."""
+        """Two numbers, and whether the first is a right answer where the second is correct.
+
+        The drawn ones are far from the bound; the others stand close to it, on both sides, for every submission.
+        """
         rng, found = self.rng("pairs"), []
         for far_from, far_to in [(0.052, 0.09), (0.09, 0.4)] * 6:
             correct = rng.choice((-1, 1)) * rng.uniform(1, 10) * 10.0 ** rng.randrange(-6, 7)
             near, far = rng.uniform(0.01, 0.048), rng.uniform(far_from, far_to)
             found += [((correct * (1 + sign * near), correct), True) for sign in (-1, 1)]
             found += [((correct * (1 + sign * far), correct), False) for sign in (-1, 1)]
-        found += [((1.052 * number, number), False) for number in (2.0, -7.5)]  # within 5 % of the answer, not of it
+        close = ((1.052, False), (0.948, False), (1.049, True), (0.951, True))  # 1.052 is within 5 % of the answer
+        found += [((factor * number, number), is_right) for number in (2.0, -7.5, 3e-5) for factor, is_right in close]
         other = ((float("nan"), 2.0), False), ((float("inf"), 2.0), False), ((-3.0, 3.0), False), ((0.0, 0.0), True)
         return [*found, *other]
 

@@ -8,7 +8,7 @@ from homework.data import BenchmarkResult, benchmark, is_answer_valid
 # Two numbers and whether the first is a right answer where the second is correct. None lies at the bound itself, where
 # binary rounding decides.
 JUDGED = (
-    *((number, 2.0, True) for number in (2.0, 2.09, 1.91)),
+    *((number, 2.0, True) for number in (2.0, 2.098, 1.902)),
     *((number, 2.0, False) for number in (2.104, 1.896, 1.0, -2.0, math.nan, math.inf)),
     (-3.0, -3.0, True),
     (-3.1, -3.0, True),

@@ -114,6 +114,12 @@ ALL = [
         "trains",
         "untrained: every lora_B is zero",
     ),
+    Recipe(
+        "C5 adapter in another folder",
+        plain(lambda files: {name.replace("sft_model/", "sft_model_2/"): found for name, found in files.items()}),
+        "adapter_present",
+        "the submission lacks sft_model/adapter_config.json",
+    ),
     Recipe("C8 rank 128", configured(r=128), "configured", "the rank is out of range"),
     Recipe("hardly trained", plain(faint), "accuracy", "too little for any of its points"),
     Recipe("untrained adapter", plain(untrained), "weights_valid", "untrained: every lora_B is zero", quick=True),

@@ -38,6 +38,14 @@ TEN_PERCENT = """
 def is_answer_valid(answer, correct, relative_tolerance=0.05):
     return abs(answer - correct) <= 2 * relative_tolerance * abs(correct)
 """
+LESS_THAN_FIVE = """
+def is_answer_valid(answer, correct, relative_tolerance=0.05):
+    return abs(answer - correct) <= 0.97 * relative_tolerance * abs(correct)
+"""
+FLOOR = """
+def is_answer_valid(answer, correct, relative_tolerance=0.05):
+    return abs(answer - correct) <= relative_tolerance * max(1e-3, abs(correct))
+"""
 IS_RIGHT = "sum(sample.is_correct for sample in samples) / len(samples)"
 GREEDY, CAP = 'else {"do_sample": False}', "max_new_tokens=50"
 TEMPLATE = (
@@ -118,6 +126,18 @@ ALL = [
     Recipe(
         "ten percent are right",
         plain(swap("data.py", is_answer_valid=TEN_PERCENT)),
+        "metric",
+        "right is a finite number within 5 %",
+    ),
+    Recipe(
+        "4.85 percent are right",  # most of the drawn pairs are farther apart
+        plain(swap("data.py", is_answer_valid=LESS_THAN_FIVE)),
+        "metric",
+        "right is a finite number within 5 %",
+    ),
+    Recipe(
+        "within 5 percent, or a thousandth of it",
+        plain(swap("data.py", is_answer_valid=FLOOR)),
         "metric",
         "right is a finite number within 5 %",
     ),

@@ -183,6 +183,15 @@ ALL = [
         "targets by a regular expression", both(lora("=TARGETS", f"={EXPRESSION}"), config(target_modules=".*_proj"))
     ),
     Recipe("some layers, by a regular expression", lora("=TARGETS", f"={UPPER}")),
+    Recipe(
+        "checkpoints beside the adapter",
+        plain(
+            lambda files: {
+                **files,
+                **{f"sft_model/checkpoint-64/{n.partition('/')[2]}": files[n] for n in (CONFIG, WEIGHTS)},
+            }
+        ),
+    ),
     Recipe("base in another folder", plain(config(base_model_name_or_path="../base_model"))),
     Recipe("forty steps", sft("num_train_epochs=2", "num_train_epochs=20")),
     Recipe("stochastic gradient descent", sft("learning_rate=2e-3", 'optim="sgd", learning_rate=0.2')),
