@@ -211,10 +211,10 @@ def train(
     """
     from homework.training.unwatched import unwatched
 
-    # Nothing is saved in the folder, but no second process can use it meanwhile.
+    output = setup.folder / "adapter"  # it stays empty, but no second process can use it meanwhile
     flags: dict[str, Any] = {**asdict(variant.recipe), "checkpoint": setup.checkpoint, "seed": seed, "restart": restart}
     with unwatched(rows) as trained:
-        train_model(str(setup.folder), run_dir=str(folder), **flags)
+        train_model(str(output), run_dir=str(folder), **flags)
     if not trained:
         raise HomeworkError("train_model has not trained with HomeworkTrainer, and an experiment needs that")
     trainer = trained[0]

@@ -228,7 +228,7 @@ def diagnose_batch_of_prompts(llm: BaseLLM) -> str | None:
     """Prompts of different length: padded on the right, cut, or answered in another order."""
     prompts = ["How many apples are in a basket, and how many in two?", "One?", "How many apples are in a basket?"]
     stubbed, model = with_stub(llm, None)
-    texts = stubbed.batched_generate(prompts)
+    texts: Any = stubbed.batched_generate(prompts)
     wanted = [list(llm.tokenizer(prompt)["input_ids"]) for prompt in prompts]
     if model.complaint or sorted(model.asked) != sorted(wanted):
         return model.complaint or PADDING
@@ -249,12 +249,9 @@ def diagnose_answers(llm: BaseLLM, questions: list[str]) -> str | None:
     given: Any = stubbed.answer(*questions)
     if model.complaint:
         return model.complaint
-    if not isinstance(given, list) or not all(isinstance(number, int | float) for number in given):
-        return f"answer of {len(questions)} questions returns {given!r:.120}, not a list of numbers"
     unread = with_stub(llm, encode(llm, " no idea"))[0].answer(*questions)
-    for found in (given, unread):
-        if len(found) != len(questions):
-            return f"answer gives {len(found)} answers to {len(questions)} questions\none each, NaN where there is none"
+    if complaint := diagnose_numbers(given, len(questions)) or diagnose_numbers(unread, len(questions)):
+        return complaint
     wanted = [list(llm.tokenizer(llm.format_prompt(question))["input_ids"]) for question in questions]
     if sorted(model.asked) != sorted(wanted):
         texts = f"{[llm.tokenizer.decode(ids) for ids in model.asked]}"
@@ -265,6 +262,15 @@ def diagnose_answers(llm: BaseLLM, questions: list[str]) -> str | None:
             f"answer mixes up or changes its answers: the model wrote {told}, it gives {given}"
             "\nparse_answer of each text, in the order of the questions, and nothing rounded"
         )
+    return None
+
+
+def diagnose_numbers(given: Any, count: int) -> str | None:
+    """What is no list of so many numbers."""
+    if not isinstance(given, list) or not all(isinstance(number, int | float) for number in given):
+        return f"answer of {count} questions returns {given!r:.120}, not a list of numbers"
+    if len(given) != count:
+        return f"answer gives {len(given)} answers to {count} questions\none for each, NaN where there is none"
     return None
 
 

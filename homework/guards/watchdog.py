@@ -186,7 +186,8 @@ def diagnose_batch_labels(labels: list[int], mask: list[int], wanted: list[int])
     if (found := strip(labels, mask)) != wanted:
         return (
             "the labels that reach the model are not those of tokenize: the collator rebuilds them "
-            f"(DataCollatorForLanguageModeling does), to ...{found[-4:]} from ...{wanted[-4:]}\nkeep them as they are"
+            f"(DataCollatorForLanguageModeling does), to ...{found[-4:]} from ...{wanted[-4:]}"
+            "\npad the labels with -100 and keep them"
         )
     return None
 

@@ -67,7 +67,10 @@ def always_cold(original):
 
 
 def cold_alone(original):
-    return lambda self, prompts, count=None, temperature=0: original(self, prompts, count, temperature if count else 0)
+    def batched_generate(self, prompts, num_return_sequences=None, temperature=0):
+        return original(self, prompts, num_return_sequences, temperature if num_return_sequences else 0)
+
+    return batched_generate
 
 
 def only_texts(original):
