@@ -8,6 +8,7 @@ failed is not run: the first [FAIL] is the one to fix. No torch is needed to be 
 """
 
 import contextlib
+import copy
 import inspect
 import io
 import math
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from homework.common.base_model import ROOT, pick_device
 from homework.common.cli import UsageError, run, suggest
@@ -76,6 +77,18 @@ class Known:
         from homework.sft import TokenizedDataset, format_example
 
         return TokenizedDataset(self.llm.tokenizer, self.train, format_example)
+
+
+class Gap(NamedTuple):
+    """A function that is still to be written, and the line that says so."""
+
+    task: int
+    name: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"task {self.task}: {self.name} is not implemented yet"
 
 
 class NotYet(Exception):
@@ -262,14 +275,14 @@ def check_collate(known: Known) -> str:
     pad = known.llm.pad_id
     ids = ([5, 6, 7, pad], [8, 9, pad])
     rows = [{"input_ids": row, "attention_mask": [1] * len(row), "labels": [-100, *row[1:]]} for row in ids]
-    if complaint := diagnose_batch(Collator(pad)(rows), rows):
+    if complaint := diagnose_batch(Collator(pad)(copy.deepcopy(rows)), rows):
         raise HomeworkError(complaint)
     return "ids, mask and labels of a batch are those of its rows, padded on the right"
 
 
 def check_add_lora(known: Known) -> str:
     """That LoRA is all that would be trained, and how large its file will be."""
-    from homework.guards.watchdog import check_input_gradients, check_trainable
+    from homework.guards.watchdog import check_input_gradients, check_seed, check_trainable, find_bare_layers
     from homework.sft import add_lora
     from homework.training.recipe import DEFAULT_RECIPE, RECIPES
 
@@ -277,8 +290,11 @@ def check_add_lora(known: Known) -> str:
     model = add_lora(known.llm.reload_model(), recipe, seed=0)
     check_trainable(model, recipe.rank)
     check_input_gradients(model)
+    check_seed(model, add_lora(known.llm.reload_model(), recipe, seed=0))
     size = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    return f"rank {recipe.rank} on all linear layers, the base is frozen; the adapter will take {size / 1e6:.1f} MB"
+    bare = find_bare_layers(model)
+    layers = f"some linear layers, not on {', '.join(bare)}" if bare else "all linear layers"
+    return f"rank {recipe.rank} on {layers}, the base is frozen; the adapter will take {size / 1e6:.1f} MB"
 
 
 def check_training_arguments(known: Known) -> str:
@@ -304,21 +320,21 @@ def check_train_model(known: Known) -> str:
 
 def describe_trainer(train: Callable[..., None], gap: str) -> str:
     """Which Trainer a training takes; NotImplementedError if its gap is left."""
-    for task, name in find_gaps(CODE):
-        if name == gap:
-            raise NotImplementedError(f"task {task}: {name} is not implemented yet")
+    for left in find_gaps(CODE):
+        if left.name == gap:
+            raise NotImplementedError(left)
     watched = "HomeworkTrainer(" in inspect.getsource(train)
     return f"takes HomeworkTrainer, which {WATCHES}" if watched else f"goes without HomeworkTrainer, which {WATCHES}"
 
 
 def check_load(known: Known) -> str:
-    """load, where there is no adapter."""
+    """load, where there is no adapter; an error of another kind is a fault of its own."""
     from homework.sft import load
 
     with tempfile.TemporaryDirectory() as folder:
         try:
             load(Path(folder) / ADAPTER_FOLDER_NAME, known.checkpoint)
-        except NotImplementedError:
+        except (NotImplementedError, NameError, TypeError, AttributeError, ImportError):
             raise
         except Exception:
             return "raises where there is no adapter"
@@ -533,7 +549,7 @@ def check(*, hint: str | bool = False, checkpoint: str | None = None) -> None:
             failed.add(name)
         print(f"{paint(f'[{mark}]'):<6} {name:<18} {text}", flush=True)
     gaps = find_gaps(CODE)
-    left = f"gaps left: {len(gaps)}, the next one is task {gaps[0][0]}: {gaps[0][1]}" if gaps else ""
+    left = f"gaps left: {len(gaps)}, the next one is task {gaps[0].task}: {gaps[0].name}" if gaps else ""
     if count:
         raise HomeworkError(f"{count} of {len(CHECKS)} checks failed: fix the first one{'; ' * bool(gaps)}{left}")
     if gaps:
@@ -560,11 +576,15 @@ def run_check(name: str, known: Known) -> None:
         next(check for _, known_name, check, _ in CHECKS if known_name == name)(known)
 
 
-def find_gaps(code: Path) -> list[tuple[int, str]]:
-    """Task and name of each gap that is left in the files of a package, in the order of the tasks."""
-    sources = [path.read_text(encoding="utf-8") for path in sorted(code.glob("*.py"))]
-    found = [(int(task), name) for source in sources for task, name in GAP.findall(source)]
-    return sorted(found, key=lambda gap: gap[0])
+def find_gaps(code: Path) -> list[Gap]:
+    """Each gap that is left in the files of a package, in the order of the tasks."""
+    sources = [(path.name, path.read_text(encoding="utf-8")) for path in sorted(code.glob("*.py"))]
+    found = [
+        Gap(int(match[1]), match[2], file, source.count("\n", 0, match.start()) + 1)
+        for file, source in sources
+        for match in GAP.finditer(source)
+    ]
+    return sorted(found, key=lambda gap: gap.task)
 
 
 def judge(function: Callable[[Known], str], known: Known, missing: list[str], hinted: bool = False) -> tuple[str, str]:
@@ -581,7 +601,8 @@ def judge(function: Callable[[Known], str], known: Known, missing: list[str], hi
         return "none", str(error)
     except NotImplementedError as error:
         hint = HINT.format("the lines '# Hint:' stand above that line") if hinted else ""
-        return "gap ", explain_error(error).removeprefix("NotImplementedError: ") + hint
+        where = next((f" ({gap.file}, line {gap.line})" for gap in find_gaps(CODE) if str(gap) == str(error)), "")
+        return "gap ", f"{error}{where}{hint}"
     except Exception as error:  # the code that is checked is the student's
         hint = getattr(error, "hint", "") if hinted else ""
         return "FAIL", f"{error}{HINT.format(hint)}" if hint else explain_error(error)

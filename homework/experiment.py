@@ -4,8 +4,8 @@
     python -m homework.experiment rank             # LoRA with fewer parameters, and with more
     python -m homework.experiment learning-rate    # steps that are too small, and too large
 
-Rows, adapter and arguments are made by your own functions in homework/sft.py; a variant spoils the labels of your rows,
-or takes another number. Everything goes into runs/, and no adapter is saved.
+Each training is a run of your own train_model in homework/sft.py; a variant spoils the labels of your rows, or takes
+another number. Everything goes into runs/, and no adapter is saved.
 
 torch, transformers and peft are imported where they are used: they take seconds, and ``--help`` should not.
 """
@@ -27,7 +27,7 @@ from homework.common.files import fingerprint_file, read_json, write_json
 from homework.common.zip_contents import ADAPTER_FOLDER_NAME, CODE
 from homework.data import DATA_FOLDER, IGNORE_INDEX, Dataset, Row
 from homework.reporting.comparison import MAX_SEEDS, draw_comparison, format_table, format_texts
-from homework.sft import Collator, TokenizedDataset, add_lora, format_example, training_arguments
+from homework.sft import Collator, TokenizedDataset, format_example, train_model
 from homework.training import run_dir
 from homework.training.evaluation import take_reported
 from homework.training.recipe import LIMITS, Recipe, choose_recipe
@@ -122,12 +122,11 @@ EXPERIMENTS: dict[str, Callable[[Recipe], dict[str, Variant]]] = {
 
 
 class Setup(NamedTuple):
-    """What all trainings of an experiment share: model, data, the questions to answer, and the experiment's folder."""
+    """What all trainings of an experiment share: model, rows, the questions to answer, and the experiment's folder."""
 
     llm: BaseLLM
+    checkpoint: str | None
     base_weights: str
-    train: Dataset
-    valid: Dataset
     rows: TokenizedDataset
     asked: list[tuple[str, float]]
     folder: Path
@@ -149,7 +148,7 @@ def prepare(name: str, checkpoint: str | None, questions: int | None) -> Setup:
     rows = TokenizedDataset(llm.tokenizer, data, format_example)
     check_rows_and_prompt(llm, rows, data, valid, format_example)
     folder.mkdir(parents=True, exist_ok=True)
-    return Setup(llm, fingerprint_base(llm.model), data, valid, rows, asked, folder)
+    return Setup(llm, checkpoint, fingerprint_base(llm.model), rows, asked, folder)
 
 
 def measure(setup: Setup, name: str, variant: Variant, seed: int, restart: bool) -> Measured:
@@ -205,29 +204,24 @@ def quiet(path: Path) -> Iterator[None]:
 def train(
     setup: Setup, variant: Variant, rows: list[Row], seed: int, folder: Path, restart: bool
 ) -> tuple[BaseLLM, list[dict]]:
-    """Train one variant with the guards off; the trained model and the log. No adapter is saved."""
-    from homework.training.trainer import HomeworkTrainer
+    """Run train_model on the rows of one variant, with the guards off; the trained model and the log.
 
-    llm = copy.copy(setup.llm)
-    llm.model = add_lora(llm.reload_model(), variant.recipe, seed)
-    trainer = HomeworkTrainer(
-        llm,
-        llm.model,
-        training_arguments(variant.recipe, seed=seed),
-        Collator(llm.pad_id),
-        rows,
-        recipe=variant.recipe,
-        train_data=setup.train,
-        valid_data=setup.valid,
-        format_fn=format_example,
-        output=setup.folder,  # nothing is saved there, but no second process can use the folder meanwhile
-        run_dir=str(folder),
-        restart=restart,
-        watch=False,
-    )
-    trainer.train()
+    Raises:
+        HomeworkError: if train_model trains without HomeworkTrainer: other rows can't be put in there.
+    """
+    from homework.training.unwatched import unwatched
+
+    output = setup.folder / "adapter"  # it stays empty, but no second process can use it meanwhile
+    flags: dict[str, Any] = {**asdict(variant.recipe), "checkpoint": setup.checkpoint, "seed": seed, "restart": restart}
+    with unwatched(rows) as trained:
+        train_model(str(output), run_dir=str(folder), **flags)
+    if not trained:
+        raise HomeworkError("train_model has not trained with HomeworkTrainer, and an experiment needs that")
+    trainer = trained[0]
     trainer.run.restart()  # an interrupted training was gone on with; its checkpoint has done its work
     trainer.run.close()
+    llm = copy.copy(trainer.llm)
+    llm.model = trainer.model
     return llm, trainer.state.log_history
 
 

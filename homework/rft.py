@@ -93,8 +93,8 @@ def train_model(
         output_dir or default_output(ADAPTER_FOLDER, max_steps), seed, questions=questions, **limits, **given
     )
     train, valid = read_rows(data), Dataset("valid")
-    options: dict[str, Any] = {"output": output, "run_dir": run_dir, "restart": restart, "name": "rft", **limits}
-    options |= {"train_data": train, "valid_data": valid, "format_fn": format_reasoning}
+    options: dict[str, Any] = {"output": output, "run_dir": run_dir, "restart": restart, "seed": seed, **limits}
+    options |= {"name": "rft", "train_data": train, "valid_data": valid, "format_fn": format_reasoning}
     # BEGIN SOLUTION task 7: train_reasoning
     # Hint: as train_model of task 4, with a ReasoningModel, other rows and format_reasoning; **options holds the rest.
     llm = ReasoningModel(checkpoint)

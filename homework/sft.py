@@ -235,7 +235,7 @@ def train_model(
     output = begin(
         output_dir or default_output(ADAPTER_FOLDER, max_steps), seed, questions=questions, **limits, **given
     )
-    options: dict[str, Any] = {"output": output, "run_dir": run_dir, "restart": restart, **limits}
+    options: dict[str, Any] = {"output": output, "run_dir": run_dir, "restart": restart, "seed": seed, **limits}
     # BEGIN SOLUTION task 4: train_model
     # Hint: base model, rows, recipe, LoRA, arguments, Trainer; then train, save, report.
     # Hint: the Trainer also takes recipe, train_data, valid_data, format_fn, and **options.

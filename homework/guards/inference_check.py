@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from homework.base_llm import BaseLLM
+from homework.base_llm import BaseLLM, Completion
 from homework.common.errors import HomeworkError, explain_error
 from homework.data import IGNORE_INDEX, ListLike, Row, is_answer_valid
 
@@ -23,6 +23,8 @@ PADDING = (
     "whole, and with nothing else seen"
     "\npad on the left, with attention_mask 0 there, so that each prompt ends where the model goes on"
 )
+SIDE = "shorter prompts of a batch end in padding, and the model goes on after it\npad on the left, not on the right"
+SEEN = "the model sees the padding of shorter prompts as if it were text\nattention_mask is 0 where padding stands"
 TAG_IN_PROMPT = (
     "the prompt at inference holds '<answer>', which is in no training prompt and not in the text that the model "
     "writes, so no answer can be read\nleave the tag to the model: the prompt is the question alone"
@@ -48,6 +50,9 @@ PARSED = (
     ("", math.nan),
     ("<answer>-3</answer>", -3.0),
     ("<answer>2.5e-7</answer>", 2.5e-7),
+    ("<answer>1,234.5</answer>", 1234.5),
+    ("<answer>1</answer> or <answer>2</answer>", math.nan),
+    ("<answer>1e999</answer>", math.nan),
 )
 
 
@@ -76,8 +81,8 @@ def check_format_prompt(llm: BaseLLM, data: ListLike[tuple[Any, ...]]) -> None:
 
 
 def check_generate(llm: BaseLLM) -> None:
-    """Raise HomeworkError unless generate gives the model its prompt, and returns the model's text, as they are."""
-    refuse_first(lambda: diagnose_generate(llm))
+    """Raise HomeworkError unless complete_batch and generate give the model its prompt, and return its text."""
+    refuse_first(lambda: diagnose_rows(llm), lambda: diagnose_sampled_rows(llm), lambda: diagnose_generate(llm))
 
 
 def check_batched_generate(llm: BaseLLM) -> None:
@@ -173,13 +178,51 @@ def check_lengths(llm: BaseLLM, data: ListLike[tuple[str, float]], split: str) -
 def diagnose_parser(llm: BaseLLM) -> str | None:
     """A parser that takes any number, returns None, or 0.0 where there is no answer."""
     for text, expected in PARSED:
-        got = llm.parse_answer(text)
+        try:
+            got = llm.parse_answer(text)
+        except NotImplementedError:
+            raise
+        except Exception as error:
+            return f"parse_answer({text!r}) raises {explain_error(error)}\nno answer must be NaN, never an error"
         if not isinstance(got, float):
             return f"parse_answer({text!r}) returns {got!r}, not a float\nmath.nan is the float for no answer"
         if not (got == expected or (math.isnan(got) and math.isnan(expected))):
             rule = "no answer must be NaN, never a number" if math.isnan(expected) else "the tags hold the answer"
             return f"parse_answer({text!r}) is {got}, not {expected}\n{rule}"
     return None
+
+
+def diagnose_rows(llm: BaseLLM) -> str | None:
+    """A `complete_batch` that shows the model other rows, has another cap, or returns no completions of them."""
+    rows, cap = [list(llm.tokenizer(text)["input_ids"]) for text in ("One?", "How many are two dozen?")], 9
+    for ends in (True, False):
+        stubbed, model = with_stub(llm, encode(llm, " <answer>12</answer>"), ends)
+        found: Any = stubbed.complete_batch([list(row) for row in rows], cap, 0)
+        if model.complaint or model.asked != rows:
+            return model.complaint or diagnose_seen(model.asked, rows)
+        if model.caps != [cap]:
+            return f"complete_batch with cap={cap} lets the model write {model.caps} tokens\nit is max_new_tokens"
+        if not isinstance(found, list) or not all(isinstance(one, Completion) for one in found):
+            return f"complete_batch returns {found!r:.80}, not a list of Completion\ndecode_completion makes one of ids"
+        if [one.ended for one in found] != [ends] * len(rows):
+            ended = "EOS" if ends else "no EOS"
+            return f"the model wrote {ended} after {len(rows)} rows, but complete_batch returns {found!r:.120}"
+    return None
+
+
+def diagnose_seen(asked: list[list[int]], rows: list[list[int]]) -> str:
+    """What is wrong where the model sees other ids than those of the rows."""
+    pairs = list(zip(asked, rows, strict=False))
+    if all(seen[-len(row) :] == row for seen, row in pairs):
+        return SEEN
+    return SIDE if all(seen[: len(row)] == row for seen, row in pairs) else PADDING
+
+
+def diagnose_sampled_rows(llm: BaseLLM) -> str | None:
+    """A `complete_batch` that ignores the temperature."""
+    stubbed, model = with_stub(llm, encode(llm, " yes"))
+    stubbed.complete_batch([encode(llm, "one"), encode(llm, "two")], 9, 0.25)
+    return diagnose_temperature("complete_batch", 0.25, model)
 
 
 def diagnose_generate(llm: BaseLLM) -> str | None:
@@ -206,12 +249,14 @@ def diagnose_batch_of_prompts(llm: BaseLLM) -> str | None:
     """Prompts of different length: padded on the right, cut, or answered in another order."""
     prompts = ["How many apples are in a basket, and how many in two?", "One?", "How many apples are in a basket?"]
     stubbed, model = with_stub(llm, None)
-    texts = stubbed.batched_generate(prompts)
+    texts: Any = stubbed.batched_generate(prompts)
     wanted = [list(llm.tokenizer(prompt)["input_ids"]) for prompt in prompts]
     if model.complaint or sorted(model.asked) != sorted(wanted):
         return model.complaint or PADDING
     told = [f"<answer>{len(ids)}e-7</answer>" for ids in wanted]
-    if [str(text).strip() for text in texts] != told:
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return f"batched_generate of {len(prompts)} prompts returns {texts!r:.120}, not a list of texts"
+    if [text.strip() for text in texts] != told:
         return (
             f"batched_generate mixes up its prompts: the model wrote {told}, it returns {texts}"
             "\nself.complete gives the texts in the order of its prompts: give them on in that order"
@@ -222,11 +267,12 @@ def diagnose_batch_of_prompts(llm: BaseLLM) -> str | None:
 def diagnose_answers(llm: BaseLLM, questions: list[str]) -> str | None:
     """Too few answers, or those of other questions."""
     stubbed, model = with_stub(llm, None)
-    given = list(stubbed.answer(*questions))
+    given: Any = stubbed.answer(*questions)
     if model.complaint:
         return model.complaint
-    if len(given) != len(questions):
-        return f"answer gives {len(given)} answers to {len(questions)} questions\none for each, NaN where there is none"
+    unread = with_stub(llm, encode(llm, " no idea"))[0].answer(*questions)
+    if complaint := diagnose_numbers(given, len(questions)) or diagnose_numbers(unread, len(questions)):
+        return complaint
     wanted = [list(llm.tokenizer(llm.format_prompt(question))["input_ids"]) for question in questions]
     if sorted(model.asked) != sorted(wanted):
         texts = f"{[llm.tokenizer.decode(ids) for ids in model.asked]}"
@@ -240,12 +286,21 @@ def diagnose_answers(llm: BaseLLM, questions: list[str]) -> str | None:
     return None
 
 
+def diagnose_numbers(given: Any, count: int) -> str | None:
+    """What is no list of so many numbers."""
+    if not isinstance(given, list) or not all(isinstance(number, int | float) for number in given):
+        return f"answer of {count} questions returns {given!r:.120}, not a list of numbers"
+    if len(given) != count:
+        return f"answer gives {len(given)} answers to {count} questions\none for each, NaN where there is none"
+    return None
+
+
 def diagnose_raw_prompt(llm: BaseLLM, question: str) -> str | None:
     """A prompt that is not the question alone."""
     prompt = llm.format_prompt(question)
-    if "<answer>" in prompt:
+    if "<answer>" in str(prompt):
         return TAG_IN_PROMPT
-    if not isinstance(prompt, str) or prompt != question:
+    if prompt != question:
         return (
             f"format_prompt({question!r:.60}) gives {prompt!r:.100}, and the training row begins otherwise"
             "\nthe row begins with the question alone, so the prompt is the question alone"
@@ -273,7 +328,7 @@ def diagnose_prompt(llm: BaseLLM, question: str, context: list[int], longest: in
             f"inference asks {decode(given)!r:.120} (ends in {name(given[-1])!r}), but the training row begins with "
             f"{decode(context)!r:.120} (ends in {name(context[-1])!r})\nformat_prompt must give what tokenize masks"
         )
-    if model.caps and min(model.caps) < longest:
+    if min(model.caps) < longest:
         return (
             f"generation stops after {min(model.caps)} tokens, but answer and EOS take up to {longest}"
             "\nmax_new_tokens is the cap that complete_batch is given, and EOS ends most texts sooner"
@@ -317,31 +372,37 @@ def diagnose_shapes(llm: BaseLLM) -> str | None:
 
 
 def diagnose_sampling(llm: BaseLLM) -> str | None:
-    """A temperature that never reaches the model, or samples that are asked for greedily."""
-    prompts = ["one", "two"]
-    for temperature in (0.25, 1.75):
+    """A temperature that `batched_generate` does not pass on."""
+    for temperature, copies in ((0.25, 2), (1.75, 2), (0.25, None)):
         stubbed, model = with_stub(llm, encode(llm, " yes"))
-        stubbed.batched_generate(prompts, num_return_sequences=2, temperature=temperature)
-        if not all(read_option(call, "do_sample") for call in model.calls):
-            return f"batched_generate at temperature {temperature} is greedy\ndo_sample has to be True above 0"
-        given = [read_option(call, "temperature") for call in model.calls]
-        if any(value != temperature for value in given):
-            return (
-                f"batched_generate at temperature {temperature} gives the model the temperature {given[0]}"
-                "\npass it on, by self.complete to the GenerationConfig"
-            )
+        stubbed.batched_generate(["one", "two"], num_return_sequences=copies, temperature=temperature)
+        if complaint := diagnose_temperature("batched_generate", temperature, model):
+            return complaint
+    return None
+
+
+def diagnose_temperature(name: str, temperature: float, model: "StubModel") -> str | None:
+    """A temperature that never reaches the model, or samples that are asked for greedily."""
+    if not all(read_option(call, "do_sample") for call in model.calls):
+        return f"{name} at temperature {temperature} is greedy\ndo_sample has to be True above 0"
+    given = [read_option(call, "temperature") for call in model.calls]
+    if any(value != temperature for value in given):
+        return (
+            f"{name} at temperature {temperature} gives the model the temperature {given[0]}"
+            "\npass it on, by self.complete to the GenerationConfig"
+        )
     return None
 
 
 class StubModel:
-    """Stands in the place of the model: records what it is given, and writes `reply` and EOS after each row.
+    """Stands in the place of the model: records what it is given, and writes `reply` after each row, and EOS.
 
     Without a reply it answers each row with a number of its own, its count of tokens in ten-millionths, so that rows
     can be told apart. All else, its settings for one, is the real model's.
     """
 
-    def __init__(self, llm: BaseLLM, reply: Sequence[int] | None) -> None:
-        self.real, self.tokenizer, self.reply = llm.model, llm.tokenizer, reply
+    def __init__(self, llm: BaseLLM, reply: Sequence[int] | None, ends: bool) -> None:
+        self.real, self.tokenizer, self.reply, self.ends = llm.model, llm.tokenizer, reply, ends
         self.asked: list[list[int]] = []
         self.caps: list[int] = []
         self.calls: list[dict[str, Any]] = []
@@ -359,13 +420,12 @@ class StubModel:
         import torch
 
         ids: Any = options.get("input_ids", arguments[0] if arguments else None)
-        mask = options.get("attention_mask", torch.ones_like(ids))
+        mask = torch.ones_like(ids) if (given := options.get("attention_mask")) is None else given
         asked = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
         self.asked += asked
         self.calls.append(options)
         self.complaint = self.complaint or diagnose_padding(mask) or self.diagnose_decoding(options)
-        cap = read_option(options, "max_new_tokens")
-        self.caps += [cap] if cap else []
+        self.caps.append(read_cap(options, self.real.generation_config, ids.shape[1]))
         copies = options.get("num_return_sequences") or 1
         replies = [row for prompt in asked for row in [self.reply_to(prompt)] * copies]
         width = max(map(len, replies))
@@ -376,7 +436,7 @@ class StubModel:
     def reply_to(self, prompt: list[int]) -> list[int]:
         """The ids that are written after a prompt, EOS included."""
         if self.reply is not None:
-            return [*self.reply, self.tokenizer.eos_token_id]
+            return [*self.reply, *[self.tokenizer.eos_token_id] * self.ends]
         text = f" <answer>{len(prompt)}e-7</answer>"
         return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
 
@@ -402,13 +462,20 @@ def read_option(options: dict[str, Any], name: str) -> Any:
     return getattr(options.get("generation_config"), name, None) if given is None else given
 
 
+def read_cap(options: dict[str, Any], default: Any, width: int) -> int:
+    """The most tokens that generate writes after prompts of a width; max_length, 20 by default, counts these too."""
+    if cap := read_option(options, "max_new_tokens") or default.max_new_tokens:
+        return cap
+    return max(0, (read_option(options, "max_length") or default.max_length or 20) - width)
+
+
 def diagnose_padding(mask: "torch.Tensor") -> str | None:
     """A batch (B, T) whose rows do not end with a real token, all of them."""
-    return None if bool(mask[:, -1].all()) else PADDING
+    return None if bool(mask[:, -1].all()) else SIDE
 
 
-def with_stub(llm: BaseLLM, reply: Sequence[int] | None) -> "tuple[BaseLLM, StubModel]":
-    """A copy of `llm` whose model writes `reply`."""
+def with_stub(llm: BaseLLM, reply: Sequence[int] | None, ends: bool = True) -> "tuple[BaseLLM, StubModel]":
+    """A copy of `llm` whose model writes `reply`, and EOS if it ends there."""
     stubbed = copy.copy(llm)
-    stubbed.model = StubModel(llm, reply)
+    stubbed.model = StubModel(llm, reply, ends)
     return stubbed, stubbed.model

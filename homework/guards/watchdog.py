@@ -14,12 +14,12 @@ not even printed: a run without a single label then shows loss 0.0 and ends as a
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -28,8 +28,13 @@ from transformers.pytorch_utils import Conv1D
 
 from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, ListLike, Row
+from homework.guards.label_diagnosis import FIELDS
 
 UNREACHED = ("does not require grad", "not to have been used in the graph")  # how torch says that no gradient arrives
+# What a LoraConfig may set, and what says only how an adapter was made: grader/adapter.py has the same.
+CHOSEN = {"r", "lora_alpha", "target_modules", "use_rslora", "lora_dropout"}
+SAID = {"base_model_name_or_path", "peft_type", "task_type", "inference_mode", "peft_version", "auto_mapping"}
+HARMLESS = {"init_lora_weights": ("gaussian", "orthogonal", "eva")}  # with others the base model would change
 KEYS = ("step", "loss", "grad_norm", "learning_rate")
 NO_GRADIENT = (
     "no gradient reaches the adapter: checkpointing needs enable_input_require_grads(), and nothing may detach the "
@@ -54,6 +59,23 @@ def find_bare_layers(model: PeftModel) -> list[str]:
     return sorted(set(own) - {"base_layer"})
 
 
+def check_config(model: PeftModel) -> None:
+    """Make sure that the grader will take the adapter.
+
+    Raises:
+        HomeworkError: if its LoraConfig sets what changes more than linear layers, or LoRA is on the output layer.
+    """
+    given, plain = model.peft_config["default"].to_dict(), LoraConfig().to_dict()
+    for name in sorted(set(plain) - CHOSEN - SAID):
+        if given[name] not in (plain[name], None, False, *HARMLESS.get(name, ())):
+            raise HomeworkError(f"add_lora sets {name} to {given[name]!r:.40}, which the grader refuses\nleave it out")
+    if any(isinstance(layer, LoraLayer) for layer in (model.get_input_embeddings(), model.get_output_embeddings())):
+        raise HomeworkError(
+            "LoRA is on the output layer (lm_head) or the embeddings, which the grader refuses"
+            "\ntarget_modules='all-linear' leaves both out"
+        )
+
+
 def check_trainable(model: Any, rank: int) -> None:
     """Make sure that LoRA is all that will be trained.
 
@@ -67,6 +89,7 @@ def check_trainable(model: Any, rank: int) -> None:
         )
     if any(p.dtype == torch.float16 for p in model.parameters()):
         raise HomeworkError("the model is in float16, whose range overflows to NaN: load it in float32 or bfloat16")
+    check_config(model)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     if foreign := [name for name in names if "lora_" not in name]:
         raise HomeworkError(
@@ -97,6 +120,13 @@ def check_input_gradients(model: PeftModel) -> None:
         )
 
 
+def check_seed(one: PeftModel, other: PeftModel) -> None:
+    """Raise HomeworkError unless two adapters, made with the same seed, have the same first values."""
+    others = dict(other.named_parameters())
+    if any("lora_" in name and not torch.equal(value, others[name]) for name, value in one.named_parameters()):
+        raise HomeworkError("add_lora gives other first values each time with the same seed\nset_seed comes before")
+
+
 def check_arguments(args: TrainingArguments, wanted: dict[str, float]) -> None:
     """Make sure that no flag is ignored in silence.
 
@@ -120,20 +150,46 @@ def check_arguments(args: TrainingArguments, wanted: dict[str, float]) -> None:
 
 def diagnose_batch(inputs: dict[str, torch.Tensor], rows: ListLike[Row]) -> str | None:
     """Whether a batch holds checked rows and their labels, or what the collator made of them."""
+    if complaint := diagnose_tensors(inputs):
+        return complaint
     every = (rows[index] for index in range(len(rows)))
     checked = {tuple(strip(row["input_ids"], row["attention_mask"])): row for row in every}
-    for ids, mask, labels in zip(
-        *(inputs[name].tolist() for name in ("input_ids", "attention_mask", "labels")), strict=True
-    ):
+    for ids, mask, labels in zip(*(inputs[name].tolist() for name in FIELDS), strict=True):
         row = checked.get(tuple(strip(ids, mask)))
+        if row is None and any(tuple(ids[:end]) in checked for end in range(len(ids))):
+            return "the collator's attention_mask is 1 where padding stands\nthe mask is padded with 0"
         if row is None:
             return "the collator gives the model ids that are in no checked row\nit may only pad them, on the right"
-        padding = strip(labels, [1 - kept for kept in mask])
-        if strip(labels, mask) != strip(row["labels"], row["attention_mask"]) or set(padding) - {IGNORE_INDEX}:
-            return (
-                "the labels that reach the model are not those of tokenize: the collator rebuilds them "
-                "(DataCollatorForLanguageModeling does)\npad the labels with -100 and keep them"
-            )
+        if not mask[0]:
+            return "the collator pads on the left, and training needs the padding on the right"
+        if complaint := diagnose_batch_labels(labels, mask, strip(row["labels"], row["attention_mask"])):
+            return complaint
+    return None
+
+
+def diagnose_tensors(inputs: Any) -> str | None:
+    """What a collator returns that is no batch of ids, mask and labels."""
+    if not isinstance(inputs, Mapping):
+        return f"the collator returns {inputs!r:.60}, not a dictionary of tensors"
+    if missing := [name for name in FIELDS if name not in inputs]:
+        return f"the collator returns {', '.join(inputs)} without {', '.join(missing)}"
+    for name in FIELDS:
+        if not torch.is_tensor(inputs[name]) or inputs[name].dtype not in (torch.long, torch.int):
+            kind = getattr(inputs[name], "dtype", type(inputs[name]).__name__)
+            return f"the collator's {name} is {kind}, not a tensor of whole numbers"
+    return None
+
+
+def diagnose_batch_labels(labels: list[int], mask: list[int], wanted: list[int]) -> str | None:
+    """What a collator made of the labels of one row, whose own are `wanted`."""
+    if padding := set(strip(labels, [1 - kept for kept in mask])) - {IGNORE_INDEX}:
+        return f"the collator gives padding the label {min(padding)}, so it is learned\npad the labels with -100"
+    if (found := strip(labels, mask)) != wanted:
+        return (
+            "the labels that reach the model are not those of tokenize: the collator rebuilds them "
+            f"(DataCollatorForLanguageModeling does), to ...{found[-4:]} from ...{wanted[-4:]}"
+            "\npad the labels with -100 and keep them"
+        )
     return None
 
 

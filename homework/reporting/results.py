@@ -9,6 +9,7 @@ from homework.common.files import fingerprint_file
 from homework.common.zip_contents import WEIGHTS
 from homework.data import IGNORE_INDEX, ListLike, Row
 from homework.reporting.error_analysis import count_mistakes, format_mistakes
+from homework.training import distributed
 from homework.training.evaluation import take_reported, wilson_interval
 from homework.training.run_dir import now, steps_of
 
@@ -141,7 +142,11 @@ def report_run(trainer: "HomeworkTrainer", questions: int | None = None) -> None
     """
     from homework.reporting.plots import draw_run
 
-    if trainer.loaded is None:  # finished before, or not the first process
+    if trainer.loaded is None:
+        if trainer.watch and not trainer.is_finished and distributed.is_first():
+            raise HomeworkError(
+                "train_model reports before trainer.save has saved anything\ntrain, then save, then report"
+            )
         return
     run, log = trainer.run, trainer.state.log_history
     if not trainer.is_cut and len(steps_of(log)) < 2 * LATE:

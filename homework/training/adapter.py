@@ -209,12 +209,13 @@ def describe_model(llm: BaseLLM, model: PeftModel) -> dict[str, str]:
     }
 
 
-def read_adapter_config(folder: Path) -> dict:
+def read_adapter_config(folder: str | Path) -> dict:
     """The adapter's configuration.
 
     Raises:
         HomeworkError: if one of the two files is missing, or the configuration is not JSON.
     """
+    folder = Path(folder)
     try:
         finish_swap(folder)
     except OSError as error:
@@ -258,12 +259,13 @@ def check_base(config: dict, name: str) -> None:
         )
 
 
-def attach_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+def attach_adapter(model: PreTrainedModel, folder: str | Path) -> PeftModel:
     """The base model with the adapter in `folder`, every weight of it in place.
 
     Raises:
         HomeworkError: if the weights can't be read, are not finite, untrained, or not those of this base model.
     """
+    folder = Path(folder)
     try:
         weights = load_file(folder / WEIGHTS)
         with safe_open(folder / WEIGHTS, "pt") as file:

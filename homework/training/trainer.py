@@ -52,6 +52,7 @@ from homework.guards.watchdog import (
     diagnose_batch,
     diagnose_loss,
     diagnose_loss_by_hand,
+    diagnose_tensors,
 )
 from homework.training import distributed
 from homework.training._cuda_graphs import StepGraphs, can_record
@@ -127,6 +128,7 @@ class HomeworkTrainer(Trainer):
         run_dir: folder of checkpoints and log; one of its own below runs/ if left out.
         restart: begin anew, even if there is a checkpoint or a finished run of the same settings.
         max_steps: stop after so many optimizer steps.
+        seed: that the arguments must have; not checked if left out.
         micro_batch_size: rows on the device at once; chosen by its memory if left out.
         watch: False leaves out the guards, and the accuracy on the way, to measure what they cost, or prevent.
         name: of the task, with which the name of the run's folder begins.
@@ -155,6 +157,7 @@ class HomeworkTrainer(Trainer):
         run_dir: str | None = None,
         restart: bool = False,
         max_steps: int | None = None,
+        seed: int | None = None,
         micro_batch_size: int | None = None,
         watch: bool = True,
         name: str = "sft",
@@ -162,7 +165,7 @@ class HomeworkTrainer(Trainer):
         check_batch(recipe, micro_batch_size, len(train_dataset))
         if watch:
             check_rows_and_prompt(llm, train_dataset, train_data, valid_data, format_fn)
-            check_model(model, args, recipe, max_steps)
+            check_model(model, args, recipe, max_steps, seed)
         print(describe_rows(train_dataset, recipe.batch_size))
         self.llm, self.valid_data, self.output, self.watch, self.task = llm, valid_data, output, watch, name
         self.probes = take_probes(train_data, valid_data)
@@ -222,8 +225,17 @@ class HomeworkTrainer(Trainer):
         return DataLoader(rows, batch_sampler=batches, collate_fn=self.collate)
 
     def collate(self, rows: list[Row]) -> Batch:
-        """The collator's batch, with the list of supervised positions."""
-        return select_supervised(self.data_collator(rows), multiple=8 if torch.cuda.is_available() else 1)
+        """The collator's batch, with the list of supervised positions.
+
+        The collator gets copies: rows that it changed in place would no longer be those that were checked.
+
+        Raises:
+            HomeworkError: if it returns something else than a batch of ids, mask and labels.
+        """
+        batch = self.data_collator([{name: list(values) for name, values in row.items()} for row in rows])
+        if complaint := diagnose_tensors(batch):
+            raise HomeworkError(complaint)
+        return select_supervised(batch, multiple=8 if torch.cuda.is_available() else 1)
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
         """One micro-batch.
@@ -350,7 +362,7 @@ class HomeworkTrainer(Trainer):
         All processes have the same adapter, and the first one saves it. What `load` gives is kept in `loaded`.
 
         Args:
-            load: the student's; loads what was saved.
+            load: the student's, without arguments; it is called once the adapter is saved, and loads it.
 
         Raises:
             HomeworkError: if the adapter can't be written, or what is loaded is not the trained model.
@@ -358,6 +370,8 @@ class HomeworkTrainer(Trainer):
         with contextlib.closing(self.run):
             if self.is_finished or not distributed.is_first():
                 return
+            if not callable(load):
+                raise HomeworkError(f"trainer.save is given {load!r:.60}, not a function that loads what was saved")
             if not steps_of(self.state.log_history):
                 raise HomeworkError("nothing is trained that could be saved: train comes before save")
             report_log(self.state.log_history)
@@ -366,6 +380,8 @@ class HomeworkTrainer(Trainer):
             digest = save_adapter(self.model, self.output, self.llm.reload_model, trained)
             print(f"adapter saved in {self.output}")
             loaded = load()
+            if not isinstance(loaded, BaseLLM):
+                raise HomeworkError(f"load() gives a {type(loaded).__name__}, not a BaseLLM with the adapter")
             check_load(trained, loaded.model, self.output, digest)
             check_cap(loaded.max_new_tokens, self.train_dataset)
             self.loaded = loaded
@@ -394,7 +410,9 @@ def check_rows_and_prompt(
     check_lengths(llm, valid, "valid")
 
 
-def check_model(model: PeftModel, args: TrainingArguments, recipe: Recipe, max_steps: int | None) -> None:
+def check_model(
+    model: PeftModel, args: TrainingArguments, recipe: Recipe, max_steps: int | None, seed: int | None = None
+) -> None:
     """Raise HomeworkError unless LoRA of the recipe is all that will be trained, for as long as the flags say."""
     if not isinstance(args, HomeworkArguments):
         raise HomeworkError(
@@ -405,6 +423,8 @@ def check_model(model: PeftModel, args: TrainingArguments, recipe: Recipe, max_s
     check_input_gradients(model)
     wanted = {"num_train_epochs": recipe.epochs, "learning_rate": recipe.learning_rate, "max_steps": max_steps or -1}
     check_arguments(args, {**wanted, "per_device_train_batch_size": recipe.batch_size})
+    if seed is not None:
+        check_arguments(args, {"seed": seed})
 
 
 def describe_arguments(args: TrainingArguments) -> dict[str, Any]:

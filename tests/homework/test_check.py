@@ -1,5 +1,6 @@
 """`python -m homework.check`: each check passes on a good clone and fails, with its fix, on a planted fault."""
 
+import itertools
 import json
 import math
 import re
@@ -164,6 +165,16 @@ def fault_load(patch, folder):
     patch.setattr(sft, "load", lambda folder, checkpoint=None: BaseLLM(checkpoint))
 
 
+def fault_name(patch, folder):
+    patch.setattr(sft, "load", lambda folder, checkpoint=None: read_config(folder))  # noqa: F821
+
+
+def fault_seed(patch, folder):
+    add_lora = sft.add_lora
+    seeds = itertools.count()
+    patch.setattr(sft, "add_lora", lambda model, recipe, seed: add_lora(model, recipe, next(seeds)))
+
+
 def fault_batch(patch, folder):
     class Collator(sft.Collator):
         def __call__(self, rows):
@@ -171,6 +182,24 @@ def fault_batch(patch, folder):
             return {**batch, "labels": batch["input_ids"]}
 
     patch.setattr(sft, "Collator", Collator)
+
+
+def fault_rows_of_a_batch(patch, folder):
+    class Collator(sft.Collator):
+        def __call__(self, rows):
+            for row in rows:
+                row["labels"] = row["input_ids"]
+            return super().__call__(rows)
+
+    patch.setattr(sft, "Collator", Collator)
+
+
+def fault_layers(patch, folder):
+    patch.setattr("peft.LoraConfig", plants.with_options(target_modules=["q_proj", "lm_head"]))
+
+
+def fault_config(patch, folder):
+    patch.setattr("peft.LoraConfig", plants.with_options(bias="all"))
 
 
 def fault_inputs(patch, folder):
@@ -276,11 +305,16 @@ FAULTS = {
     fault_span: ("tokenize", "row 0: the first answer token 'Ġ<' is masked, so nothing teaches the model to begin"),
     fault_rows: ("TokenizedDataset", "997 tokenized rows for 1000 rows of data: none may be dropped"),
     fault_batch: ("collate", "the labels that reach the model are not those of tokenize: the collator rebuilds them"),
+    fault_rows_of_a_batch: ("collate", "the labels that reach the model are not those of tokenize"),
+    fault_layers: ("add_lora", r"LoRA is on the output layer \(lm_head\) or the embeddings, which the grader refuses"),
+    fault_config: ("add_lora", "add_lora sets bias to 'all', which the grader refuses"),
     fault_lora: ("add_lora", "parameters would be trained, but LoRA of rank 16 has 1 on these layers"),
     fault_inputs: ("add_lora", "the inputs of the layers require no gradient"),
     fault_rate: ("training_arguments", "sets learning_rate to 1, but recipe and flags say 0.00125"),
     fault_steps: ("training_arguments", "sets max_steps to -1, but recipe and flags say 3"),
     fault_load: ("load", "load of an empty folder gives a model"),
+    fault_name: ("load", r"NameError: name 'read_config' is not defined \(test_check.py, line \d+\)"),
+    fault_seed: ("add_lora", "add_lora gives other first values each time with the same seed"),
     fault_adapter: ("adapter", "the adapter was trained on None, but the base model is data/base_model"),
     fault_example: ("worked_example", "the equation 46.0.3=14.8 is wrong"),
     fault_chat: ("cot_prompt", "after the question the prompt goes on with ''"),
@@ -372,8 +406,8 @@ def test_the_gaps_that_are_left_are_counted_and_no_failure(verdicts, monkeypatch
     code, lines, err = verdicts()
     count = (student_folder / "sft.py").read_text().count("raise NotImplementedError")
     assert code == 1 and count >= 7 and f"error: gaps left: {count}, the next one is task 3: format_example" in err
-    assert (
-        lines["train_model"].startswith("[gap ]") and "task 4: train_model is not implemented" in lines["train_model"]
+    assert re.match(
+        r"\[gap \] train_model +task 4: train_model is not implemented yet \(sft.py, line \d+\)$", lines["train_model"]
     )
 
 

@@ -1,5 +1,6 @@
 """Mistakes on purpose: each wrong span is one that the guards refuse, trained without them, away from the adapter."""
 
+import functools
 import json
 import math
 import re
@@ -111,10 +112,13 @@ def test_a_table_and_a_picture_come_out_and_the_package_is_not_touched(quick, ru
 def test_the_guards_would_have_stopped_it(quick, monkeypatch):
     """The negative control of the test above: the same variants, watched."""
 
-    def watched(*given, **options):
-        return HomeworkTrainer(*given, **{**options, "watch": True})
+    init = HomeworkTrainer.__init__
 
-    monkeypatch.setattr("homework.training.trainer.HomeworkTrainer", watched)
+    @functools.wraps(init)
+    def watched(self, **options):
+        init(self, **{**options, "watch": True})
+
+    monkeypatch.setattr(HomeworkTrainer, "__init__", watched)
     code, _, err = quick("span")
     assert code == 1 and "every label is -100" in err
 
@@ -163,6 +167,18 @@ def test_a_wrong_argument_is_named_before_anything_runs(command, monkeypatch, wo
     monkeypatch.setattr(experiment, "BaseLLM", lambda checkpoint: pytest.fail("loaded a model"))
     ended, _, err = command(experiment.experiment, words)
     assert ended == code and message in err
+
+
+def test_a_training_that_is_not_the_homeworks_is_named(quick, monkeypatch):
+    monkeypatch.setattr(experiment, "train_model", lambda *_, **__: None)
+    code, _, err = quick("span")
+    assert code == 1 and "train_model has not trained with HomeworkTrainer" in err
+
+
+def test_the_starter_does_not_show_how_task_4_makes_its_trainer():
+    """Its train_model is a gap, so no file that is given may hold the call."""
+    for path in set(CODE.rglob("*.py")) - {CODE / "sft.py", CODE / "rft.py"}:
+        assert not re.search(r"= HomeworkTrainer\(", path.read_text()), path
 
 
 def test_wrong_labels_of_ones_own_are_named_first(quick, trainings, monkeypatch):

@@ -74,7 +74,47 @@ def test_ids_of_no_row_are_named(rows, batch):
 
 def test_supervised_padding_is_named(rows, batch):
     batch["labels"][batch["attention_mask"] == 0] = 2
-    assert "the collator rebuilds them" in diagnose_batch(batch, rows)
+    assert diagnose_batch(batch, rows).startswith("the collator gives padding the label 2, so it is learned")
+
+
+def test_padding_that_the_mask_does_not_hide_is_named(rows, batch):
+    batch["attention_mask"][:] = 1
+    assert "attention_mask is 1 where padding stands" in diagnose_batch(batch, rows)
+
+
+def test_padding_on_the_left_is_named(rows, batch):
+    assert "pads on the left" in diagnose_batch({name: tensor.flip(1) for name, tensor in batch.items()}, flipped(rows))
+
+
+def flipped(rows) -> list[dict[str, list[int]]]:
+    return [{name: values[::-1] for name, values in row.items()} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda batch: None, "the collator returns None, not a dictionary of tensors"),
+        (lambda batch: {**batch, "input_ids": batch["input_ids"].float()}, "input_ids is torch.float32, not a tensor"),
+        (lambda batch: {**batch, "labels": batch["labels"].tolist()}, "labels is list, not a tensor of whole numbers"),
+        (lambda batch: {"input_ids": batch["input_ids"]}, "returns input_ids without attention_mask, labels"),
+    ],
+)
+def test_what_is_no_batch_is_named(rows, batch, spoil, message):
+    assert message in diagnose_batch(spoil(batch), rows)
+
+
+def test_a_collator_that_changes_the_checked_rows_is_named(llm, model, tmp_path):
+    class Rebuilding(Collator):
+        def __call__(self, rows):
+            for row in rows:
+                row["labels"][:] = row["input_ids"]
+            return super().__call__(rows)
+
+    with (
+        open_trainer(llm, model, tmp_path, data_collator=Rebuilding(llm.pad_id)) as trainer,
+        pytest.raises(HomeworkError, match="the labels that reach the model are not those of tokenize"),
+    ):
+        trainer.train()
 
 
 @pytest.mark.parametrize("wrong", ["shifted twice", "mean over all", "constant"])

@@ -1,5 +1,8 @@
 """The inference check: faults between question and answer that the table of failures does not hold."""
 
+import math
+import re
+
 import pytest
 
 from homework import sft
@@ -51,6 +54,53 @@ def padded_right(original):
     return complete_batch
 
 
+def seen(original):
+    def complete_batch(self, rows, *rest):
+        width = max(map(len, rows))
+        return original(self, [[self.tokenizer.eos_token_id] * (width - len(row)) + row for row in rows], *rest)
+
+    return complete_batch
+
+
+def always_cold(original):
+    return lambda self, rows, cap, temperature: original(self, rows, cap, 0)
+
+
+def cold_alone(original):
+    def batched_generate(self, prompts, num_return_sequences=None, temperature=0):
+        return original(self, prompts, num_return_sequences, temperature if num_return_sequences else 0)
+
+    return batched_generate
+
+
+def only_texts(original):
+    return lambda self, *given: [text for text, _ in original(self, *given)]
+
+
+def always_ended(original):
+    return lambda self, *given: [one._replace(ended=True) for one in original(self, *given)]
+
+
+def nothing(original):
+    return lambda self, *given, **named: original(self, *given, **named) and None
+
+
+def answered_alone(original):
+    return lambda self, *questions: [number for number in original(self, *questions) if number == number]
+
+
+def raising(original):
+    return lambda self, text: float(re.findall(r"<answer>(.*)</answer>", text)[0])
+
+
+def last_pair(original):
+    return lambda self, text: original(self, text[text.rfind("<answer>") :])
+
+
+def no_commas(original):
+    return lambda self, text: math.nan if "," in text else original(self, text)
+
+
 def out_of_order(original):
     return lambda self, prompts, *rest: original(self, sorted(prompts, key=len), *rest)
 
@@ -81,7 +131,26 @@ def cutting(original):
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
-        ("complete_batch", padded_right, "a batch of prompts of different length reaches the model wrongly"),
+        ("complete_batch", padded_right, "shorter prompts of a batch end in padding, and the model goes on after it"),
+        ("complete_batch", seen, "the model sees the padding of shorter prompts as if it were text"),
+        ("complete_batch", greedy_no_more(max_new_tokens=8), r"cap=9 lets the model write \[8\] tokens"),
+        (
+            "complete_batch",
+            greedy_no_more(max_new_tokens=None, max_length=9),
+            r"cap=9 lets the model write \[\d\] tokens",
+        ),
+        ("complete_batch", always_cold, "complete_batch at temperature 0.25 is greedy"),
+        ("complete_batch", only_texts, r"complete_batch returns \[' <answer>12</answer>.*, not a list of Completion"),
+        ("complete_batch", always_ended, "the model wrote no EOS after 2 rows, but complete_batch returns"),
+        ("complete_batch", nothing, "complete_batch returns None, not a list of Completion"),
+        ("batched_generate", nothing, "batched_generate of 3 prompts returns None, not a list of texts"),
+        ("batched_generate", cold_alone, "batched_generate at temperature 0.25 is greedy"),
+        ("answer", nothing, "answer of 3 questions returns None, not a list of numbers"),
+        ("answer", answered_alone, "answer gives 0 answers to 3 questions"),
+        ("format_prompt", nothing, r"format_prompt\(.*\) gives None, and the training row begins otherwise"),
+        ("parse_answer", raising, r"parse_answer\('42'\) raises IndexError: list index out of range \(.*line \d+\)"),
+        ("parse_answer", last_pair, r"parse_answer\('<answer>1</answer> or <answer>2</answer>'\) is 2.0, not nan"),
+        ("parse_answer", no_commas, r"parse_answer\('<answer>1,234.5</answer>'\) is nan, not 1234.5"),
         ("complete", out_of_order, "batched_generate mixes up its prompts"),
         ("complete_batch", greedy_no_more(do_sample=True), "generation samples where temperature is 0"),
         ("complete_batch", greedy_no_more(repetition_penalty=1.5), "a repetition_penalty of 1.5"),

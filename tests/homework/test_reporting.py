@@ -135,6 +135,15 @@ def finish(trained, tmp_path):
     return report
 
 
+def test_a_report_of_what_was_never_saved_is_an_error():
+    """Else the command would end as a success, and there would be no adapter."""
+    trainer = SimpleNamespace(loaded=None, watch=True, is_finished=False)
+    with pytest.raises(HomeworkError, match=r"reports before trainer\.save has saved anything"):
+        report_run(trainer)
+    for name, value in (("watch", False), ("is_finished", True)):
+        report_run(SimpleNamespace(**{**vars(trainer), name: value}))
+
+
 def test_a_whole_training_that_answers_hardly_anything_is_no_success(finish, tmp_path, capsys):
     message = (
         r"the adapter is saved, but it answers \d of 60 questions of valid right: .*mistakes above.*sft show.*base"

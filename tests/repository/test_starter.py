@@ -79,8 +79,12 @@ def test_the_public_checks_name_every_task(starter):
 def test_check_lists_every_gap_in_the_order_of_the_tasks(starter):
     order = [re.fullmatch(r"task (\d+): (\w+)", task).groups() for task in tasks()]
     gaps = find_gaps(starter / "homework")
-    assert gaps == [(int(number), name) for number, name in order] == sorted(gaps, key=lambda gap: gap[0])
-    assert {number for number, _ in gaps} == set(range(1, 8)) and find_gaps(ROOT / "homework") == []
+    assert [(gap.task, gap.name) for gap in gaps] == [(int(number), name) for number, name in order]
+    assert gaps == sorted(gaps, key=lambda gap: gap.task) and {gap.task for gap in gaps} == set(range(1, 8))
+    assert find_gaps(ROOT / "homework") == []
+    for gap in gaps:
+        line = (starter / "homework" / gap.file).read_text().splitlines()[gap.line - 1]
+        assert line.strip() == f'raise NotImplementedError("{gap}")'
 
 
 def blanked(label: str, folder: Path) -> Path:

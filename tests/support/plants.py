@@ -69,6 +69,11 @@ def truncated(tokenizer, question: str, answer: str) -> dict:
     return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
 
 
+def with_options(**wrong: Any) -> Callable[..., LoraConfig]:
+    """A LoraConfig that always has these options."""
+    return lambda **given: LoraConfig(**{**given, **wrong})
+
+
 def rebuilding_collator(context: Context) -> str:
     tokenizer = BaseLLM().tokenizer
     collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
@@ -198,6 +203,18 @@ def untrained_adapter(context: Context) -> str:
     fresh = {name: tensor * ("lora_A" in name) for name, tensor in weights.items()}
     save_file(fresh, folder / "adapter_model.safetensors")
     return f"sft load --output-dir {folder}"
+
+
+def load_of_a_bare_model(context: Context) -> str:
+    load = sft.load
+    context.patch.setattr(sft, "load", lambda *given: load(*given).model)
+    return TRAIN
+
+
+def load_called_too_early(context: Context) -> str:
+    """The result of load, not load itself, is given to save; an adapter of before lets it pass."""
+    context.patch.setattr(sft, "partial", lambda load, *_: load(context.trained))
+    return TRAIN
 
 
 def load_that_falls_back(context: Context) -> str:
