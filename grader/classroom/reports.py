@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from grader import rubric
 from grader.classroom import gradebook as books
 from grader.classroom import pages
 from grader.classroom.gradebook import Gradebook
@@ -61,5 +62,10 @@ def describe(out: Path, students: list[Student], gradebook: Gradebook | None) ->
     if gradebook:
         missing = books.fill(gradebook, students, 0)[1]
         lines += [f"not in Canvas's export, so not in canvas.csv: {', '.join(missing)}"] if missing else []
+        if odd := [
+            one.id for one in students if one.is_from_other_rubric and one.points not in (None, rubric.ALL_POINTS)
+        ]:
+            said = f"of another number of points than Canvas's {rubric.ALL_POINTS}: --regrade changed before you upload"
+            lines.append(f"canvas.csv has scores {said}: {', '.join(odd)}")
         lines.append(f"upload {out / 'canvas.csv'} to Canvas (Grades, Import)")
     return "\n".join([*lines, f"see {out / 'class.html'} and {out / 'class.csv'}"])

@@ -73,6 +73,11 @@ class Student:
         return None if self.result is None or self.result.is_fault else self.result.score
 
     @property
+    def points(self) -> float | None:
+        """What a right homework gets under the rubric of this result; None if there is no score."""
+        return None if self.result is None or self.result.is_fault else self.result.points
+
+    @property
     def is_changed(self) -> bool:
         """Whether the result was graded under another rubric or by another version of the grader."""
         return self.is_from_other_grader or self.is_from_other_rubric

@@ -10,9 +10,9 @@ import pytest
 
 from grader import provenance, rubric
 from grader.classroom import __main__ as cli
-from grader.classroom import gradebook, pages, store, supervisor
+from grader.classroom import gradebook, pages, reports, store, supervisor
 from grader.classroom.hand_ins import HandIn
-from grader.classroom.store import Store, hash_all, run_key
+from grader.classroom.store import hash_all, run_key
 from grader.classroom.students import Student
 from grader.course import Course
 from grader.provenance import describe_value, hash_rubric
@@ -20,6 +20,7 @@ from grader.result import CheckResult, Result, State
 from grader.runner import check_names
 
 SMALL, WEIGHTS = Course(hidden_questions=6, novel_questions=2), tuple(check_names("weights"))
+CHANGED = "--regrade changed"
 BOTH = "graded under another rubric, 2 of {} students, all kept; --regrade changed renews them: 1, 2"
 
 
@@ -46,7 +47,7 @@ def graded(tmp_path, monkeypatch, capsys) -> Path:
     folder.mkdir()
     for name in "12":
         (folder / f"{name}.zip").write_text(name)
-    assert run(folder) == 0 and "another" not in capsys.readouterr().out
+    assert run(folder) == 0 and CHANGED not in capsys.readouterr().out
     return folder
 
 
@@ -79,7 +80,7 @@ def test_regrade_changed_renews_exactly_those(graded, monkeypatch, capsys):
     assert len(before) == 3
     assert run(graded, "--regrade", "changed") == 0
     out, now = capsys.readouterr().out, results(graded)
-    assert "3 students, 2 to grade" in out and "another" not in out
+    assert "3 students, 2 to grade" in out and CHANGED not in out
     assert len(now) == 5 and all(now[path] == time for path, time in before.items()), "the former ones stay beside"
     assert {row["rubric"] for row in table(graded).values()} == {run_key(SMALL, WEIGHTS).rubric}
     assert "another rubric" not in (graded.parent / "out" / "students" / "1.html").read_text()
@@ -93,7 +94,7 @@ def test_a_rubric_that_comes_back_brings_its_results_back(graded, monkeypatch, c
         assert run(graded, "--regrade", "changed") == 0
     assert len(results(graded)) == 4
     capsys.readouterr()
-    assert run(graded) == 0 and "another" not in capsys.readouterr().out
+    assert run(graded) == 0 and CHANGED not in capsys.readouterr().out
     assert {path: time for path, time in results(graded).items() if path in before} == before
 
 
@@ -102,7 +103,7 @@ def test_other_numbers_of_questions_are_another_rubric(graded, capsys):
     assert run(graded, course=more) == 0 and results(graded) == before
     assert BOTH.format(2) in capsys.readouterr().out
     assert run(graded, "--regrade", "changed", course=more) == 0 and len(results(graded)) == 4
-    assert "another" not in capsys.readouterr().out
+    assert CHANGED not in capsys.readouterr().out
 
 
 def test_other_code_with_the_same_rubric_is_another_version_only(graded, monkeypatch, capsys):
@@ -131,7 +132,7 @@ def test_a_result_that_names_no_rubric_is_kept_and_said(graded, monkeypatch, cap
     assert "graded under another rubric, 1 of 2 students, kept; --regrade changed renews: 1" in capsys.readouterr().out
     assert table(graded)["1"]["rubric"] == "not recorded (another one)"
     assert run(graded, "--regrade", "changed") == 0 and path.exists()
-    assert "another" not in capsys.readouterr().out
+    assert CHANGED not in capsys.readouterr().out
 
 
 def test_another_seed_is_another_grade_whatever_the_rubric(graded, monkeypatch):
@@ -216,6 +217,15 @@ def test_the_pages_count_each_check_among_those_who_have_it(monkeypatch):
     assert chart.count("2 of 2") == 2 and chart.count("1 of 1") == 1
     page = pages.student_page(students[0], 0)
     assert page.index(">third<") < page.index(">first<") and "second" not in page
+
+
+def test_points_that_canvas_does_not_count_in_are_said(tmp_path):
+    book = gradebook.Gradebook([["Student", "ID", "Homework (1)"]], 2, ",")
+    students = [graded_with("1", ["parser"]), graded_with("2", ["parser"])]
+    assert "before you upload" not in reports.describe(tmp_path, students, book)
+    students[0].is_from_other_rubric = True
+    said = f"of another number of points than Canvas's {rubric.ALL_POINTS}: --regrade changed before you upload: 1\n"
+    assert said in reports.describe(tmp_path, students, book)
 
 
 def test_an_accuracy_is_not_drawn_between_the_bounds_of_another_rubric():

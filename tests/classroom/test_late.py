@@ -1,4 +1,4 @@
-"""Late days and extensions: one rule, in COURSE.md; what it takes off, once, and where that is shown; what is an error."""
+"""Late days and extensions: the rule in COURSE.md, what it takes off once, where it is shown, what is an error."""
 
 import csv
 import io
@@ -73,7 +73,7 @@ def test_a_page_without_one_clear_rule_is_an_error(tmp_path, text):
 
 
 def test_a_page_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(GraderFault, match="can't read .*COURSE.md"):
+    with pytest.raises(GraderFault, match=r"can't read .*COURSE.md"):
         read_rule(tmp_path / "COURSE.md")
 
 
