@@ -1,6 +1,8 @@
 """Where a result comes from: the grader's own hash, the base model's, and the versions of what decides a score."""
 
 import hashlib
+import json
+import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +24,24 @@ def hash_grader() -> str:
         if name.parts[0] not in NO_SCORE_IN:
             digest.update(f"{name.as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def hash_rubric(*more: object) -> str:
+    """A short hash of all that grader/rubric.py sets, points, bounds and limits; its VERSION alone changes no score.
+
+    Args:
+        more: what a run sets otherwise than the rubric: its numbers of questions.
+    """
+    content = {name: value for name, value in vars(rubric).items() if name.isupper() and name != "VERSION"}
+    text = json.dumps([content, more], sort_keys=True, default=describe_value)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def describe_value(value: object) -> object:
+    """A value of the rubric that JSON lacks, the same on every machine and in every process."""
+    if isinstance(value, Path):
+        return Path(os.path.relpath(value, rubric.ROOT)).as_posix()
+    return sorted(value) if isinstance(value, set | frozenset) else repr(value)
 
 
 def describe_machine() -> dict[str, Any]:

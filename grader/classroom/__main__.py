@@ -47,13 +47,16 @@ examples:
   python -m grader.classroom hand-ins/ --out results/ --canvas export.csv   and fill the scores into Canvas's own export
   python -m grader.classroom hand-ins/ --out results/ --only 123456         one student
   python -m grader.classroom hand-ins/ --out results/ --regrade failed      those that the grader failed to grade
-  python -m grader.classroom hand-ins/ --out results/ --regrade changed     those that another grader version graded
-  python -m grader.classroom hand-ins/ --out results/ --overrides mine.csv  ID, points, added, reason: what staff decide
+  python -m grader.classroom hand-ins/ --out results/ --regrade changed     those of another rubric or grader version
+  python -m grader.classroom hand-ins/ --out results/ --overrides mine.csv  what staff decide: points, days late, why
 
 results/ then holds class.csv, class.html, a page for each student, and one result.json for each submission.
-What is graded is not graded again, unless the zip, the seed, the key or the hidden questions changed. The exit code is
-0 when all that were asked for are graded, 1 when the grader failed on some (they have no score, not a zero), 2 when it
-could not run, 130 for Ctrl-C. A later line repeats --key-file, --hidden, --overrides and --late-penalty, or is refused.
+What is graded is not graded again, unless the zip, the seed, the key or the hidden questions changed. Results of
+another rubric or version of the grader are kept and named, and --regrade changed renews these and no others.
+The overrides hold ID, points, added, days_late, extension_days, reason; days late cost what COURSE.md says.
+The exit code is 0 when all that were asked for are graded, 1 when the grader failed on some (they have no score, not a
+zero), 2 when it could not run, 130 for Ctrl-C. A later line repeats --key-file, --hidden, --overrides and
+--late-penalty, or is refused.
 """
 
 
@@ -71,12 +74,12 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), metavar="N", help="processes")
     parser.add_argument("--only", default="", metavar="IDS", help="grade these students only, separated by commas")
     parser.add_argument("--regrade", default="", metavar="WHAT", help="ID, failed, changed or all: grade again")
-    parser.add_argument("--overrides", type=Path, metavar="FILE", help="CSV with ID, points, added, reason")
+    parser.add_argument("--overrides", type=Path, metavar="FILE", help="CSV of what staff decide, see below")
     parser.add_argument(
         "--canvas", type=Path, metavar="FILE", help="the gradebook as Canvas exports it: a filled copy is made"
     )
     parser.add_argument("--canvas-column", default="", metavar="NAME", help="its column, if the name does not say it")
-    parser.add_argument("--late-penalty", type=float, metavar="PERCENT", help="taken off what came late")
+    parser.add_argument("--late-penalty", type=float, metavar="PERCENT", help="off what came late without days_late")
     parser.add_argument("--cluster", choices=("slurm", "local", "debug"), help="run the jobs through submitit")
     parser.add_argument("--seed", type=int, metavar="N", help="of the public questions")
     parser.add_argument("--key-file", metavar="FILE", default=os.environ.get(KEY_VARIABLE), help="the official key")
@@ -152,11 +155,20 @@ def grade_class(arguments: argparse.Namespace, course: Course | None = None, che
 def identify(store: Store, hand_in: HandIn) -> Student:
     """A student with the hash of the hand-in, and the result that is known."""
     sha256, features, answers = read_hand_in(hand_in.path)
-    student = Student(hand_in, sha256, features, store.read(sha256), answers=answers)
-    if student.result is None:
-        student.result = store.read_other(sha256)
-        student.is_from_other_grader = student.result is not None
+    student = Student(hand_in, sha256, features, answers=answers)
+    take_result(store, student)
     return student
+
+
+def take_result(store: Store, student: Student) -> None:
+    """Give a student the result that counts: that of this grader and rubric, else the newest of another one."""
+    own, other = store.read(student.sha256), None
+    if own is None:
+        other = store.read_other(student.sha256)
+    student.result = other.result if other else own
+    student.rubric = other.rubric if other else store.key.rubric if own else ""
+    student.is_from_other_rubric = other is not None and other.rubric != store.key.rubric
+    student.is_from_other_grader = other is not None and other.key["grader"] != store.key.grader
 
 
 def write_reports(
@@ -164,8 +176,7 @@ def write_reports(
 ) -> None:
     """Derive all tables and pages from what is kept now."""
     for student in students:
-        if (result := store.read(student.sha256)) is not None:
-            student.result, student.is_from_other_grader = result, False
+        take_result(store, student)
     reports.write_all(arguments.out, students, gradebook, arguments.late_penalty or 0.0)
 
 

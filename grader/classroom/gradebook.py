@@ -10,6 +10,7 @@ from grader import rubric
 from grader.classroom.students import Student
 from grader.errors import GraderFault
 from grader.report.text import plain
+from grader.runner import check_names
 
 KEYS = ("ID", "SIS User ID", "SIS Login ID")  # columns of Canvas that may hold what a file name says
 NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
@@ -39,43 +40,39 @@ def to_csv(rows: list[list[object]], separator: str = ",", as_is: tuple[int, ...
     return stream.getvalue()
 
 
+def check_columns(students: list[Student]) -> list[str]:
+    """The checks that any result has, in the rubric's order; what this rubric does not know comes last."""
+    found = dict.fromkeys(check.name for one in students if one.result for check in one.result.checks)
+    known = [name for name in check_names() if name in found]
+    return [*known, *(name for name in found if name not in known)]
+
+
 def class_table(students: list[Student], late_penalty: float) -> str:
     """class.csv: a line for each student, the scores of each check, and why."""
-    names = list(dict.fromkeys(check.name for one in students if one.result for check in one.result.checks))
-    head = ["ID", "name", "state", "raw", "late", "penalty", "override", "added", "override reason", "final",
-            "points"]  # fmt: skip
-    rows: list[list[object]] = [
-        [
-            *head,
-            *names,
-            "share right",
-            "share right of public",
-            "questions",
-            "first cause",
-            "file",
-            "older files",
-            "seconds",
-            "grader",
-            "sha256",
-        ]
-    ]
-    return to_csv(rows + [class_row(student, names, late_penalty) for student in students])
+    names = check_columns(students)
+    head = ["ID", "name", "state", "raw", "late", "days late", "extension days", "penalty", "penalty reason",
+            "after penalty", "override", "added", "override reason", "final", "points"]  # fmt: skip
+    more = ["share right", "share right of public", "questions", "first cause", "file", "older files", "seconds",
+            "grader", "rubric", "sha256"]  # fmt: skip
+    return to_csv([[*head, *names, *more], *(class_row(student, names, late_penalty) for student in students)])
 
 
 def class_row(student: Student, names: list[str], late_penalty: float) -> list[object]:
     """A student's line in class.csv."""
-    result, cause = student.result, student.root_cause
+    result, cause, late = student.result, student.root_cause, student.lateness
     scores = {check.name: None if student.is_fault else check.score for check in result.checks} if result else {}
     measured = result.measured if result else {}
     version = result.provenance.get("grader", "") if result else ""
     return [
         student.id, student.hand_in.name, student.state, student.raw, "late" if student.hand_in.late else "",
-        student.penalty(late_penalty) or None, student.override, student.added or None, student.reason,
-        student.final(late_penalty), result.points if result else None, *(scores.get(name) for name in names),
-        measured.get("accuracy"), measured.get("public"), student.questions,
+        late and late.days, late and late.extension, student.penalty(late_penalty) or None,
+        student.penalty_reason(late_penalty), student.after_penalty(late_penalty), student.override,
+        student.added or None, student.reason, student.final(late_penalty), result.points if result else None,
+        *(scores.get(name) for name in names), measured.get("accuracy"), measured.get("public"), student.questions,
         f"{cause.name}: {cause.cause or cause.detail}" if cause else "", student.hand_in.path.name,
         "; ".join(student.hand_in.older), round(result.seconds, 1) if result else None,
-        f"{version} (another version)" if student.is_from_other_grader else version, student.sha256,
+        f"{version} (another version)" if student.is_from_other_grader else version,
+        f"{student.rubric} (another one)" if student.is_from_other_rubric else student.rubric, student.sha256,
     ]  # fmt: skip
 
 

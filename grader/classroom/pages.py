@@ -7,8 +7,9 @@ from html import escape
 
 from grader import rubric
 from grader.classroom import charts
+from grader.classroom.gradebook import check_columns
 from grader.classroom.similarity import Likeness
-from grader.classroom.students import Student
+from grader.classroom.students import Student, find_changed
 from grader.questions import PUBLIC_NOTE, SEED_NOTE
 from grader.report import html
 from grader.report.html import clean, render_check
@@ -22,6 +23,7 @@ svg text { fill: var(--ink) } svg .soft { fill: var(--soft) } .bar { fill: var(-
 .axis { stroke: var(--line) } .mark { stroke: var(--ink); stroke-width: 3 } .dot { fill: var(--ink) } .alarm { border-left: .35rem solid var(--no); padding-left: .8rem } a { color: inherit }
 pre.words { white-space: pre-wrap; overflow-wrap: anywhere; font-family: inherit }
 """
+RUBRIC_NOTE = "graded under another rubric ({}) than the one of now; staff decide whether it is graded again"
 
 
 def page(title: str, body: str) -> str:
@@ -56,34 +58,42 @@ def student_page(student: Student, late_penalty: float) -> str:
     result = student.result
     if result is None:
         return page(student.id, "<p>not graded yet</p>")
-    rows: list[list[object]] = [["by the grader", "none" if student.raw is None else student.raw]]
-    if penalty := student.penalty(late_penalty):
-        rows.append([f"late, {late_penalty:g} %", -penalty])
-    if student.override is not None:
-        rows.append([f"set by the staff: {student.reason}", student.override])
-    if student.added:
-        rows.append([f"added by the staff: {student.reason}", student.added])
-    final = student.final(late_penalty)
-    rows.append([f"counts, of {result.points:g}", "none yet" if final is None else final])
     shares = [
         (check.name, check.score / check.points if check.points else 0.0, f"{check.score:g} / {check.points:g}")
         for check in result.checks
     ]
     measured = result.measured
     chart = "" if student.is_fault else charts.bars(shares, "points by check")
-    if {"accuracy", "low", "high"} <= set(measured):
+    if {"accuracy", "low", "high"} <= set(measured) and not student.is_from_other_rubric:
         bounds = rubric.read_rubric().bounds["accuracy"]
         chart += charts.gauge(measured["accuracy"], measured["low"], measured["high"], *bounds)
     older = "".join(f"<li>an older hand-in, which does not count: {clean(name)}</li>" for name in student.hand_in.older)
-    said = [SEED_NOTE, *result.notes] if student.has_public_seed else result.notes
+    said = [*([SEED_NOTE] if student.has_public_seed else []), *result.notes]
+    said += [RUBRIC_NOTE.format(student.rubric)] if student.is_from_other_rubric else []
     notes = older + "".join(f"<li>{clean(note)}</li>" for note in said)
-    facts = {"file": student.hand_in.path.name, "sha256": student.sha256, **result.provenance}
+    facts = {"file": student.hand_in.path.name, "sha256": student.sha256, **result.provenance, "rubric": student.rubric}
     return page(
         student.id,
-        f'<p class="total">{clean(headline(result))}</p>{table(["points", ""], rows)}{chart}'
+        f'<p class="total">{clean(headline(result))}</p>{points_table(student, result.points, late_penalty)}{chart}'
         f"{f'<ul>{notes}</ul>' if notes else ''}{''.join(map(render_check, result.checks))}"
         f"{render_answers(student.answers)}<p><small>{clean(str(facts))}</small></p>",
     )
+
+
+def points_table(student: Student, points: float, late_penalty: float) -> str:
+    """What counts and what it is made of: before and after the penalty, and why."""
+    rows: list[list[object]] = [["by the grader", "none" if student.raw is None else student.raw]]
+    if reason := student.penalty_reason(late_penalty):
+        rows.append([reason, 0 - student.penalty(late_penalty)])
+        rows.append(["after the penalty", "none" if student.raw is None else student.after_penalty(late_penalty)])
+    if student.override is not None:
+        rows.append([f"set by the staff: {student.reason}", student.override])
+    if student.added:
+        rows.append([f"added by the staff: {student.reason}", student.added])
+    if student.reason and student.override is None and not student.added:
+        rows.append([f"the staff: {student.reason}", ""])
+    final = student.final(late_penalty)
+    return table(["points", ""], [*rows, [f"counts, of {points:g}", "none yet" if final is None else final]])
 
 
 def render_answers(answers: str) -> str:
@@ -114,8 +124,8 @@ def open_cases(students: list[Student]) -> str:
         alarms += f'<p class="alarm">for {public} of them, {clean(PUBLIC_NOTE)}; --hidden FILE asks others</p>'
     if public := sum(one.has_public_seed for one in students):
         alarms += f'<p class="alarm">for {public} of them, {clean(SEED_NOTE)}</p>'
-    if other := [one.id for one in students if one.is_from_other_grader]:
-        alarms += f'<p class="alarm">graded by another version of the grader: {clean(", ".join(other))}</p>'
+    for what, names in find_changed(students).items():
+        alarms += f'<p class="alarm">{clean(what)}, {len(names)} of {len(students)}: {clean(", ".join(names))}</p>'
     return f'<p class="total">{len(students)} students: {clean(said)}</p>{alarms}'
 
 
@@ -135,7 +145,10 @@ def pass_rates(students: list[Student]) -> str:
     for check in (check for result in judged for check in result.checks):
         total[check.name] += 1
         passed[check.name] += check.state is State.PASSED
-    rows = [(name, passed[name] / count, f"{passed[name]} of {count}") for name, count in total.items()]
+    rows = [
+        (name, passed[name] / total[name], f"{passed[name]} of {total[name]}")
+        for name in check_columns(students) if name in total
+    ]  # fmt: skip
     return f"<h2>Passed, by check</h2>{charts.bars(rows, 'share of students who pass each check')}"
 
 
@@ -191,13 +204,16 @@ def likenesses(found: list[Likeness]) -> str:
 
 
 def everybody(students: list[Student], late_penalty: float) -> str:
-    """A line for each student, with the link to the page."""
+    """A line for each student, with the link to the page: the score before and after the penalty, and what counts."""
+    names = ("raw", "penalty", "after penalty", "final")
+    head = "<th>ID</th><th>state</th>" + "".join(f"<th class=n>{name}</th>" for name in names)
     rows = ""
     for one in students:
-        final = one.final(late_penalty)
+        penalty = one.penalty(late_penalty) or None
+        points = (one.raw, penalty, one.after_penalty(late_penalty), one.final(late_penalty))
+        cells = "".join(f"<td class=n>{'' if value is None else f'{value:g}'}</td>" for value in points)
         rows += (
             f'<tr><td><a href="students/{file_name(one.id)}">{clean(one.id)}</a></td><td>{clean(one.state)}</td>'
-            f"<td class=n>{'' if one.raw is None else f'{one.raw:g}'}</td>"
-            f"<td class=n>{'' if final is None else f'{final:g}'}</td></tr>"
+            f"{cells}<td>{clean(one.penalty_reason(late_penalty))}</td></tr>"
         )
-    return f"<h2>Everybody</h2><table><tr><th>ID</th><th>state</th><th class=n>raw</th><th class=n>final</th></tr>{rows}</table>"
+    return f"<h2>Everybody</h2><table><tr>{head}<th>why</th></tr>{rows}</table>"

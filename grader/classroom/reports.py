@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from grader import rubric
 from grader.classroom import gradebook as books
 from grader.classroom import pages
 from grader.classroom.gradebook import Gradebook
 from grader.classroom.similarity import Likeness, compare
-from grader.classroom.students import Student
+from grader.classroom.students import Student, find_changed
 from grader.files import write_whole
 from grader.questions import PUBLIC_NOTE, SEED_NOTE
 
@@ -48,8 +49,9 @@ def describe(out: Path, students: list[Student], gradebook: Gradebook | None) ->
         if ids := [one.id for one in students if one.state == state]:
             what = "no score, not a zero; --regrade failed tries again" if state == "grader error" else "no score yet"
             lines.append(f"{state} ({what}): {', '.join(ids)}")
-    if other := [one.id for one in students if one.is_from_other_grader]:
-        lines.append(f"graded by another version of the grader, kept; --regrade changed renews: {', '.join(other)}")
+    for what, ids in find_changed(students).items():
+        renew = "kept; --regrade changed renews" if len(ids) == 1 else "all kept; --regrade changed renews them"
+        lines.append(f"{what}, {len(ids)} of {len(students)} students, {renew}: {', '.join(ids)}")
     if public := sum(one.source == "valid" for one in students):
         lines.append(f"for {public} of {len(students)} students, {PUBLIC_NOTE}")
     if public := sum(one.has_public_seed for one in students):
@@ -60,5 +62,10 @@ def describe(out: Path, students: list[Student], gradebook: Gradebook | None) ->
     if gradebook:
         missing = books.fill(gradebook, students, 0)[1]
         lines += [f"not in Canvas's export, so not in canvas.csv: {', '.join(missing)}"] if missing else []
+        if odd := [
+            one.id for one in students if one.is_from_other_rubric and one.points not in (None, rubric.ALL_POINTS)
+        ]:
+            said = f"of another number of points than Canvas's {rubric.ALL_POINTS}: --regrade changed before you upload"
+            lines.append(f"canvas.csv has scores {said}: {', '.join(odd)}")
         lines.append(f"upload {out / 'canvas.csv'} to Canvas (Grades, Import)")
     return "\n".join([*lines, f"see {out / 'class.html'} and {out / 'class.csv'}"])

@@ -98,7 +98,7 @@ def is_meant(student: Student, words: set[str]) -> bool:
     return bool(
         words & {student.id, "all"}
         or ("failed" in words and student.is_fault)
-        or ("changed" in words and student.is_from_other_grader)
+        or ("changed" in words and student.is_changed)
     )
 
 

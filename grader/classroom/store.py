@@ -13,12 +13,12 @@ import shutil
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from grader import rubric
 from grader.errors import GraderFault
 from grader.files import write_whole
-from grader.provenance import hash_grader
+from grader.provenance import hash_grader, hash_rubric
 from grader.result import Result, read_check
 
 if TYPE_CHECKING:
@@ -34,19 +34,39 @@ class RunKey:
     grader: str
     assignment: str
     seed: str  # a hash: the official seed itself is written nowhere
+    rubric: str
+    origin: str  # as seed, without the numbers of questions, which are the rubric's: they may change in mid-term
 
     @property
     def short(self) -> str:
         """The name of the folder of such results."""
-        return hashlib.sha256(repr((self.grader, self.assignment, self.seed)).encode()).hexdigest()[:16]
+        return hash_all(self.grader, self.assignment, self.seed, self.rubric)[:16]
+
+
+class Kept(NamedTuple):
+    """A result as it lies in the folder, and the key that it was graded under."""
+
+    key: dict[str, str]
+    result: Result
+
+    @property
+    def rubric(self) -> str:
+        """The rubric that it was graded under; a result of an earlier version does not say."""
+        return self.key.get("rubric", "not recorded")
 
 
 def run_key(course: "Course", checks: tuple[str, ...] = ()) -> RunKey:
-    """The key of a run with this course: its seed, its questions, its checks, and the code of the grader."""
-    asked: tuple = (course.seed.value, course.hidden_questions, course.novel_questions, checks, course.rubric)
-    if course.given is not None:
-        asked = (*asked, course.given)
-    return RunKey(hash_grader(), rubric.ASSIGNMENT, hashlib.sha256(repr(asked).encode()).hexdigest())
+    """The key of a run with this course: seed, questions, checks, rubric, and the code of the grader."""
+    counts = course.hidden_questions, course.novel_questions, course.long_questions
+    given = () if course.given is None else (course.given,)
+    seed = hash_all(course.seed.value, *counts, checks, *given)
+    origin = hash_all(course.seed.value, checks, *given)
+    return RunKey(hash_grader(), rubric.ASSIGNMENT, seed, hash_rubric(course.rubric, *counts), origin)
+
+
+def hash_all(*values: object) -> str:
+    """One hash of several values."""
+    return hashlib.sha256(repr(values).encode()).hexdigest()
 
 
 class Store:
@@ -73,14 +93,19 @@ class Store:
 
     def read(self, sha256: str) -> Result | None:
         """The result of a submission; None if there is none, or none that is whole."""
-        return read_result(self.path(sha256), {"submission": sha256, **asdict(self.key)})
+        kept = read_kept(self.path(sha256))
+        return kept.result if kept and kept.key == {"submission": sha256, **asdict(self.key)} else None
 
-    def read_other(self, sha256: str) -> Result | None:
-        """The newest result of another version of the grader on the same submission, assignment and seed."""
+    def read_other(self, sha256: str) -> Kept | None:
+        """The newest result of another grader or rubric on the same submission, assignment and seed."""
         others = sorted(self.path(sha256).parent.parent.glob("*/result.json"), key=lambda path: -path.stat().st_mtime)
-        wanted = {"submission": sha256, "assignment": self.key.assignment, "seed": self.key.seed}
-        found = (read_result(path, wanted) for path in others if path != self.path(sha256))
-        return next((result for result in found if result is not None), None)
+        found = (read_kept(path) for path in others if path != self.path(sha256))
+        return next((kept for kept in found if kept and self.is_same_work(kept.key, sha256)), None)
+
+    def is_same_work(self, key: dict[str, str], sha256: str) -> bool:
+        """Whether a key differs from this one in grader and rubric only; an earlier version wrote no origin."""
+        is_same_seed = key.get("origin") == self.key.origin or key["seed"] == self.key.seed
+        return is_same_seed and (key["submission"], key["assignment"]) == (sha256, self.key.assignment)
 
     def age(self, sha256: str) -> int:
         """When a result was written, in ns of the file system's own clock; 0 if there is none."""
@@ -111,14 +136,14 @@ def refuse_other_schema(root: Path) -> None:
             )
 
 
-def read_result(path: Path, wanted: dict[str, Any]) -> Result | None:
-    """A result as it was written, if it is whole and its key holds what is wanted."""
+def read_kept(path: Path) -> Kept | None:
+    """A result as it was written, if it is whole."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA or any(content["key"][name] != value for name, value in wanted.items()):
+        key, saved = content["key"], content["result"]
+        if content["schema"] != SCHEMA or not {"submission", "grader", "assignment", "seed"} <= key.keys():
             return None
-        saved = content["result"]
         checks = tuple(map(read_check, saved["checks"]))
-        return Result(**{**saved, "checks": checks, "notes": tuple(saved["notes"])})
-    except (OSError, ValueError, KeyError, TypeError):
+        return Kept(key, Result(**{**saved, "checks": checks, "notes": tuple(saved["notes"])}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -1,7 +1,7 @@
 """A student in the class tables: the hand-in, its result, and what staff decided beside it.
 
-raw is what the grader gave, late what lateness costs, override what staff put in its place, added what they gave on
-top, final what counts.
+raw is what the grader gave, penalty what lateness takes off it, override what staff put in the place of both, added
+what they gave on top, final what counts.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from grader import rubric
 from grader.classroom.hand_ins import HandIn
+from grader.classroom.lateness import Lateness
 from grader.classroom.similarity import Features, extract_features
 from grader.questions import SOURCES
 from grader.result import CheckResult, Result, State
@@ -26,6 +27,9 @@ class Student:
     features: Features | None = None  # for comparisons; None if it can't be opened
     result: Result | None = None
     is_from_other_grader: bool = False
+    is_from_other_rubric: bool = False
+    rubric: str = ""  # the hash of the one that the result was graded under
+    lateness: Lateness | None = None  # in days, by the staff
     override: float | None = None
     added: float = 0.0
     reason: str = ""
@@ -68,22 +72,60 @@ class Student:
         """The grader's score; None if there is none, which is no zero."""
         return None if self.result is None or self.result.is_fault else self.result.score
 
+    @property
+    def points(self) -> float | None:
+        """What a right homework gets under the rubric of this result; None if there is no score."""
+        return None if self.result is None or self.result.is_fault else self.result.points
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the result was graded under another rubric or by another version of the grader."""
+        return self.is_from_other_grader or self.is_from_other_rubric
+
     def penalty(self, percent: float) -> float:
-        """What comes off for being late."""
-        return round(self.raw * percent / 100, 2) if self.raw and self.hand_in.late else 0.0
+        """What comes off for being late, once: by the staff's days, else by percent of what the platform calls late.
+
+        Nothing comes off points that staff set, and never more than the score.
+        """
+        if not self.raw or self.override is not None:
+            return 0.0
+        if self.lateness is not None:
+            return min(self.raw, self.lateness.points)
+        return round(self.raw * percent / 100, 2) if self.hand_in.late else 0.0
+
+    def penalty_reason(self, percent: float) -> str:
+        """Why it comes off, or why not; empty for who was not late."""
+        by_percent = f"late, {percent:g} %" if self.hand_in.late and percent else ""
+        reason = self.lateness.describe() if self.lateness is not None else by_percent
+        if not reason or self.raw is None:
+            return reason
+        if self.override is not None:
+            return f"{reason}; nothing comes off points that staff set"
+        is_cut = self.lateness is not None and self.lateness.points > self.raw
+        return f"{reason}; no more than the score comes off" if is_cut else reason
+
+    def after_penalty(self, percent: float) -> float | None:
+        """The grader's score without the penalty; None if there is no score."""
+        return None if self.raw is None else round(self.raw - self.penalty(percent), 2)
 
     def final(self, percent: float) -> float | None:
-        """What counts: the override of the staff, else the score without the penalty; and what staff added."""
-        if self.override is None and self.raw is None:
-            return None
-        base = self.override if self.override is not None else (self.raw or 0.0) - self.penalty(percent)
-        return round(base + self.added, 2)
+        """What counts: the override of the staff, else the score after the penalty; and what staff added."""
+        base = self.after_penalty(percent) if self.override is None else self.override
+        return None if base is None else round(base + self.added, 2)
 
     @property
     def root_cause(self) -> CheckResult | None:
         """The check to fix first: the first one that is neither passed nor skipped because of another."""
         checks = self.result.checks if self.result else ()
         return next((check for check in checks if check.state not in (State.PASSED, State.SKIPPED)), None)
+
+
+def find_changed(students: list[Student]) -> dict[str, list[str]]:
+    """The IDs of those whose result was not graded as it would be now, by what has changed since; each one once."""
+    by_rubric = [one.id for one in students if one.is_from_other_rubric]
+    by_grader = [one.id for one in students if one.is_changed and not one.is_from_other_rubric]
+    found = {"graded under another rubric": by_rubric, "graded by another version of the grader": by_grader}
+    return {what: ids for what, ids in found.items() if ids}
 
 
 def read_hand_in(path: Path) -> tuple[str, Features | None, str]:

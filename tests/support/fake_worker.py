@@ -34,9 +34,9 @@ def main() -> None:
         if name.startswith("full"):
             tell(sys.stdout, state="disk", error="No space left on device")
             continue
-        store.write(
-            job["sha256"], Result(name, "0", (CheckResult("adapter_present", "It is there.", 2, 2.0, State.PASSED),))
-        )
+        passed = os.environ.get("FAKE_CHECKS", "adapter_present").split()  # what a rubric has, as a test sets it
+        checks = tuple(CheckResult(check, "It is there.", 2, 2.0, State.PASSED) for check in passed)
+        store.write(job["sha256"], Result(name, "0", checks))
         tell(sys.stdout, state="done")
 
 
