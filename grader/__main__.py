@@ -24,7 +24,7 @@ from grader.course import Course
 from grader.errors import GraderFault
 from grader.files import write_whole
 from grader.grade import grade
-from grader.questions import HIDDEN_VARIABLE, read_hidden
+from grader.own_questions import HIDDEN_VARIABLE, read_hidden
 from grader.report import console, gradescope, html
 from grader.result import Result
 from grader.runner import needs_sandbox, refuse_unknown

@@ -109,7 +109,7 @@ def grade_into(arguments: argparse.Namespace) -> None:
     """Grade, and write each check and then the whole report into the folder of the parent."""
     from grader.course import Course
     from grader.grade import grade
-    from grader.questions import read_hidden
+    from grader.own_questions import read_hidden
     from grader.sandbox.host import Sandbox
     from grader.seed import choose_seed
 

@@ -11,7 +11,7 @@ from typing import Any
 from grader import reference, rubric
 from grader.adapter import Adapter
 from grader.errors import GraderFault, Refusal
-from grader.questions import PUBLIC_NOTE, SOURCES, Rows, read_public
+from grader.own_questions import PUBLIC_NOTE, SOURCES, Rows, read_public
 from grader.reasons import diagnose_reason, most_frequent
 from grader.reference import Answered, Base
 from grader.rubric import Rubric, read_rubric

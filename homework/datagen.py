@@ -25,7 +25,7 @@ from homework.common.files import write_rows
 from homework.data import DATA_FOLDER, Dataset, RowList, check_row, is_answer_valid, read_list, take_rows
 from homework.guards import reasoning_check
 from homework.guards.reasoning_check import ReasonedRow
-from homework.reporting.acceptance import Judged, draw_acceptance, format_acceptance, judge_texts
+from homework.reporting.sampling_report import Judged, draw_acceptance, format_acceptance, judge_texts
 from homework.training import run_dir
 
 OUTPUT = DATA_FOLDER / "rft.json"

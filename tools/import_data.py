@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from grader.files import write_whole
-from grader.questions import MARK, key_of
+from grader.own_questions import MARK, key_of
 from homework.base_llm import LONGEST_ANSWER
 from homework.common.base_model import BUNDLED, BUNDLED_NAME, load_tokenizer
 from homework.common.cli import run

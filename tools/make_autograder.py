@@ -16,7 +16,7 @@ from pathlib import Path
 
 from grader.autograder import add_questions, refuse_unclear
 from grader.errors import GraderFault
-from grader.questions import read_hidden
+from grader.own_questions import read_hidden
 from grader.seed import official_seed, read_key
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -37,7 +37,7 @@ from grader.classroom.students import Student, read_hand_in
 from grader.classroom.supervisor import Supervisor
 from grader.course import Course
 from grader.errors import GraderFault
-from grader.questions import HIDDEN_VARIABLE, read_hidden
+from grader.own_questions import HIDDEN_VARIABLE, read_hidden
 from grader.seed import KEY_VARIABLE, choose_seed
 
 KEPT = "what was graded is kept, the same line goes on"

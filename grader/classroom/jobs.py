@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grader.classroom.store import RunKey, Store, run_key
 from grader.errors import GraderFault
-from grader.questions import Rows, as_rows
+from grader.own_questions import Rows, as_rows
 from grader.rubric import read_rubric
 from grader.seed import Seed
 

@@ -10,7 +10,7 @@ from grader.classroom import charts
 from grader.classroom.gradebook import check_columns
 from grader.classroom.similarity import Likeness
 from grader.classroom.students import Student, find_changed
-from grader.questions import PUBLIC_NOTE, SEED_NOTE
+from grader.own_questions import PUBLIC_NOTE, SEED_NOTE
 from grader.report import html
 from grader.report.html import clean, render_check
 from grader.report.text import headline, plain

@@ -9,7 +9,7 @@ from grader.classroom.gradebook import Gradebook
 from grader.classroom.similarity import Likeness, compare
 from grader.classroom.students import Student, find_changed
 from grader.files import write_whole
-from grader.questions import PUBLIC_NOTE, SEED_NOTE
+from grader.own_questions import PUBLIC_NOTE, SEED_NOTE
 
 LIKENESS = "alike.csv"
 

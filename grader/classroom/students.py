@@ -13,7 +13,7 @@ from grader import rubric
 from grader.classroom.hand_ins import HandIn
 from grader.classroom.lateness import Lateness
 from grader.classroom.similarity import Features, extract_features
-from grader.questions import SOURCES
+from grader.own_questions import SOURCES
 from grader.result import CheckResult, Result, State
 from grader.submission import open_submission
 

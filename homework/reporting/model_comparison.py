@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from homework.base_llm import BaseLLM, score
 from homework.data import Sample, is_answer_valid
-from homework.reporting.acceptance import count_digits
 from homework.reporting.error_analysis import read_question
+from homework.reporting.sampling_report import count_digits
 from homework.training.evaluation import wilson_interval
 
 STRICT = 0.01  # within which a computed answer lies, beside the 5 % of the homework

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from grader import __main__, autograder, questions, runner
+from grader import __main__, autograder, runner
+from grader import own_questions as questions
 from grader.classroom import __main__ as cli
 from grader.classroom import gradebook, pages, reports
 from grader.classroom.hand_ins import HandIn
@@ -21,7 +22,7 @@ from grader.classroom.supervisor import environment
 from grader.course import Course
 from grader.errors import GraderFault
 from grader.grade import grade
-from grader.questions import MARK, PUBLIC_NOTE, SEED_NOTE, read_hidden
+from grader.own_questions import MARK, PUBLIC_NOTE, SEED_NOTE, read_hidden
 from grader.report import console, gradescope, html
 from grader.result import Result
 from grader.sandbox.host import Sandbox

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from grader.questions import MARK
+from grader.own_questions import MARK
 from grader.world import draw_questions, slice_of
 from homework import data
 from homework.common.errors import HomeworkError

@@ -12,7 +12,7 @@ from homework.common.errors import HomeworkError
 from homework.common.files import write_rows
 from homework.data import Dataset
 from homework.guards.reasoning_check import RIGHT
-from homework.reporting.acceptance import Judged, format_acceptance, judge_texts, name_length, pass_at
+from homework.reporting.sampling_report import Judged, format_acceptance, judge_texts, name_length, pass_at
 from homework.training import run_dir, sampling
 from homework.training.sampling import RECORD, SampleRecord, draw_noise, sample, sample_round
 

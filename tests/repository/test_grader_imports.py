@@ -21,7 +21,7 @@ LAYERS = (
     "course",
     "reasons",
     "reference",
-    "submission adapter seed questions",
+    "submission adapter seed own_questions",
     "report provenance",
     "rubric",
     "errors",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from grader import questions
+from grader import own_questions as questions
 from grader.course import Course
 from homework.common.base_model import ROOT
 from homework.common.errors import HomeworkError
