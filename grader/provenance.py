@@ -26,14 +26,17 @@ def hash_grader() -> str:
     return digest.hexdigest()
 
 
-def hash_rubric(*more: object) -> str:
-    """A short hash of all that grader/rubric.py sets, points, bounds and limits; its VERSION alone changes no score.
+def hash_rubric(course_rubric: rubric.Rubric, *counts: int) -> str:
+    """A short hash of what a rubric decides: points and bounds, and the limits that all rubrics share.
 
     Args:
-        more: what a run sets otherwise than the rubric: its numbers of questions.
+        course_rubric: of the course; its title changes no score.
+        counts: the numbers of questions of a run.
     """
-    content = {name: value for name, value in vars(rubric).items() if name.isupper() and name != "VERSION"}
-    text = json.dumps([content, more], sort_keys=True, default=describe_value)
+    names = {name for name in vars(rubric) if name.isupper()} - {"VERSION", "CHOSEN", "VARIABLE"}
+    limits = {name: getattr(rubric, name) for name in names}
+    decided = course_rubric._replace(title="")._asdict()
+    text = json.dumps([decided, counts, limits], sort_keys=True, default=describe_value)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -57,11 +57,12 @@ class Kept(NamedTuple):
 
 def run_key(course: "Course", checks: tuple[str, ...] = ()) -> RunKey:
     """The key of a run with this course: seed, questions, checks, rubric, and the code of the grader."""
-    counts = course.hidden_questions, course.novel_questions, course.long_questions
+    counts = course.hidden_questions, course.novel_questions
     given = () if course.given is None else (course.given,)
     seed = hash_all(course.seed.value, *counts, checks, *given)
     origin = hash_all(course.seed.value, checks, *given)
-    return RunKey(hash_grader(), rubric.ASSIGNMENT, seed, hash_rubric(course.rubric, *counts), origin)
+    of_rubric = hash_rubric(course.rubric, *counts, course.long_questions)
+    return RunKey(hash_grader(), rubric.ASSIGNMENT, seed, of_rubric, origin)
 
 
 def hash_all(*values: object) -> str:

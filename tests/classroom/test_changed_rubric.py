@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,13 @@ from grader.classroom.students import Student
 from grader.course import Course
 from grader.provenance import describe_value, hash_rubric
 from grader.result import CheckResult, Result, State
+from grader.rubric import read_rubric
 from grader.runner import check_names
+from grader.seed import Seed
 
 SMALL, WEIGHTS = Course(hidden_questions=6, novel_questions=2), tuple(check_names("weights"))
+WORTH = {**SMALL.rubric.weights, "accuracy": 59, "configured": 5}
+OTHER = replace(SMALL, rubric=SMALL.rubric._replace(weights=WORTH))  # after a change of the points
 CHANGED = "--regrade changed"
 BOTH = "graded under another rubric, 2 of {} students, all kept; --regrade changed renews them: 1, 2"
 
@@ -51,19 +55,13 @@ def graded(tmp_path, monkeypatch, capsys) -> Path:
     return folder
 
 
-def change_rubric(monkeypatch) -> None:
-    monkeypatch.setattr(rubric, "ACCURACY", rubric.ACCURACY - 1)
-
-
 # --- one change, then the other ---
 
 
 def test_another_rubric_is_said_and_regrades_nobody(graded, monkeypatch, capsys):
     before = results(graded)
-    change_rubric(monkeypatch)
-    with monkeypatch.context() as patch:
-        patch.setattr(supervisor, "Worker", lambda *_: pytest.fail("graded unasked"))
-        assert run(graded) == 0
+    monkeypatch.setattr(supervisor, "Worker", lambda *_: pytest.fail("graded unasked"))
+    assert run(graded, course=OTHER) == 0
     assert results(graded) == before and BOTH.format(2) in capsys.readouterr().out
     assert "graded under another rubric, 2 of 2: 1, 2" in (graded.parent / "out" / "class.html").read_text()
     page, row = (graded.parent / "out" / "students" / "1.html").read_text(), table(graded)["1"]
@@ -72,26 +70,25 @@ def test_another_rubric_is_said_and_regrades_nobody(graded, monkeypatch, capsys)
     assert row["final"] == "2", "it counts until there is another one"
 
 
-def test_regrade_changed_renews_exactly_those(graded, monkeypatch, capsys):
-    change_rubric(monkeypatch)
+def test_regrade_changed_renews_exactly_those(graded, capsys):
     (graded / "3.zip").write_text("3")
-    assert run(graded) == 0 and BOTH.format(3) in capsys.readouterr().out, "3 has the new rubric"
+    assert run(graded, course=OTHER) == 0 and BOTH.format(3) in capsys.readouterr().out, "3 has the new rubric"
     before = results(graded)
     assert len(before) == 3
-    assert run(graded, "--regrade", "changed") == 0
+    assert run(graded, "--regrade", "changed", course=OTHER) == 0
     out, now = capsys.readouterr().out, results(graded)
     assert "3 students, 2 to grade" in out and CHANGED not in out
     assert len(now) == 5 and all(now[path] == time for path, time in before.items()), "the former ones stay beside"
-    assert {row["rubric"] for row in table(graded).values()} == {run_key(SMALL, WEIGHTS).rubric}
+    assert {row["rubric"] for row in table(graded).values()} == {run_key(OTHER, WEIGHTS).rubric}
     assert "another rubric" not in (graded.parent / "out" / "students" / "1.html").read_text()
-    assert run(graded, "--regrade", "changed") == 0 and results(graded) == now, "nothing has changed since"
+    assert run(graded, "--regrade", "changed", course=OTHER) == 0 and results(graded) == now, (
+        "nothing has changed since"
+    )
 
 
-def test_a_rubric_that_comes_back_brings_its_results_back(graded, monkeypatch, capsys):
+def test_a_rubric_that_comes_back_brings_its_results_back(graded, capsys):
     before = results(graded)
-    with monkeypatch.context() as patch:
-        change_rubric(patch)
-        assert run(graded, "--regrade", "changed") == 0
+    assert run(graded, "--regrade", "changed", course=OTHER) == 0
     assert len(results(graded)) == 4
     capsys.readouterr()
     assert run(graded) == 0 and CHANGED not in capsys.readouterr().out
@@ -104,6 +101,12 @@ def test_other_numbers_of_questions_are_another_rubric(graded, capsys):
     assert BOTH.format(2) in capsys.readouterr().out
     assert run(graded, "--regrade", "changed", course=more) == 0 and len(results(graded)) == 4
     assert CHANGED not in capsys.readouterr().out
+
+
+def test_the_other_rubric_of_the_course_is_another_one(graded, capsys):
+    before, longer = results(graded), replace(SMALL, rubric=read_rubric("long"))
+    assert run(graded, course=longer) == 0 and results(graded) == before
+    assert BOTH.format(2) in capsys.readouterr().out
 
 
 def test_other_code_with_the_same_rubric_is_another_version_only(graded, monkeypatch, capsys):
@@ -135,52 +138,58 @@ def test_a_result_that_names_no_rubric_is_kept_and_said(graded, monkeypatch, cap
     assert CHANGED not in capsys.readouterr().out
 
 
-def test_another_seed_is_another_grade_whatever_the_rubric(graded, monkeypatch):
-    change_rubric(monkeypatch)
-    assert run(graded, "--seed", "8", course=Course(cli.choose_seed(8, None), 6, 2)) == 0
-    assert len(results(graded)) == 4
+def test_another_seed_is_another_grade_whatever_the_rubric(graded):
+    assert run(graded, "--seed", "8", course=replace(OTHER, seed=Seed(8))) == 0 and len(results(graded)) == 4
 
 
 # --- the hash of a rubric ---
 
+RUBRIC = SMALL.rubric
 
-@pytest.mark.parametrize("name", ["ACCURACY", "ZERO", "FULL", "HIDDEN_QUESTIONS", "MAX_RANK", "CHECK_SECONDS"])
-def test_each_number_of_the_rubric_is_in_its_hash(monkeypatch, name):
-    before = hash_rubric()
+
+@pytest.mark.parametrize("name", ["MAX_RANK", "CHECK_SECONDS", "RELATIVE_TOLERANCE", "PUBLIC_SEED"])
+def test_each_limit_of_the_rubric_is_in_its_hash(monkeypatch, name):
+    before = hash_rubric(RUBRIC)
     monkeypatch.setattr(rubric, name, getattr(rubric, name) + 1)
-    assert hash_rubric() != before
+    assert hash_rubric(RUBRIC) != before
 
 
-def test_a_new_check_is_another_rubric_and_a_new_version_number_is_none(monkeypatch):
-    before = hash_rubric()
-    monkeypatch.setattr(rubric, "VERSION", "2027.1")
-    assert hash_rubric() == before != hash_rubric(600)
-    monkeypatch.setattr(rubric, "REASONING", 40, raising=False)
-    assert hash_rubric() != before
+@pytest.mark.parametrize("other", [
+    OTHER.rubric, read_rubric("long"), RUBRIC._replace(bounds={"accuracy": (0.5, 0.9)}),
+    RUBRIC._replace(code={**RUBRIC.code, "new": 0}),
+])  # fmt: skip
+def test_points_bounds_and_checks_are_in_its_hash(other):
+    assert hash_rubric(other) != hash_rubric(RUBRIC) != hash_rubric(RUBRIC, 600)
+
+
+def test_what_decides_no_score_is_not_in_its_hash(monkeypatch):
+    before = hash_rubric(RUBRIC)
+    for name in ("VERSION", "CHOSEN"):
+        monkeypatch.setattr(rubric, name, "other")
+    assert hash_rubric(RUBRIC._replace(title="other")) == before
 
 
 def test_the_hash_is_the_same_wherever_the_repository_lies(tmp_path, monkeypatch):
     assert describe_value({"b", "a"}) == ["a", "b"], "a set has another order in each process"
-    before = hash_rubric()
-    for name in ("ROOT", "BASE"):
+    before = hash_rubric(RUBRIC)
+    for name in ("ROOT", "BASE", "RUBRICS"):
         monkeypatch.setattr(rubric, name, tmp_path / getattr(rubric, name).relative_to(provenance.GRADER.parent))
-    assert hash_rubric() == before
+    assert hash_rubric(RUBRIC) == before
 
 
 def test_the_key_on_disk_says_the_rubric(graded):
     for path in results(graded):
         assert json.loads(path.read_text())["key"].items() >= asdict(run_key(SMALL, WEIGHTS)).items()
-        assert len(run_key(SMALL, WEIGHTS).rubric) == 8
+    assert len(run_key(SMALL, WEIGHTS).rubric) == 8
 
 
 # --- results of different sets of checks in one table ---
 
 
-def test_a_class_run_shows_the_checks_of_both_rubrics(graded, monkeypatch, capsys):
-    change_rubric(monkeypatch)
+def test_a_class_run_shows_the_checks_of_both_rubrics(graded, monkeypatch):
     monkeypatch.setenv("FAKE_CHECKS", "parser answer adapter_present")
     (graded / "0.zip").write_text("0")
-    assert run(graded) == 0
+    assert run(graded, course=OTHER) == 0
     rows = table(graded)
     names = ("adapter_present", "parser", "answer")
     assert [[rows[one][name] for name in names] for one in "012"] == [["2"] * 3, ["2", "", ""], ["2", "", ""]]
