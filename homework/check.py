@@ -18,6 +18,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
+from decimal import Decimal
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -232,11 +233,14 @@ def check_benchmark(known: Known) -> str:
 
 def check_format_example(known: Known) -> str:
     """The text of every row's answer."""
+    from homework.base_llm import parse_answer
     from homework.guards.labels import check_texts
     from homework.sft import format_example
 
     check_texts(known.train, format_example)
-    return f"{len(known.train)} answers between the tags, each within 5 % of its number"
+    numbers = [parse_answer(format_example(*row)["answer"]) for row in known.train]
+    digits = max(len(Decimal(repr(number)).normalize().as_tuple().digits) for number in numbers)
+    return f"{len(numbers)} answers between the tags, of up to {digits} digits, each within 5 % of its number"
 
 
 def check_tokenize(known: Known) -> str:

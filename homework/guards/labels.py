@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from homework.base_llm import parse_answer
+from homework.base_llm import ANSWER, parse_answer
 from homework.common.errors import HomeworkError, explain_error
 from homework.data import ListLike, Row, is_answer_valid
 from homework.guards.label_diagnosis import FIELDS, diagnose_labels, diagnose_shape
@@ -46,6 +46,8 @@ def check_texts(data: ListLike[tuple[str, float]], format_fn: Callable[..., dict
             raise HomeworkError(f"row {index}: format_example changes the question into {example['question']!r:.80}")
         if complaint := diagnose_value(example, correct):
             raise HomeworkError(f"row {index}: {complaint}")
+        if beside := ANSWER.sub("", example["answer"]):
+            raise HomeworkError(f"row {index}: format_example writes {beside!r:.60} beside the tags\nleave it out")
 
 
 def check_labels(

@@ -33,6 +33,9 @@ class Scripted:
         """As `BaseLLM.answer`."""
         self.asked += questions
         known = {question: answer for (question, _), answer in zip(QUESTIONS, ANSWERS, strict=True)}
+        for question in questions:
+            if not isinstance(question, str) or question not in known:
+                raise HomeworkError(f"benchmark asks {question!r:.80}, which is no question\nask them as they are")
         return [known[question] for question in questions]
 
 
@@ -54,25 +57,26 @@ def check_is_answer_valid() -> None:
 
 
 def check_from_answers() -> None:
-    """Raise HomeworkError unless the shares are those of all questions, and nothing to score is an error."""
+    """Raise HomeworkError unless the shares are those of all questions, and numbers that differ are an error."""
     check_shares(BenchmarkResult.from_answers(QUESTIONS, ANSWERS), "BenchmarkResult.from_answers", len(QUESTIONS))
-    try:
-        empty = BenchmarkResult.from_answers([], [])
-    except NotImplementedError:
-        raise
-    except Exception:
-        return
-    raise HomeworkError(f"BenchmarkResult.from_answers of no question gives {empty}\nraise an error there: no accuracy")
+    for count, answers in ((0, 0), (4, 3), (3, 4)):
+        try:
+            result = BenchmarkResult.from_answers(QUESTIONS[:count], ANSWERS[:answers])
+        except NotImplementedError:
+            raise
+        except Exception:
+            continue
+        raise HomeworkError(
+            f"BenchmarkResult.from_answers of {count} questions and {answers} answers gives {result!r:.60}"
+            "\nraise an error there: it has no accuracy"
+        )
 
 
 def check_benchmark() -> None:
     """Raise HomeworkError unless `benchmark` asks the first questions, once each, and scores the answers."""
     for count in (None, 2):
         llm, wanted = Scripted(), [question for question, _ in QUESTIONS][:count]
-        try:
-            result = benchmark(llm, QUESTIONS, count)
-        except KeyError as error:
-            raise HomeworkError(f"benchmark asks {error}, which is no question\nask them as they are") from error
+        result = benchmark(llm, QUESTIONS, count)
         if llm.asked != wanted:
             raise HomeworkError(
                 f"benchmark of {count or 'all'} questions asks {llm.asked}, not {wanted}"

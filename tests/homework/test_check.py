@@ -157,6 +157,32 @@ def fault_format(patch, folder):
     patch.setattr(sft, "format_example", lambda question, answer: {"question": question, "answer": f"{answer:.3g}"})
 
 
+def fault_space(patch, folder):
+    example = sft.format_example
+    patch.setattr(sft, "format_example", lambda *row: {"question": row[0], "answer": " " + example(*row)["answer"]})
+
+
+def fault_digits(patch, folder):
+    """No fault that costs an answer, but a student can see it."""
+    patch.setattr(sft, "format_example", lambda q, number: {"question": q, "answer": f"<answer>{number!r}</answer>"})
+
+
+def fault_list(patch, folder):
+    patch.setattr(
+        "homework.guards.metric_check.benchmark", lambda llm, rows, count: llm.answer([row[0] for row in rows])
+    )
+
+
+def fault_counts(patch, folder):
+    def from_answers(cls, rows, answers):
+        count = len(rows)
+        samples = [data.Sample(q, a, c, data.is_answer_valid(a, c)) for (q, c), a in zip(rows, answers)]  # noqa: B905
+        right, given = sum(s.is_correct for s in samples), sum(s.answer == s.answer for s in samples)
+        return cls(right / count, given / count, samples)
+
+    patch.setattr(data.BenchmarkResult, "from_answers", classmethod(from_answers))
+
+
 def fault_rows(patch, folder):
     patch.setattr(sft.TokenizedDataset, "__len__", lambda self: len(self.rows) - 3)
 
@@ -300,6 +326,9 @@ FAULTS = {
     fault_metric: ("is_answer_valid", r"is_answer_valid\(2.104, 2.0\) is True, not False"),
     fault_shares: ("from_answers", "the accuracy is 1, not 0.5"),
     fault_benchmark: ("benchmark", "benchmark of 2 questions asks "),
+    fault_counts: ("from_answers", "from_answers of 4 questions and 3 answers gives BenchmarkResult"),
+    fault_list: ("benchmark", r"benchmark asks \['2 km in m\?', .*, which is no question"),
+    fault_space: ("format_example", "row 0: format_example writes ' ' beside the tags"),
     fault_format: ("format_example", "row 0: parse_answer finds no number in the answer"),
     fault_labels: ("tokenize", "tokenize must return a dictionary with input_ids, attention_mask, labels"),
     fault_span: ("tokenize", "row 0: the first answer token 'Ġ<' is masked, so nothing teaches the model to begin"),
@@ -391,6 +420,12 @@ def test_a_hint_can_be_asked_of_one_task_or_gap(command, monkeypatch, student_fo
 def test_a_hint_that_there_cannot_be_is_refused_before_anything_runs(command, words, said):
     code, out, err = command(check.check, words)
     assert code == 2 and not out and re.search(said, err)
+
+
+def test_the_digits_of_the_answers_are_said(verdicts, monkeypatch, student_folder):
+    assert "between the tags, of up to 3 digits, each within 5 %" in verdicts()[1]["format_example"]
+    fault_digits(monkeypatch, student_folder)
+    assert re.search(r"of up to 1\d digits, each within", verdicts()[1]["format_example"])
 
 
 def test_what_rests_on_a_failed_check_is_not_run(verdicts, monkeypatch, student_folder):
