@@ -1,6 +1,7 @@
 """homework/cot.py, datagen.py and rft.py: the prompt that reasons, the samples that are kept, the training on them."""
 
 import json
+from collections import Counter
 from typing import Any
 
 from grader import rubric
@@ -114,15 +115,26 @@ def refuse_public_questions(prompt: str, question: str) -> None:
 
 
 def refuse_few_samples(asked: Any) -> None:
-    """Refuse a sampling of too few texts, or at too low a temperature. What asks our models otherwise is not seen."""
-    counts = [(count, temperature) for _, count, temperature in asked] if isinstance(asked, list) else []
-    if counts and max(count for count, _ in counts) < LEAST_SAMPLES:
-        raise Refusal(f"generate_dataset samples {max(counts)[0]} texts a question", do="oversample=10 by default",
+    """Refuse a sampling of too few texts of each question, in all its calls, or at too low a temperature."""
+    calls = [call for call in asked if is_call(call)] if isinstance(asked, list) else []
+    if not calls:
+        raise Refusal("generate_dataset samples nothing by batched_generate of CoTModel",
+                      do="load of homework.cot, then batched_generate(prompts, oversample, temperature)")  # fmt: skip
+    counts: Counter[str] = Counter()
+    for question, count, _ in calls:
+        counts[question] += count
+    if max(counts.values()) < LEAST_SAMPLES:
+        raise Refusal(f"generate_dataset samples {max(counts.values())} texts a question", do="oversample=10 by default",
                       expected=f"at least {LEAST_SAMPLES}")  # fmt: skip
-    if counts and max(temperature for _, temperature in counts) < COLDEST:
-        raise Refusal("generate_dataset samples at a temperature of "
-                      f"{max(temperature for _, temperature in counts):g}: all texts of a question are the same",
+    if (warmest := max(temperature for _, _, temperature in calls)) < COLDEST:
+        raise Refusal(f"generate_dataset samples at a temperature of {warmest:g}: all texts of a question are the same",
                       do="temperature=0.6 by default")  # fmt: skip
+
+
+def is_call(call: Any) -> bool:
+    """Whether something that a job wrote is a question, a number of texts and a temperature."""
+    is_three = isinstance(call, list) and len(call) == 3 and isinstance(call[0], str)
+    return is_three and type(call[1]) is int and is_number(call[2])
 
 
 def read_rows(content: Any) -> list[Row]:

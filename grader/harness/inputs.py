@@ -26,6 +26,7 @@ FEW = 7  # questions of valid that a benchmark with a limit asks
 RIGHT_FACTORS = (1.0, 1.03, 0.97)
 COLD = 0.01  # a temperature at which samples are what the model finds most likely
 PROMPTED = 60  # questions that the reasoning prompt is put before
+FIRST = 5  # of the texts of a question, of which one is right
 HOPELESS = 5  # of so many scripted questions, one has no right text
 EXAMPLE = ("Convert 38 inches to cm.", "1 inch is 2.54 cm. 38 * 2.54 = 76.2 + 20.32 = 96.52. <answer>96.52</answer>")
 COURSE_ADAPTER = Config(rank=4, alpha=8.0, targets=tuple(sorted(rubric.TARGETS)), use_rslora=False)
@@ -147,10 +148,7 @@ class Inputs:
     def script(self) -> dict[str, list[tuple[str, bool]]]:
         """The same for the job: texts in an order drawn at random, and whether the model ended each by itself."""
         rng = self.rng("script")
-        return {
-            question: [(text, fault != CUT) for text, fault in rng.sample([*texts.items()], len(texts))]
-            for question, texts in self.planted.items()
-        }
+        return {question: shuffled(texts, rng) for question, texts in self.planted.items()}
 
     @cached_property
     def reasoned_rows(self) -> list[tuple[str, float, str]]:
@@ -239,3 +237,16 @@ class Inputs:
     def written(self) -> list[str]:
         """What the base model writes after each prompt, by the grader's own greedy decoding."""
         return [complete(self.course.base, self.course.base.model, [ids], 64)[0] for ids in self.ids]
+
+
+def shuffled(texts: dict[str, str], rng: random.Random) -> list[tuple[str, bool]]:
+    """Texts in an order drawn at random: one without a fault, where there is one, stands among the first five.
+
+    So does a sampling of so few texts find it.
+    """
+    order = rng.sample([*texts], len(texts))
+    right = [text for text in order if not texts[text]]
+    if right:
+        order.remove(right[0])
+        order.insert(rng.randrange(FIRST), right[0])
+    return [(text, texts[text] != CUT) for text in order]

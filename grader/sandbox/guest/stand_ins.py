@@ -87,11 +87,13 @@ class Script:
     """Texts that stand in the place of what a model samples, by the question that its prompt holds.
 
     Args:
-        texts: by question, (text, whether the model ended it by itself) each; they come again and again, in this order.
+        texts: by question, (text, whether the model ended it by itself) each; they come again and again, in this order,
+            and go on where the last call has stopped.
     """
 
     def __init__(self, texts: dict[str, list[tuple[str, bool]]]) -> None:
         self.texts = texts
+        self.next = {question: itertools.cycle(each) for question, each in texts.items()}
         self.asked: list[list[Any]] = []  # question, number of texts, temperature
 
     def take_over(self, model: Any) -> None:
@@ -123,4 +125,4 @@ class Script:
         """So many texts for the question that stands last in a prompt."""
         question = max((one for one in self.texts if one in prompt), key=lambda one: (prompt.rindex(one), len(one)))
         self.asked.append([question, count, float(temperature)])
-        return list(itertools.islice(itertools.cycle(self.texts[question]), count))
+        return list(itertools.islice(self.next[question], count))
