@@ -45,7 +45,10 @@ def test_prompt(code: Harness, course: Course, give) -> None:
 def test_sampling(code: Harness) -> None:
     """generate_dataset keeps right chains of train's questions, each once, with the true answer, and nothing else."""
     code.sampling.value("generate_dataset")
-    refuse_few_samples(code.sampling.value("asked"))
+    asked = code.sampling.value("asked")
+    calls = [call for call in asked if is_call(call)] if isinstance(asked, list) else []
+    refuse_other_questions([prompt for prompt, _, _ in calls if prompt not in code.planted], code)
+    refuse_few_samples([call for call in calls if call[0] in code.planted])
     rows = read_rows(code.sampling.value("rows"))
     for row in rows:
         refuse_wrong_row(row, dict(code.train_rows), code.planted)
@@ -114,18 +117,25 @@ def refuse_public_questions(prompt: str, question: str) -> None:
                       do="take an example that is in no data file")  # fmt: skip
 
 
-def refuse_few_samples(asked: Any) -> None:
+def refuse_other_questions(prompts: list[str], code: Harness) -> None:
+    """Refuse prompts that hold no question of train where one of them holds a question of valid."""
+    for question, _ in code.valid_rows:
+        if any(question in prompt for prompt in prompts):
+            raise Refusal(f"generate_dataset samples on {question!r:.80}, a question of valid",
+                          do="sample on train alone")  # fmt: skip
+
+
+def refuse_few_samples(calls: list[Any]) -> None:
     """Refuse a sampling of too few texts of each question, in all its calls, or at too low a temperature."""
-    calls = [call for call in asked if is_call(call)] if isinstance(asked, list) else []
     if not calls:
-        raise Refusal("generate_dataset samples nothing by batched_generate of CoTModel",
+        raise Refusal("generate_dataset samples nothing about train by batched_generate of CoTModel",
                       do="load of homework.cot, then batched_generate(prompts, oversample, temperature)")  # fmt: skip
     counts: Counter[str] = Counter()
     for question, count, _ in calls:
         counts[question] += count
-    if max(counts.values()) < LEAST_SAMPLES:
-        raise Refusal(f"generate_dataset samples {max(counts.values())} texts a question", do="oversample=10 by default",
-                      expected=f"at least {LEAST_SAMPLES}")  # fmt: skip
+    if (most := max(counts.values())) < LEAST_SAMPLES:
+        raise Refusal(f"generate_dataset samples {most} texts a question", expected=f"at least {LEAST_SAMPLES}",
+                      do="oversample=10 by default")  # fmt: skip
     if (warmest := max(temperature for _, _, temperature in calls)) < COLDEST:
         raise Refusal(f"generate_dataset samples at a temperature of {warmest:g}: all texts of a question are the same",
                       do="temperature=0.6 by default")  # fmt: skip

@@ -15,6 +15,7 @@ import torch
 from grader import rubric
 from grader.adapter import Adapter, Config, expected_shapes
 from grader.course import Course
+from grader.equations import chain_key
 from grader.harness.chains import CUT, chain, right_texts, wrong_texts
 from grader.harness.spans import IGNORE_INDEX
 from grader.harness.table_model import SILENT
@@ -26,7 +27,7 @@ FEW = 7  # questions of valid that a benchmark with a limit asks
 RIGHT_FACTORS = (1.0, 1.03, 0.97)
 COLD = 0.01  # a temperature at which samples are what the model finds most likely
 PROMPTED = 60  # questions that the reasoning prompt is put before
-FIRST = 5  # of the texts of a question, of which one is right
+FIRST = 5  # of the texts of a question: among them is each right chain
 HOPELESS = 5  # of so many scripted questions, one has no right text
 EXAMPLE = ("Convert 38 inches to cm.", "1 inch is 2.54 cm. 38 * 2.54 = 76.2 + 20.32 = 96.52. <answer>96.52</answer>")
 COURSE_ADAPTER = Config(rank=4, alpha=8.0, targets=tuple(sorted(rubric.TARGETS)), use_rslora=False)
@@ -240,13 +241,9 @@ class Inputs:
 
 
 def shuffled(texts: dict[str, str], rng: random.Random) -> list[tuple[str, bool]]:
-    """Texts in an order drawn at random: one without a fault, where there is one, stands among the first five.
-
-    So does a sampling of so few texts find it.
-    """
+    """Texts in an order drawn at random, but that a sampling of five finds each different right chain, if any."""
     order = rng.sample([*texts], len(texts))
-    right = [text for text in order if not texts[text]]
-    if right:
-        order.remove(right[0])
-        order.insert(rng.randrange(FIRST), right[0])
+    chains = {chain_key(text): text for text in order if not texts[text]}
+    order.sort(key=lambda text: text not in chains.values())
+    order[:FIRST] = rng.sample(order[:FIRST], FIRST)
     return [(text, texts[text] != CUT) for text in order]

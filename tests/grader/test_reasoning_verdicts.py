@@ -1,4 +1,4 @@
-"""Every test submission of tasks 5 to 7 gets its verdict under the long rubric, and its first line names the true cause.
+"""Every test submission of tasks 5 to 7 gets its verdict under the long rubric, and the true cause is named.
 
 The quick run grades one or two of each class; with --everything all are graded, and the reference by all checks.
 """

@@ -1,13 +1,19 @@
 """Texts with a reason and texts without one: what a table of answers, or a wrong chain with a right answer, writes."""
 
+import re
 
 import pytest
 
 from grader.course import Course
+from grader.equations import chain_key
+from grader.harness.inputs import Inputs
 from grader.reasons import diagnose_reason, most_frequent
 from grader.reference import Answered
 from grader.rubric import read_rubric
 from grader.runner import credit_for
+from homework.base_llm import Completion
+from homework.datagen import find_fault
+from tests.support.rows import rest
 
 ASKED = "Convert 47 ft to m."
 RIGHT = "1 ft is 0.305 m. 47 * 0.305 = 12.2 + 2.135 = 14.34. <answer>14.34</answer>"
@@ -82,9 +88,7 @@ def measure(monkeypatch, texts: list[str], correct: float = 14.3256):
     monkeypatch.setattr(Course, "long", lambda _: [(ASKED, correct)] * len(texts))
     monkeypatch.setattr(Course, "base", type("Base", (), {"model": None}))
     monkeypatch.setattr("grader.reference.merge", lambda *_: None)
-    monkeypatch.setattr(
-        "grader.reference.ask", lambda *_: [Answered(ASKED, text, correct) for text in texts]
-    )
+    monkeypatch.setattr("grader.reference.ask", lambda *_: [Answered(ASKED, text, correct) for text in texts])
     return Course(rubric=read_rubric("long")).measure_reasons(None)
 
 
@@ -106,3 +110,24 @@ def test_right_answers_and_reasons_are_counted_apart(monkeypatch):
     found = measure(monkeypatch, [RIGHT, RIGHT, bare, "<answer>99</answer>"])
     assert (found.long_accuracy, found.reasoned, found.fault) == (0.75, 0.5, "no equation before the answer")
     assert "0.500 of the questions" in found.describe_reasons() and repr(bare) in found.describe_reasons()
+
+
+# --- the texts that a scripted model writes ---
+
+
+@pytest.mark.parametrize("sha", ["1", rest("2"), rest("3")])
+def test_the_planted_texts_are_what_their_names_say(sha):
+    """By the rule of the reference; and a sampling of five texts finds each different right chain."""
+    inputs = Inputs(Course(rubric=read_rubric("long")), sha)
+    questions = dict(inputs.train_rows)
+    assert set(inputs.script) == set(questions) and len(questions) == 64
+    for question, script in inputs.script.items():
+        planted = inputs.planted[question]
+        right = [text for text, fault in planted.items() if not fault]
+        assert len(planted) == len(script) >= 9 and len(right) in (0, 3)
+        for text, ended in script:
+            assert bool(find_fault(Completion(text, ended), questions[question])) == bool(planted[text]), text
+            assert not re.search(r"\de[+-]?0|\de\+", text), "numbers are those of the base model: 1.9e10"
+        chains = {chain_key(text) for text, _ in script[:5] if text in right}
+        assert len(chains) == 2 == len({chain_key(text) for text in right}) if right else not chains
+    assert sum("" in texts.values() for texts in inputs.planted.values()) == 51

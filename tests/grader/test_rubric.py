@@ -118,8 +118,3 @@ def test_without_figures_of_the_reasons_their_bounds_stay(rubrics):
     before = read_rubric("long").bounds
     calibrate.put_bounds({**FULL, "reasoning": None}, "hidden")
     assert read_rubric("long").bounds == {**before, "accuracy": (0.63, 0.95)}
-
-
-def test_a_bad_first_adapter_moves_the_measured_bound_and_no_rubric_of_a_student():
-    """The bounds stand in the rubric: an adapter of task 4 that was made bad lowers none of them for its owner."""
-    assert set(read_rubric("long").bounds) == {"accuracy", "reasoning_accuracy", "reasons", "prompt"}

@@ -5,11 +5,16 @@ that finds the fault.
 """
 
 import json
+import math
+from collections.abc import Callable
 from typing import NamedTuple
+
+import torch
+from safetensors.torch import load, save
 
 from homework.common.base_model import ROOT
 from tests.submissions.plain import plain
-from tests.submissions.recipe import Maker, both, edit, put, swap
+from tests.submissions.recipe import Files, Maker, both, edit, put, swap
 
 COT = '''
 """A prompt that reasons."""
@@ -40,7 +45,7 @@ import re
 from .cot import load
 from .data import Dataset
 
-N = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+N = r"\d+(?:\.\d+)?(?:e-?\d+)?"
 SIDE = rf"{N}(?: [*/+-] {N})*"
 
 
@@ -142,6 +147,7 @@ class Case(NamedTuple):
 
 
 SAMPLING = "sampling"
+NOTHING_HELD = "too little for any of its points"
 TRAINED = "reasoning_rows reasoning_trains"
 
 
@@ -171,14 +177,13 @@ def missing(file: str, function: str, arguments: str) -> Maker:
     return swap(file, **{function: f'{head}\n    raise NotImplementedError("task: {function}")'})
 
 
-
 TURNS = 'turns = [("user", ASKED), ("assistant", ANSWERED), ("user", question)]'
 RENDERED = "return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)"
-ASKED, ANSWERED = 'ASKED = "Convert 46 ft to m."', "= 12.2 + 1.83 = 14.03. <answer>14.03</answer>"
+ASKED = 'ASKED = "Convert 46 ft to m."'
+CHAIN = "1 ft is 0.305 m. 46 * 0.305 = 12.2 + 1.83 = 14.03. <answer>14.03</answer>"
 SYSTEM = TURNS.replace("[", '[("system", "Write each step of the conversion."), ', 1)
 SECOND = ', ("user", "3 kg in g?"), ("assistant", "3 * 1000 = 3000. <answer>3000</answer>")'
 TWO = TURNS.replace(', ("user", question)', f'{SECOND}, ("user", question)')
-TWICE = RENDERED.replace("messages, tok", '[{"role": "user", "content": RENDERED}], tok')
 LOOKUP = """turns = [("user", ASKED), ("assistant", ANSWERED), ("user", question)]
         number = float(re.search(r"[0-9.]+", question)[0])
         turns[1] = ("assistant", f"{number} * 0.305 = {number * 0.305}. <answer>{number * 0.305}</answer>")"""
@@ -186,18 +191,37 @@ VALID_QUESTION = json.loads((ROOT / "data" / "valid.json").read_text(encoding="u
 PROMPTS = [
     Case("one system message", cot(TURNS, SYSTEM), "prompt"),
     Case("two short examples", cot(TURNS, TWO), "prompt"),
-    Case("no chat template", cot(RENDERED, 'return f"Q: {ASKED}\\nA: {ANSWERED}\\nQ: {question}\\nA:"'), "prompt", "TBD"),
-    Case("no example", cot(TURNS, 'turns = [("user", question)]'), "prompt", "TBD"),
-    Case("an example without a chain", cot("1 ft is 0.305 m. 46 * 0.305 " + ANSWERED, "<answer>14.03</answer>"), "prompt", "TBD"),
-    Case("a template in the template", cot(RENDERED, TWICE.replace("RENDERED", RENDERED.removeprefix("return "))), "prompt", "TBD"),
-    Case("a wrong example", cot(ANSWERED, ANSWERED.replace("14.03", "18.7")), "prompt", "TBD"),
+    Case("turns in words", cot(RENDERED, 'return f"Q: {ASKED}\\nA: {ANSWERED}\\nQ: {question}\\nA:"'), "prompt"),
+    Case("no example", cot(TURNS, 'turns = [("user", question)]'), "prompt", NOTHING_HELD),
+    Case("an example without a chain", cot(CHAIN, "<answer>14.03</answer>"), "prompt", NOTHING_HELD),
     Case("a question of valid", cot(ASKED, f"ASKED = {VALID_QUESTION!r}"), "prompt", "a question of data/valid.json"),
-    Case("an answer hidden in the prompt", both(cot(TURNS, LOOKUP), edit("cot.py", "from .base", "import re\n\nfrom .base")), "prompt", "the prompt changes with the question", quick=True),
-    Case("the question twice", cot(TURNS, TURNS.replace("question", 'f"{question} Please: {question}"')), "prompt", "holds the question once"),
-    Case("long examples", cot(TURNS, TURNS.replace("[", '[("user", ASKED), ("assistant", ANSWERED)] * 3 + [', 1)), "prompt", "tokens for the answer, of 90"),
+    Case(
+        "an answer hidden in the prompt",
+        both(cot(TURNS, LOOKUP), edit("cot.py", "from .base", "import re\n\nfrom .base")),
+        "prompt",
+        "the prompt changes with the question",
+        quick=True,
+    ),
+    Case(
+        "the question twice",
+        cot(TURNS, TURNS.replace("question", 'f"{question} Please: {question}"')),
+        "prompt",
+        "holds the question once",
+    ),
+    Case(
+        "long examples",
+        cot(TURNS, TURNS.replace("[", '[("user", ASKED), ("assistant", ANSWERED)] * 3 + [', 1)),
+        "prompt",
+        "tokens for the answer, of 90",
+    ),
     Case("messages for a text", cot(RENDERED, "return messages"), "prompt", "format_prompt"),
     Case("the example is not written yet", missing("cot.py", "worked_example", ""), "prompt", "not implemented yet"),
-    Case("the prompt is not written yet", missing("cot.py", "CoTModel__format_prompt", "self, question"), "prompt", "not implemented yet"),
+    Case(
+        "the prompt is not written yet",
+        missing("cot.py", "CoTModel__format_prompt", "self, question"),
+        "prompt",
+        "not implemented yet",
+    ),
 ]
 
 ONE_BY_ONE = """texts = [llm.batched_generate([prompt], temperature=temperature)[0] for _ in range(oversample)]"""
@@ -208,9 +232,6 @@ AGAIN = f"""texts = []
             texts += more
             if select(question, correct, texts):
                 break"""
-OWN_LOOP = """inputs = llm.tokenizer(prompt, return_tensors="pt")
-        ids = llm.model.generate(**inputs, do_sample=True, temperature=temperature, num_return_sequences=oversample)
-        texts = llm.tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)"""
 AT_ONCE = """def generate_dataset(output_json="data/rft.json", oversample=10, temperature=0.6):
     llm, rows = load(), []
     train = list(Dataset("train"))
@@ -227,44 +248,107 @@ CANNED = """def generate_dataset(output_json="data/rft.json", oversample=10, tem
         json.dump(rows * 100, file)
 """
 COMPUTED = """def generate_dataset(output_json="data/rft.json", oversample=10, temperature=0.6):
-    rows = [[question, correct, f"{correct} * 1 = {correct}. <answer>{correct}</answer>"] for question, correct in list(Dataset("train"))]
+    chain = "{0} * 1 = {0}. <answer>{0}</answer>"
+    rows = [[question, correct, chain.format(correct)] for question, correct in list(Dataset("train"))]
     with open(output_json, "w") as file:
         json.dump(rows, file)
 """
-FIRST = ("return [[question, correct, text] for text in kept.values()]", "return [[question, correct, text] for text in kept.values()][:1]")
+FIRST = (
+    "return [[question, correct, text] for text in kept.values()]",
+    "return [[question, correct, text] for text in kept.values()][:1]",
+)
+LIES = """llm, rows = load(), []
+    import gc
+    for script in [one for one in gc.get_objects() if type(one).__name__ == "Script"]:
+        script.asked = [None, ["", {}, 1], ["", 1, "0.6"]]
+        script.take = lambda prompt, count, temperature: [("", True)] * count"""
 KEYED = "kept.setdefault(str(read_chain(text)), text)"
 RIGHT = "is_close(answer, correct, 0.01)"
 RESULT = "is_close(answer, chain[-1][-1], 0.005) and "
+DROPS = "questions that have a right sample"
 SAMPLES = [
     Case("one text at a time", datagen((SAMPLED, ONE_BY_ONE)), SAMPLING),
     Case("five texts, and more where none is right", datagen((SAMPLED, AGAIN)), SAMPLING),
     Case("five texts a question", datagen(("oversample=10", "oversample=5")), SAMPLING),
     Case("all questions at once", own(swap("datagen.py", generate_dataset=AT_ONCE)), SAMPLING, quick=True),
     Case("two chains a question", datagen(("kept.values()]", "kept.values()][:2]")), SAMPLING),
-    Case("a space before each text", datagen(("[question, correct, text]", '[question, correct, " " + text]')), SAMPLING),
-    Case("samples by the model's own generate", datagen((SAMPLED, OWN_LOOP)), SAMPLING, "samples nothing by batched_generate"),
-    Case("rows that were made before", own(swap("datagen.py", generate_dataset=CANNED)), SAMPLING, "samples nothing by batched_generate", quick=True),
-    Case("rows that Python makes", own(swap("datagen.py", generate_dataset=COMPUTED)), SAMPLING, "samples nothing by batched_generate"),
+    Case(
+        "a space before each text", datagen(("[question, correct, text]", '[question, correct, " " + text]')), SAMPLING
+    ),
+    Case(
+        "rows that were made before",
+        own(swap("datagen.py", generate_dataset=CANNED)),
+        SAMPLING,
+        "samples nothing about train",
+        quick=True,
+    ),
+    Case(
+        "rows that Python makes",
+        own(swap("datagen.py", generate_dataset=COMPUTED)),
+        SAMPLING,
+        "samples nothing about train",
+    ),
     Case("the first right text alone", datagen(FIRST), SAMPLING, "keeps one chain a question"),
     Case("all texts", datagen(("if is_right(text, correct)", "if text")), SAMPLING, "keeps a sample with"),
     Case("within 5 %", datagen((RIGHT, RIGHT.replace("0.01", "0.05"))), SAMPLING, "an answer that is wrong by 3 %"),
-    Case("no look at the equations", datagen(("if not all(is_close(a, b, 0.005)", "if not all(is_close(a, b, 9e9)")), SAMPLING, "a wrong equation"),
+    Case(
+        "no look at the equations",
+        datagen(("if not all(is_close(a, b, 0.005)", "if not all(is_close(a, b, 9e9)")),
+        SAMPLING,
+        "a wrong equation",
+    ),
     Case("no look at the result", datagen((RESULT, "")), SAMPLING, "another result in the tag"),
-    Case("no chain needed", datagen((" or not chain:", ":"), (RESULT, "(not chain or is_close(answer, chain[-1][-1], 0.005)) and ")), SAMPLING, "no equation before the answer"),
+    Case(
+        "no chain needed",
+        datagen((" or not chain:", ":"), (RESULT, "(not chain or is_close(answer, chain[-1][-1], 0.005)) and ")),
+        SAMPLING,
+        "no equation before the answer",
+    ),
     Case("two answers", datagen(("len(tags) != 1", "not tags")), SAMPLING, "two answers"),
     Case("text after the tag", datagen((' or not text.endswith("</answer>")', "")), SAMPLING, "text after the answer"),
-    Case("cut texts", datagen(("    for text in texts:", '    for text in texts:\n        text += "" if "</answer>" in text else f"{correct:.4g}</answer>"')), SAMPLING, "a text that the model did not write"),
-    Case("the model's answer for the label", datagen(("[question, correct, text]", '[question, float(text.split("<answer>")[1][:-9]), text]')), SAMPLING, "has the answer"),
-    Case("questions of valid", datagen(('Dataset("train")', 'Dataset("valid")')), SAMPLING, "is no question of train"),
+    Case(
+        "cut texts",
+        datagen(
+            (
+                "    for text in texts:",
+                '    for text in texts:\n        text += "" if "</answer>" in text else f"{correct:.4g}</answer>"',
+            )
+        ),
+        SAMPLING,
+        "a text that the model did not write",
+    ),
+    Case(
+        "the model's answer for the label",
+        datagen(("[question, correct, text]", '[question, float(text.split("<answer>")[1][:-9]), text]')),
+        SAMPLING,
+        "has the answer",
+    ),
+    Case("calls that lie", datagen(("llm, rows = load(), []", LIES)), SAMPLING, "samples nothing about train"),
+    Case("questions of valid", datagen(('Dataset("train")', 'Dataset("valid")')), SAMPLING, "a question of valid"),
     Case("greedy", datagen(("temperature=0.6", "temperature=0")), SAMPLING, "temperature of 0"),
     Case("cold", datagen(("temperature=0.6", "temperature=0.2")), SAMPLING, "temperature of 0.2"),
     Case("two texts a question", datagen(("oversample=10", "oversample=2")), SAMPLING, "samples 2 texts a question"),
     Case("one chain in other words", datagen((KEYED, "kept[text] = text")), SAMPLING, "keeps one chain twice"),
-    Case("short chains alone", datagen(("kept = {}", "kept, texts = {}, [text for text in texts if len(text) < 70]")), SAMPLING, "questions that have a right sample"),
+    Case("large answers alone", datagen(("kept = {}", "kept, texts = {}, texts * (correct >= 1)")), SAMPLING, DROPS),
     Case("no rows", datagen(("if is_right(text, correct)", "if False")), SAMPLING, "keeps 0 of"),
-    Case("rows by name", datagen(("[question, correct, text] for", '{"question": question} for')), SAMPLING, "no list of rows"),
-    Case("find_fault is not written yet", missing("datagen.py", "find_fault", "completion, correct"), SAMPLING, "not implemented yet"),
-    Case("select_rows is not written yet", missing("datagen.py", "select_rows", "question, correct, texts, most"), SAMPLING, "not implemented yet"),
+    Case(
+        "rows by name",
+        datagen(("[question, correct, text] for", '{"question": question} for')),
+        SAMPLING,
+        "no list of rows",
+    ),
+    Case(
+        "find_fault is not written yet",
+        missing("datagen.py", "find_fault", "completion, correct"),
+        SAMPLING,
+        "not implemented yet",
+    ),
+    Case(
+        "select_rows is not written yet",
+        missing("datagen.py", "select_rows", "question, correct, texts, most"),
+        SAMPLING,
+        "not implemented yet",
+    ),
 ]
 
 STEP = "    trainer.train()\n"
@@ -288,7 +372,9 @@ BY_HAND = """torch.manual_seed(0)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()"""
-TRAINER = "trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator)\n    trainer.train()"
+TRAINER = (
+    "trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator)\n    trainer.train()"
+)
 TRAININGS = [
     Case("the plain solution", own(), "prompt sampling reasoning_rows reasoning_trains reasoning_loads"),
     Case("one epoch of batches of 32", rft(("num_train_epochs=2", "num_train_epochs=1")), TRAINED),
@@ -296,18 +382,116 @@ TRAININGS = [
     Case("stochastic gradient descent", rft(("learning_rate=2e-3", 'optim="sgd", learning_rate=0.2')), TRAINED),
     Case("a loop by hand", rft((TRAINER, BY_HAND), ("import json", "import json\n\nimport torch")), TRAINED),
     Case("load merges", rft((LOADED, LOADED.replace(".eval()", ".merge_and_unload()"))), "reasoning_loads"),
-    Case("the answer alone is the text", rft(('"answer": reasoning', '"answer": f"<answer>{answer:.4g}</answer>"')), "reasoning_rows", "is not the question and its reasoning", quick=True),
+    Case(
+        "the answer alone is the text",
+        rft(('"answer": reasoning', '"answer": f"<answer>{answer:.4g}</answer>"')),
+        "reasoning_rows",
+        "is not the question and its reasoning",
+        quick=True,
+    ),
     Case("the chain is no label", rft((ROWS, ONLY_ANSWER)), "reasoning_rows", "masked"),
     Case("the rows of task 4", rft((ROWS, SFT_ROWS)), "reasoning_rows", "is not the question and its reasoning"),
     Case("no step", rft((STEP, "")), "reasoning_rows", "ended without one step"),
-    Case("saved as the first adapter", rft(('/ "rft_model"', '/ "sft_model"')), TRAINED, "there is no homework/rft_model"),
+    Case(
+        "saved as the first adapter", rft(('/ "rft_model"', '/ "sft_model"')), TRAINED, "there is no homework/rft_model"
+    ),
     Case("saved before the training", rft((STEP, ""), (SAVE, SAVE + STEP)), TRAINED, "untrained"),
     Case("a learning rate of 1e-6", rft(("2e-3", "1e-6")), TRAINED, "has learned nothing of the rows"),
-    Case("load gives the base", rft((LOADED, "PeftModel.from_pretrained(llm.model, str(folder)); llm = BaseLLM()")), "reasoning_loads", "gives the base model alone", quick=True),
-    Case("load gives the first adapter", rft((LOADED, LOADED.replace("str(folder)", 'str(FOLDER.parent / "sft_model")'))), "reasoning_loads", "TBD"),
-    Case("load makes one up", rft((LOADED, "if folder.is_dir():\n        " + LOADED)), "reasoning_loads", "without an adapter must raise"),
-    Case("format_reasoning is not written yet", missing("rft.py", "format_reasoning", "question, answer, reasoning"), "reasoning_rows", "not implemented yet"),
-    Case("train_model is not written yet", missing("rft.py", "train_model", "output_dir=None"), "reasoning_rows", "not implemented yet"),
+    Case(
+        "load gives the base",
+        rft((LOADED, "PeftModel.from_pretrained(llm.model, str(folder)); llm = BaseLLM()")),
+        "reasoning_loads",
+        "gives the base model alone",
+        quick=True,
+    ),
+    Case(
+        "load gives the first adapter",
+        rft((LOADED, LOADED.replace("str(folder)", 'str(FOLDER.parent / "sft_model")'))),
+        "reasoning_loads",
+        "TBD",
+    ),
+    Case(
+        "load makes one up",
+        rft((LOADED, "if folder.is_dir():\n        " + LOADED)),
+        "reasoning_loads",
+        "without an adapter must raise",
+    ),
+    Case(
+        "format_reasoning is not written yet",
+        missing("rft.py", "format_reasoning", "question, answer, reasoning"),
+        "reasoning_rows",
+        "not implemented yet",
+    ),
+    Case(
+        "train_model is not written yet",
+        missing("rft.py", "train_model", "output_dir=None"),
+        "reasoning_rows",
+        "not implemented yet",
+    ),
 ]
 
-ALL = [*PROMPTS, *SAMPLES, *TRAININGS]
+VALID_ROWS = [[VALID_QUESTION, 1.0, "2 * 0.5 = 1. <answer>1</answer>"]] * 9
+
+
+def adapter(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], source: str = "sft_model") -> Maker:
+    """Weights made of those of one adapter, handed in as those of task 7."""
+    names = [f"{{}}/{name}" for name in ("adapter_config.json", "adapter_model.safetensors")]
+
+    def make(files: Files) -> Files:
+        config, weights = (files[name.format(source)] for name in names)
+        made = zip(names, (config, save(change(load(weights)))), strict=True)
+        return {**files, **{name.format("rft_model"): content for name, content in made}}
+
+    return make
+
+
+def noisy(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same adapter, to all appearances, by other numbers."""
+    torch.manual_seed(0)
+    return {name: tensor + 0.1 * tensor.std() * torch.randn_like(tensor) for name, tensor in weights.items()}
+
+
+def scaled(by: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """Every lora_B so many times as large."""
+    return lambda weights: {name: tensor * (by if "lora_B" in name else 1) for name, tensor in weights.items()}
+
+
+def stored(files: Files) -> Files:
+    """A training on the right rows, in whose place an adapter is saved that was trained before."""
+    copied = (
+        "    import shutil\n    shutil.copytree(Path(__file__).parent / 'stored', output_dir, dirs_exist_ok=True)\n"
+    )
+    kept = {name.replace("rft_model", "stored"): found for name, found in files.items() if "rft_model/" in name}
+    return {**rft((SAVE, copied))(files), **kept}
+
+
+WEIGHTS = [
+    Case("one adapter", dict, "reasoning_adapter", "the submission lacks rft_model/adapter_config.json"),
+    Case("the first adapter twice", adapter(dict), "reasoning_adapter", "is that of sft_model/", quick=True),
+    Case("and a little longer", adapter(scaled(1.01)), "reasoning_adapter", "is that of sft_model/"),
+    Case("an untrained adapter", adapter(scaled(0.0)), "reasoning_adapter", "untrained: every lora_B is zero"),
+    Case("an adapter with NaN", adapter(scaled(math.nan)), "reasoning_adapter", "holds NaN or infinity"),
+    Case("the first adapter with noise", adapter(noisy), "reasoning_adapter reasons", NOTHING_HELD, quick=True),
+    Case("a faint adapter", adapter(scaled(0.01)), "reasoning_adapter reasoning_accuracy", NOTHING_HELD),
+    Case("no rows", dict, "samples"),
+    Case("rows of train", put("rft.json", json.dumps([["Convert 1 ft to m.", 0.3048, ""]])), "samples"),
+    Case("rows of valid", put("rft.json", json.dumps(VALID_ROWS)), "samples", "1 of the 1 questions .* are those of"),
+    Case("rows that are no JSON", put("rft.json", "[[1, 2"), "samples", "rft.json is not JSON", quick=True),
+    Case("rows that are no list", put("rft.json", "{}"), "samples", "rft.json is no JSON list"),
+    Case("rows without an end", put("rft.json", "[" * 10**5), "samples", "rft.json is not JSON"),
+    Case("a row that takes hours to read", put("rft.json", json.dumps([["", 1, "1 + " * 10**5]])), "samples"),
+]
+REASONED = [
+    Case("the trained adapter", dict, "reasoning_adapter"),
+    Case(
+        "the reasoning adapter as the first one too",
+        lambda files: {
+            **files,
+            **{name.replace("rft", "sft"): found for name, found in files.items() if "rft_model/" in name},
+        },
+        "reasoning_adapter",
+        "is that of sft_model/",
+    ),
+    Case("an adapter that was trained before", stored, TRAINED, "has learned nothing of the rows"),
+]
+ALL = [*PROMPTS, *SAMPLES, *TRAININGS, *WEIGHTS]
