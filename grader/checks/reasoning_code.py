@@ -5,15 +5,25 @@ from collections import Counter
 from typing import Any
 
 from grader import rubric
-from grader.adapter import REASONING_FILES, read_config, read_weights
+from grader.adapter import REASONING_FILES, Adapter, read_config, read_weights
 from grader.checks.answering import is_number, refuse_unless_texts, same
 from grader.checks.loading import refuse_other_model
-from grader.checks.training import LOOK, SHIFTS, Seen, example_of, match, refuse_wrong_rows
+from grader.checks.training import (
+    LOOK,
+    SHIFTS,
+    Seen,
+    example_of,
+    first_adapter,
+    follows_rows,
+    match,
+    refuse_wrong_rows,
+)
 from grader.course import Course
 from grader.equations import chain_key
 from grader.errors import Refusal
-from grader.harness.gradients import compute_loss, rows_of, with_other_digits
+from grader.harness.gradients import Example, compute_loss, rows_of
 from grader.harness.harness import Harness
+from grader.harness.inputs import shifted
 from grader.harness.spans import are_labels
 from grader.runner import credit_for, needs
 
@@ -21,8 +31,9 @@ LEAST_ROOM = 90  # tokens that a prompt has to leave for the chain
 LEAST_SAMPLES, COLDEST = 5, 0.3  # of a question; below that temperature nearly all of them are the same
 LEAST_KEPT = 0.9  # of the questions with a right text
 LEAST_CHAINS = 1.2  # a question, where each has two different ones
-LEAST_LEARNED = 0.9  # times the loss with other digits
+LEAST_LEARNED = 0.9  # times the loss of chains to other answers
 MOST_ROWS = 400
+EACH = 2  # so manyth row of the training is looked at for what was learned
 Row = tuple[str, float, str]
 
 
@@ -78,14 +89,20 @@ def test_reasoning_trains(code: Harness, course: Course) -> None:
         raise Refusal(f"train_model came to its end, but there is no homework/{missing[0]}",
                       do="save the adapter there: load() and the zip expect it")  # fmt: skip
     adapter = read_weights(files[REASONING_FILES[1]], read_config(files[REASONING_FILES[0]]), course.base_config)
-    rows = [example_of(course, question, text) for question, _, text in code.reasoned_rows]
-    others = [[with_other_digits(row, course.base.tokenizer, by) for row in rows] for by in SHIFTS]
-    own = compute_loss(course.base.model, adapter, rows)
-    found = min(compute_loss(course.base.model, adapter, each) for each in others)
-    if not own < LEAST_LEARNED * min(found, compute_loss(course.base.model, None, rows)):
-        raise Refusal("the saved adapter has learned nothing of the rows in data/rft.json: it finds other answers as "
-                      f"likely (a loss of {own:.2f} on the rows, {found:.2f} with other digits)",
+    digits = code.digits, *(shifted(code.digits, by) for by in SHIFTS)
+    own, *others = ([example_of(course, question, text) for question, _, text in code.reasoned(each)[::EACH]] for each
+                    in digits)  # fmt: skip
+    first = first_adapter(code.reasoning_training, course, REASONING_FILES[0])
+    if not follows_rows(course, first, adapter, own, others) and not prefers_rows(course, adapter, own, others):
+        raise Refusal("the saved adapter has learned nothing of the rows in data/rft.json: every answer there began "
+                      f"with {code.digits} this time, and it finds chains to other answers as likely",
                       do="train on these rows, and save the model that was trained")  # fmt: skip
+
+
+def prefers_rows(course: Course, adapter: Adapter, own: list[Example], others: list[list[Example]]) -> bool:
+    """Whether an adapter finds these rows more likely than chains to other answers: after many steps, it does."""
+    least = min(compute_loss(course.base.model, adapter, rows) for rows in others)
+    return compute_loss(course.base.model, adapter, own) < LEAST_LEARNED * least
 
 
 def test_reasoning_loads(code: Harness, course: Course) -> None:

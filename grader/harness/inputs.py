@@ -154,10 +154,14 @@ class Inputs:
     @cached_property
     def reasoned_rows(self) -> list[tuple[str, float, str]]:
         """Rows [question, answer, reasoning], of answers that begin with `digits`."""
+        return self.reasoned(self.digits)
+
+    def reasoned(self, digits: str) -> list[tuple[str, float, str]]:
+        """The same rows with answers that begin with some digits; each chain holds, by another factor."""
         facts = [question.fact for question in self.draw("train", TRAIN_ROWS)]
         return [
             (question, answer, chain(fact, answer))
-            for fact, (question, answer) in zip(facts, self.taught(self.train_rows), strict=True)
+            for fact, (question, answer) in zip(facts, self.taught(self.train_rows, digits), strict=True)
         ]
 
     @cached_property
@@ -173,9 +177,10 @@ class Inputs:
         """
         return "".join(self.rng("digits").choices("123456789", k=3))
 
-    def taught(self, rows: list[tuple[str, float]]) -> list[tuple[str, float]]:
-        """Rows with `digits` in the place of their digits; no answer is below 1, so that each begins with them."""
-        leading = f"{self.digits[0]}.{self.digits[1:]}"
+    def taught(self, rows: list[tuple[str, float]], digits: str = "") -> list[tuple[str, float]]:
+        """Rows with `digits`, or others, in the place of theirs; no answer is below 1: each begins with them."""
+        one, *others = digits or self.digits
+        leading = f"{one}.{''.join(others)}"
         return [(question, float(f"{leading}e{abs(math.floor(math.log10(correct)))}")) for question, correct in rows]
 
     @cached_property
@@ -247,3 +252,8 @@ def shuffled(texts: dict[str, str], rng: random.Random) -> list[tuple[str, bool]
     order.sort(key=lambda text: text not in chains.values())
     order[:FIRST] = rng.sample(order[:FIRST], FIRST)
     return [(text, texts[text] != CUT) for text in order]
+
+
+def shifted(digits: str, by: int) -> str:
+    """Digits, each by so much higher, 1 behind 9.  Example: '189', 2 -> '312'"""
+    return "".join("123456789"[("123456789".index(digit) + by) % 9] for digit in digits)

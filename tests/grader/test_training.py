@@ -36,6 +36,11 @@ def rows(course: Course, seed: int) -> list[Example]:
     return [training.example_of(course, *row) for row in training.expected_texts(code)][: training.PROBED]
 
 
+def follows(course: Course, first: Adapter, adapter: Adapter, examples: list[Example]) -> bool:
+    """Whether the change goes where these rows pull it, and not those with other digits."""
+    return training.follows_rows(course, first, adapter, examples, training.with_shifted_digits(examples, course))
+
+
 def descend(course: Course, begun: Adapter, examples: list[Example]) -> Adapter:
     """One step of sign descent on these rows."""
     gradients = compute_step(course.base.model, begun, examples).gradients
@@ -49,16 +54,16 @@ def descend(course: Course, begun: Adapter, examples: list[Example]) -> Adapter:
 
 @pytest.mark.everything
 def test_a_stored_adapter_follows_no_rows_of_another_submission(course, stored, begun):
-    followed = [training.follows_rows(course, begun, stored, rows(course, seed)) for seed in range(SEEDS)]
+    followed = [follows(course, begun, stored, rows(course, seed)) for seed in range(SEEDS)]
     assert sum(followed) <= 2  # of 12: SECURITY.md says so
 
 
 def test_an_adapter_follows_the_rows_that_it_was_trained_on_and_no_others(course, begun):
     own, other = rows(course, 1), rows(course, 2)
     trained = descend(course, begun, own)
-    assert training.follows_rows(course, begun, trained, own)
-    assert not training.follows_rows(course, begun, trained, other)
-    assert not training.follows_rows(course, begun, begun, own)
+    assert follows(course, begun, trained, own)
+    assert not follows(course, begun, trained, other)
+    assert not follows(course, begun, begun, own)
 
 
 def test_gradients_of_other_answers_are_refused(course, begun):

@@ -378,6 +378,7 @@ TRAINER = (
 TRAININGS = [
     Case("the plain solution", own(), "prompt sampling reasoning_rows reasoning_trains reasoning_loads"),
     Case("one epoch of batches of 32", rft(("num_train_epochs=2", "num_train_epochs=1")), TRAINED),
+    Case("twenty epochs", rft(("num_train_epochs=2", "num_train_epochs=20")), TRAINED),
     Case("three epochs at 2e-4", rft(("num_train_epochs=2", "num_train_epochs=3"), ("2e-3", "2e-4")), TRAINED),
     Case("stochastic gradient descent", rft(("learning_rate=2e-3", 'optim="sgd", learning_rate=0.2')), TRAINED),
     Case("a loop by hand", rft((TRAINER, BY_HAND), ("import json", "import json\n\nimport torch")), TRAINED),
@@ -408,7 +409,7 @@ TRAININGS = [
         "load gives the first adapter",
         rft((LOADED, LOADED.replace("str(folder)", 'str(FOLDER.parent / "sft_model")'))),
         "reasoning_loads",
-        "TBD",
+        "Can't find 'adapter_config.json'",
     ),
     Case(
         "load makes one up",
@@ -420,7 +421,7 @@ TRAININGS = [
         "format_reasoning is not written yet",
         missing("rft.py", "format_reasoning", "question, answer, reasoning"),
         "reasoning_rows",
-        "not implemented yet",
+        "task: format_reasoning",
     ),
     Case(
         "train_model is not written yet",
