@@ -89,20 +89,11 @@ def test_reasoning_trains(code: Harness, course: Course) -> None:
         raise Refusal(f"train_model came to its end, but there is no homework/{missing[0]}",
                       do="save the adapter there: load() and the zip expect it")  # fmt: skip
     adapter = read_weights(files[REASONING_FILES[1]], read_config(files[REASONING_FILES[0]]), course.base_config)
-    digits = code.digits, *(shifted(code.digits, by) for by in SHIFTS)
-    own, *others = ([example_of(course, question, text) for question, _, text in code.reasoned(each)[::EACH]] for each
-                    in digits)  # fmt: skip
     first = first_adapter(code.reasoning_training, course, REASONING_FILES[0])
-    if not follows_rows(course, first, adapter, own, others) and not prefers_rows(course, adapter, own, others):
+    if not has_learned(code, course, first, adapter):
         raise Refusal("the saved adapter has learned nothing of the rows in data/rft.json: every answer there began "
                       f"with {code.digits} this time, and it finds chains to other answers as likely",
                       do="train on these rows, and save the model that was trained")  # fmt: skip
-
-
-def prefers_rows(course: Course, adapter: Adapter, own: list[Example], others: list[list[Example]]) -> bool:
-    """Whether an adapter finds these rows more likely than chains to other answers: after many steps, it does."""
-    least = min(compute_loss(course.base.model, adapter, rows) for rows in others)
-    return compute_loss(course.base.model, adapter, own) < LEAST_LEARNED * least
 
 
 def test_reasoning_loads(code: Harness, course: Course) -> None:
@@ -111,6 +102,20 @@ def test_reasoning_loads(code: Harness, course: Course) -> None:
     refuse_other_model(code, course, code.prompting, rubric.REASONING_DIR)
     if not code.prompting.error("rft.load without an adapter"):
         raise Refusal("load() of homework.rft without an adapter must raise an error", do="catch no error in load")
+
+
+def has_learned(code: Harness, course: Course, first: Adapter, adapter: Adapter) -> bool:
+    """Whether an adapter has gone where the rows of this submission pull it, and not where other answers would.
+
+    The others are chains to them that hold, of the same questions. After many steps, it finds its own rows more likely.
+    """
+    digits = code.digits, *(shifted(code.digits, by) for by in SHIFTS)
+    rows = [code.reasoned(each)[::EACH] for each in digits]
+    own, *others = [[example_of(course, question, text) for question, _, text in each] for each in rows]
+    if follows_rows(course, first, adapter, own, others):
+        return True
+    least = min(compute_loss(course.base.model, adapter, each) for each in others)
+    return compute_loss(course.base.model, adapter, own) < LEAST_LEARNED * least
 
 
 def refuse_unequal_prompts(prompts: list[str], questions: list[str]) -> None:
