@@ -21,7 +21,7 @@ from grader.checks.training import (
 from grader.course import Course
 from grader.equations import chain_key
 from grader.errors import Refusal
-from grader.harness.gradients import Example, compute_loss, rows_of
+from grader.harness.gradients import compute_loss, rows_of
 from grader.harness.harness import Harness
 from grader.harness.inputs import shifted
 from grader.harness.spans import are_labels
