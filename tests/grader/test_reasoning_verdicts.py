@@ -15,6 +15,7 @@ from grader.result import Result, State
 from grader.rubric import read_rubric
 from grader.sandbox.host import Sandbox
 from tests.submissions.reasoning import ALL, REASONED, Case
+from tests.submissions.saving import faint
 from tests.support import zips
 from tests.support.rows import rest
 
@@ -68,6 +69,18 @@ def test_the_reference_has_all_points_of_the_long_rubric(reasoned_files, tmp_pat
     shown = console.render(result, show_traceback=True)
     assert result.score == 100 and [check.name for check in result.checks] == list(read_rubric("long").points), shown
     assert all(check.state is State.PASSED for check in result.checks) and not result.notes, shown
+
+
+@pytest.mark.everything
+def test_a_first_adapter_that_was_made_bad_moves_no_bound(grade_one, reasoned_files):
+    given = [
+        [
+            (check.name, check.score)
+            for check in grade_one(Case("", make, "reasoning_accuracy reasons"), reasoned_files).checks
+        ]
+        for make in (dict, faint)
+    ]
+    assert given[0] == given[1] and given[0][-1][1] > 0, given
 
 
 def test_the_names_are_different_and_each_file_has_right_ones():

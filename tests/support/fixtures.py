@@ -28,7 +28,7 @@ from homework.sft import COMMANDS, TokenizedDataset, format_example
 from homework.training import run_dir
 from tests.support import zips
 
-# What task 6 kept of the course's base model, at most 1,000 rows of it: made anew with another base.
+# 1,000 rows that task 6 has kept of the course's base model; for another base they are as right.
 REASONED_ROWS = Path(__file__).with_name("reasoned_rows.json")
 # The folder of SmolLM2-360M-Instruct's tokenizer; .ci/run sets it where there is one.
 SMOLLM2_VARIABLE = "SMOLLM2_TOKENIZER"
