@@ -457,13 +457,20 @@ def scaled(by: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Ten
     return lambda weights: {name: tensor * (by if "lora_B" in name else 1) for name, tensor in weights.items()}
 
 
+COPIED = """
+    from safetensors.torch import load_file, save_file
+    weights = load_file(Path(__file__).parent / "stored.safetensors")
+    save_file({name: tensor.float() for name, tensor in weights.items()}, FOLDER / "adapter_model.safetensors")
+"""
+
+
 def stored(files: Files) -> Files:
     """A training on the right rows, in whose place an adapter is saved that was trained before."""
-    copied = (
-        "    import shutil\n    shutil.copytree(Path(__file__).parent / 'stored', output_dir, dirs_exist_ok=True)\n"
-    )
-    kept = {name.replace("rft_model", "stored"): found for name, found in files.items() if "rft_model/" in name}
-    return {**rft((SAVE, copied))(files), **kept}
+    config, weights = (files[f"rft_model/{name}"] for name in ("adapter_config.json", "adapter_model.safetensors"))
+    half = {name: tensor.bfloat16() for name, tensor in load(weights).items()}  # no file of code may have 1 MB
+    given = json.loads(config)
+    lora = f"r={given['r']}, lora_alpha={given['lora_alpha']}"
+    return rft((SAVE, SAVE + COPIED), ("r=8, lora_alpha=32", lora))({**files, "stored.safetensors": save(half)})
 
 
 WEIGHTS = [
