@@ -1,18 +1,29 @@
 """homework/cot.py, datagen.py and rft.py: the prompt that reasons, the samples that are kept, the training on them."""
 
 import json
+from collections import Counter
 from typing import Any
 
 from grader import rubric
-from grader.adapter import REASONING_FILES, read_config, read_weights
+from grader.adapter import REASONING_FILES, Adapter, read_config, read_weights
 from grader.checks.answering import is_number, refuse_unless_texts, same
 from grader.checks.loading import refuse_other_model
-from grader.checks.training import LOOK, SHIFTS, Seen, example_of, match, refuse_wrong_rows
+from grader.checks.training import (
+    LOOK,
+    SHIFTS,
+    Seen,
+    example_of,
+    first_adapter,
+    follows_rows,
+    match,
+    refuse_wrong_rows,
+)
 from grader.course import Course
 from grader.equations import chain_key
 from grader.errors import Refusal
-from grader.harness.gradients import compute_loss, rows_of, with_other_digits
+from grader.harness.gradients import compute_loss, rows_of
 from grader.harness.harness import Harness
+from grader.harness.inputs import shifted
 from grader.harness.spans import are_labels
 from grader.runner import credit_for, needs
 
@@ -20,8 +31,9 @@ LEAST_ROOM = 90  # tokens that a prompt has to leave for the chain
 LEAST_SAMPLES, COLDEST = 5, 0.3  # of a question; below that temperature nearly all of them are the same
 LEAST_KEPT = 0.9  # of the questions with a right text
 LEAST_CHAINS = 1.2  # a question, where each has two different ones
-LEAST_LEARNED = 0.9  # times the loss with other digits
+LEAST_LEARNED = 0.9  # times the loss of chains to other answers
 MOST_ROWS = 400
+EACH = 2  # so manyth row of the training is looked at for what was learned
 Row = tuple[str, float, str]
 
 
@@ -44,7 +56,10 @@ def test_prompt(code: Harness, course: Course, give) -> None:
 def test_sampling(code: Harness) -> None:
     """generate_dataset keeps right chains of train's questions, each once, with the true answer, and nothing else."""
     code.sampling.value("generate_dataset")
-    refuse_few_samples(code.sampling.value("asked"))
+    asked = code.sampling.value("asked")
+    calls = [call for call in asked if is_call(call)] if isinstance(asked, list) else []
+    refuse_other_questions([prompt for prompt, _, _ in calls if prompt not in code.planted], code)
+    refuse_few_samples([call for call in calls if call[0] in code.planted])
     rows = read_rows(code.sampling.value("rows"))
     for row in rows:
         refuse_wrong_row(row, dict(code.train_rows), code.planted)
@@ -74,13 +89,10 @@ def test_reasoning_trains(code: Harness, course: Course) -> None:
         raise Refusal(f"train_model came to its end, but there is no homework/{missing[0]}",
                       do="save the adapter there: load() and the zip expect it")  # fmt: skip
     adapter = read_weights(files[REASONING_FILES[1]], read_config(files[REASONING_FILES[0]]), course.base_config)
-    rows = [example_of(course, question, text) for question, _, text in code.reasoned_rows]
-    others = [[with_other_digits(row, course.base.tokenizer, by) for row in rows] for by in SHIFTS]
-    own = compute_loss(course.base.model, adapter, rows)
-    found = min(compute_loss(course.base.model, adapter, each) for each in others)
-    if not own < LEAST_LEARNED * min(found, compute_loss(course.base.model, None, rows)):
-        raise Refusal("the saved adapter has learned nothing of the rows in data/rft.json: it finds other answers as "
-                      f"likely (a loss of {own:.2f} on the rows, {found:.2f} with other digits)",
+    first = first_adapter(code.reasoning_training, course, REASONING_FILES[0])
+    if not has_learned(code, course, first, adapter):
+        raise Refusal("the saved adapter has learned nothing of the rows in data/rft.json: every answer there began "
+                      f"with {code.digits} this time, and it finds chains to other answers as likely",
                       do="train on these rows, and save the model that was trained")  # fmt: skip
 
 
@@ -90,6 +102,20 @@ def test_reasoning_loads(code: Harness, course: Course) -> None:
     refuse_other_model(code, course, code.prompting, rubric.REASONING_DIR)
     if not code.prompting.error("rft.load without an adapter"):
         raise Refusal("load() of homework.rft without an adapter must raise an error", do="catch no error in load")
+
+
+def has_learned(code: Harness, course: Course, first: Adapter, adapter: Adapter) -> bool:
+    """Whether an adapter has gone where the rows of this submission pull it, and not where other answers would.
+
+    The others are chains to them that hold, of the same questions. After many steps, it finds its own rows more likely.
+    """
+    digits = code.digits, *(shifted(code.digits, by) for by in SHIFTS)
+    rows = [code.reasoned(each)[::EACH] for each in digits]
+    own, *others = [[example_of(course, question, text) for question, _, text in each] for each in rows]
+    if follows_rows(course, first, adapter, own, others):
+        return True
+    least = min(compute_loss(course.base.model, adapter, each) for each in others)
+    return compute_loss(course.base.model, adapter, own) < LEAST_LEARNED * least
 
 
 def refuse_unequal_prompts(prompts: list[str], questions: list[str]) -> None:
@@ -113,16 +139,34 @@ def refuse_public_questions(prompt: str, question: str) -> None:
                       do="take an example that is in no data file")  # fmt: skip
 
 
-def refuse_few_samples(asked: Any) -> None:
-    """Refuse a sampling of too few texts, or at too low a temperature. What asks our models otherwise is not seen."""
-    counts = [(count, temperature) for _, count, temperature in asked] if isinstance(asked, list) else []
-    if counts and max(count for count, _ in counts) < LEAST_SAMPLES:
-        raise Refusal(f"generate_dataset samples {max(counts)[0]} texts a question", do="oversample=10 by default",
-                      expected=f"at least {LEAST_SAMPLES}")  # fmt: skip
-    if counts and max(temperature for _, temperature in counts) < COLDEST:
-        raise Refusal("generate_dataset samples at a temperature of "
-                      f"{max(temperature for _, temperature in counts):g}: all texts of a question are the same",
+def refuse_other_questions(prompts: list[str], code: Harness) -> None:
+    """Refuse prompts that hold no question of train where one of them holds a question of valid."""
+    for question, _ in code.valid_rows:
+        if any(question in prompt for prompt in prompts):
+            raise Refusal(f"generate_dataset samples on {question!r:.80}, a question of valid",
+                          do="sample on train alone")  # fmt: skip
+
+
+def refuse_few_samples(calls: list[Any]) -> None:
+    """Refuse a sampling of too few texts of each question, in all its calls, or at too low a temperature."""
+    if not calls:
+        raise Refusal("generate_dataset samples nothing about train by batched_generate of CoTModel",
+                      do="load of homework.cot, then batched_generate(prompts, oversample, temperature)")  # fmt: skip
+    counts: Counter[str] = Counter()
+    for question, count, _ in calls:
+        counts[question] += count
+    if (most := max(counts.values())) < LEAST_SAMPLES:
+        raise Refusal(f"generate_dataset samples {most} texts a question", expected=f"at least {LEAST_SAMPLES}",
+                      do="oversample=10 by default")  # fmt: skip
+    if (warmest := max(temperature for _, _, temperature in calls)) < COLDEST:
+        raise Refusal(f"generate_dataset samples at a temperature of {warmest:g}: all texts of a question are the same",
                       do="temperature=0.6 by default")  # fmt: skip
+
+
+def is_call(call: Any) -> bool:
+    """Whether something that a job wrote is a question, a number of texts and a temperature."""
+    is_three = isinstance(call, list) and len(call) == 3 and isinstance(call[0], str)
+    return is_three and type(call[1]) is int and is_number(call[2])
 
 
 def read_rows(content: Any) -> list[Row]:

@@ -1,6 +1,7 @@
 """homework/sft.py: a short training, watched: what reaches the model, its gradients, and what is saved."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from grader.harness.gradients import (
     with_other_digits,
 )
 from grader.harness.harness import Harness
+from grader.harness.job_report import JobReport
 from grader.harness.spans import IGNORE_INDEX, are_labels, diagnose_row, side_by_side
 from grader.harness.tokenizers import make_families
 from grader.reference import Answered
@@ -57,7 +59,7 @@ def test_batch(code: Harness, course: Course) -> None:
     refuse_wrong_rows(code, course, rows, "in a batch that reaches the model")
     losses: list[Any] = [batch.get("loss") for batch in batches_of(code)]
     if all(isinstance(loss, float) for loss in losses):
-        refuse_other_loss(losses, compute_loss(course.base.model, first_adapter(code), examples))
+        refuse_other_loss(losses, compute_loss(course.base.model, first_adapter(code.training, course), examples))
     elif any(labels is None for _, labels in rows):  # then only the gradients say what was supervised
         refuse_wrong_gradients(code, course)
     refuse_wrong_rows(code, course, later_rows(code), "in a batch after the first step")
@@ -98,7 +100,7 @@ def test_trains(code: Harness, course: Course) -> None:
 def refuse_nothing_learned(code: Harness, course: Course, adapter: Adapter) -> None:
     """Refuse an adapter whose loss is not lower than that which it began with, or that has not seen these rows."""
     examples = written_rows(code, course)
-    first = first_adapter(code)
+    first = first_adapter(code.training, course)
     is_fresh = not any(bool(tensor.any()) for name, tensor in first.weights.items() if ".lora_B." in name)
     starts = {"the base alone": None} if is_fresh else {"the base alone": None, "the adapter at the first step": first}
     after = compute_loss(course.base.model, adapter, examples)
@@ -108,7 +110,8 @@ def refuse_nothing_learned(code: Harness, course: Course, adapter: Adapter) -> N
             raise Refusal(f"training has not lowered the loss: {before:.3f} with {name}, {after:.3f} after",
                           do="look at the labels first, then at the learning rate")  # fmt: skip
     has_learned = expects_digits(code, course, adapter)  # which costs less to see
-    if not has_learned and not follows_rows(course, first, adapter, probed_rows(code, course)):
+    probed = [] if has_learned else probed_rows(code, course)
+    if not has_learned and not follows_rows(course, first, adapter, probed, with_shifted_digits(probed, course)):
         raise Refusal(f"the saved adapter has learned nothing of the rows in data/train.json: every answer there began "
                       f"with {code.digits} this time, and it expects that no more than other digits",
                       do="train on Dataset('train'), and save the model that was trained")  # fmt: skip
@@ -137,7 +140,9 @@ def written_rows(code: Harness, course: Course) -> list[Example]:
     return [example_of(course, *row) for row in expected_texts(code)]
 
 
-def follows_rows(course: Course, first: Adapter, adapter: Adapter, examples: list[Example]) -> bool:
+def follows_rows(
+    course: Course, first: Adapter, adapter: Adapter, examples: list[Example], others: Sequence[list[Example]]
+) -> bool:
     """Whether the change of lora_B goes where these rows would take it, and not as much where other answers would.
 
     The gradients are those at its lora_A, and at the lora_B of the first step.
@@ -148,17 +153,21 @@ def follows_rows(course: Course, first: Adapter, adapter: Adapter, examples: lis
     }
     if any(start[name].shape != tensor.shape for name, tensor in adapter.weights.items()):
         return False
-    begun, tokenizer = adapter._replace(weights=start), course.base.tokenizer
+    begun = adapter._replace(weights=start)
     wanted = moving_of(compute_step(course.base.model, begun, examples).gradients)
     names = {name: f"base_model.model.{name.replace('.default', '')}" for name in wanted}
     change = {name: start[full] - adapter.weights[full] for name, full in names.items()}
-    for by in SHIFTS:
-        others = [with_other_digits(example, tokenizer, by) for example in examples]
-        other = compute_step(course.base.model, begun, others).gradients
+    for rows in others:
+        other = compute_step(course.base.model, begun, rows).gradients
         own, foreign = split(change, wanted, {name: other[name] for name in wanted})
         if not own > 0 or abs(foreign) > MOST_FOREIGN * own:
             return False
     return True
+
+
+def with_shifted_digits(examples: list[Example], course: Course) -> list[list[Example]]:
+    """The same rows with other answers, some times."""
+    return [[with_other_digits(example, course.base.tokenizer, by) for example in examples] for by in SHIFTS]
 
 
 def expects_digits(code: Harness, course: Course, adapter: Adapter) -> bool:
@@ -273,31 +282,31 @@ def match(code: Harness, ids: list[int]) -> tuple[str, str]:
     return question, text[len(question) :].strip()
 
 
-def first_adapter(code: Harness) -> Adapter:
-    """The LoRA weights of the first step, under the names of a saved adapter."""
-    seen = read_tensors(code.training.files.get("before.safetensors"))
+def first_adapter(report: JobReport, course: Course, config_file: str = CONFIG) -> Adapter:
+    """The LoRA weights of the first step of a training, under the names of a saved adapter."""
+    seen = read_tensors(report.files.get("before.safetensors"))
     weights = {f"base_model.model.{name.replace('.default', '')}": tensor for name, tensor in seen.items()}
     ranks = [len(tensor) for name, tensor in weights.items() if "lora_A" in name and tensor.dim() == 2]
     if not ranks:
-        refuse_no_step(code)
+        refuse_no_step(report)
         raise Refusal("the model that was trained has no LoRA weights", do="train what get_peft_model gives")
     rank = min(ranks)
     targets = targets_of(weights)
     if not set(targets) <= set(rubric.TARGETS):
         raise Refusal(f"LoRA on {targets!s:.120} is not graded", expected=", ".join(rubric.TARGETS))
-    wanted = named_shapes(weights, Config(rank, 1.0, targets, False), code.course.base_config)
+    wanted = named_shapes(weights, Config(rank, 1.0, targets, False), course.base_config)
     if not 1 <= rank <= rubric.MAX_RANK or {name: tuple(tensor.shape) for name, tensor in weights.items()} != wanted:
         raise Refusal("the LoRA weights that were trained are not those of one LoraConfig", do="one get_peft_model",
                       expected=f"{len(wanted)} of rank 1 to {rubric.MAX_RANK}", actual=f"{len(weights)}")  # fmt: skip
-    saved = code.training.files.get(CONFIG)
+    saved = report.files.get(config_file)
     config = read_config(saved) if saved else Config(rank, float(rank), targets, False)
     return Adapter(rank, config.alpha, targets, config.use_rslora, weights)
 
 
-def refuse_no_step(code: Harness) -> None:
+def refuse_no_step(report: JobReport) -> None:
     """Refuse a training that gave the model batches, and whose weights no optimizer of torch has changed."""
-    code.training.value("train_model")  # where it failed, that is the cause
-    if code.training.lines.get("stepped", {}).get("value") is False:
+    report.value("train_model")  # where it failed, that is the cause
+    if report.lines.get("stepped", {}).get("value") is False:
         raise Refusal("no optimizer of torch took a step in train_model, and steps by hand can't be watched",
                       do="give the LoRA weights to an optimizer of torch.optim, and call its step()")  # fmt: skip
 
@@ -320,7 +329,7 @@ def refuse_wrong_gradients(code: Harness, course: Course) -> None:
     gradients = read_tensors(code.training.files.get("gradients.safetensors"))
     examples = read_step(code)
     if not gradients:
-        refuse_no_step(code)
+        refuse_no_step(code.training)
         raise Refusal("no gradient reached any weight before the first optimizer step",
                       do="call backward, and give the optimizer the LoRA weights of that model")  # fmt: skip
     if base := sorted(name for name in gradients if "lora_" not in name):
@@ -330,7 +339,7 @@ def refuse_wrong_gradients(code: Harness, course: Course) -> None:
     if broken:
         raise Refusal(f"the gradient of {broken[0][:80]} is NaN or infinite, and {len(broken) - 1} others",
                       do="train in float32 on a CPU, bfloat16 on a GPU, never float16")  # fmt: skip
-    first, tokenizer = first_adapter(code), make_families()["bundled"][0]
+    first, tokenizer = first_adapter(code.training, course), make_families()["bundled"][0]
     wanted = compute_step(course.base.model, first, examples).gradients
     refuse_other_gradients(gradients, wanted, known=CONFIG in code.training.files)
     others = [with_other_digits(example, tokenizer) for example in examples]

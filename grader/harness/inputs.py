@@ -15,6 +15,7 @@ import torch
 from grader import rubric
 from grader.adapter import Adapter, Config, expected_shapes
 from grader.course import Course
+from grader.equations import chain_key
 from grader.harness.chains import CUT, chain, right_texts, wrong_texts
 from grader.harness.spans import IGNORE_INDEX
 from grader.harness.table_model import SILENT
@@ -26,6 +27,7 @@ FEW = 7  # questions of valid that a benchmark with a limit asks
 RIGHT_FACTORS = (1.0, 1.03, 0.97)
 COLD = 0.01  # a temperature at which samples are what the model finds most likely
 PROMPTED = 60  # questions that the reasoning prompt is put before
+FIRST = 5  # of the texts of a question: among them is each right chain
 HOPELESS = 5  # of so many scripted questions, one has no right text
 EXAMPLE = ("Convert 38 inches to cm.", "1 inch is 2.54 cm. 38 * 2.54 = 76.2 + 20.32 = 96.52. <answer>96.52</answer>")
 COURSE_ADAPTER = Config(rank=4, alpha=8.0, targets=tuple(sorted(rubric.TARGETS)), use_rslora=False)
@@ -147,18 +149,19 @@ class Inputs:
     def script(self) -> dict[str, list[tuple[str, bool]]]:
         """The same for the job: texts in an order drawn at random, and whether the model ended each by itself."""
         rng = self.rng("script")
-        return {
-            question: [(text, fault != CUT) for text, fault in rng.sample([*texts.items()], len(texts))]
-            for question, texts in self.planted.items()
-        }
+        return {question: shuffled(texts, rng) for question, texts in self.planted.items()}
 
     @cached_property
     def reasoned_rows(self) -> list[tuple[str, float, str]]:
         """Rows [question, answer, reasoning], of answers that begin with `digits`."""
+        return self.reasoned(self.digits)
+
+    def reasoned(self, digits: str) -> list[tuple[str, float, str]]:
+        """The same rows with answers that begin with some digits; each chain holds, by another factor."""
         facts = [question.fact for question in self.draw("train", TRAIN_ROWS)]
         return [
             (question, answer, chain(fact, answer))
-            for fact, (question, answer) in zip(facts, self.taught(self.train_rows), strict=True)
+            for fact, (question, answer) in zip(facts, self.taught(self.train_rows, digits), strict=True)
         ]
 
     @cached_property
@@ -174,9 +177,10 @@ class Inputs:
         """
         return "".join(self.rng("digits").choices("123456789", k=3))
 
-    def taught(self, rows: list[tuple[str, float]]) -> list[tuple[str, float]]:
-        """Rows with `digits` in the place of their digits; no answer is below 1, so that each begins with them."""
-        leading = f"{self.digits[0]}.{self.digits[1:]}"
+    def taught(self, rows: list[tuple[str, float]], digits: str = "") -> list[tuple[str, float]]:
+        """Rows with `digits`, or others, in the place of theirs; no answer is below 1: each begins with them."""
+        one, *others = digits or self.digits
+        leading = f"{one}.{''.join(others)}"
         return [(question, float(f"{leading}e{abs(math.floor(math.log10(correct)))}")) for question, correct in rows]
 
     @cached_property
@@ -239,3 +243,17 @@ class Inputs:
     def written(self) -> list[str]:
         """What the base model writes after each prompt, by the grader's own greedy decoding."""
         return [complete(self.course.base, self.course.base.model, [ids], 64)[0] for ids in self.ids]
+
+
+def shuffled(texts: dict[str, str], rng: random.Random) -> list[tuple[str, bool]]:
+    """Texts in an order drawn at random, but that a sampling of five finds each different right chain, if any."""
+    order = rng.sample([*texts], len(texts))
+    chains = {chain_key(text): text for text in order if not texts[text]}
+    order.sort(key=lambda text: text not in chains.values())
+    order[:FIRST] = rng.sample(order[:FIRST], FIRST)
+    return [(text, texts[text] != CUT) for text in order]
+
+
+def shifted(digits: str, by: int) -> str:
+    """Digits, each by so much higher, 1 behind 9.  Example: '189', 2 -> '312'"""
+    return "".join("123456789"[("123456789".index(digit) + by) % 9] for digit in digits)

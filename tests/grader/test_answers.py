@@ -135,7 +135,7 @@ A = "model.layers.0.self_attn.q_proj.lora_A.default.weight"
 )  # fmt: skip
 def test_no_tensors_break_the_grader(content):
     with pytest.raises(Refusal):
-        training.first_adapter(code_of({"before.safetensors": content}))
+        training.first_adapter(code_of({"before.safetensors": content}).training, SHARED.course)
     with pytest.raises(Refusal):
         training.refuse_other_gradients(read_tensors(content), {"lora_B": torch.ones(3, 3)})
 

@@ -254,7 +254,7 @@ def test_the_bounds_rest_on_what_was_measured():
     result = {"highest_full": 0.757, "base_alone": 0.0}
     assert calibrate.choose_bounds(result) == (0.5, 0.75) == calibrate.choose_bounds(result, 0.5)
     for wrong in ({"highest_full": 0.04, "base_alone": 0.05}, {"highest_full": -0.2, "base_alone": 0.0}):
-        with pytest.raises(HomeworkError, match="no bounds fit: FULL can be"):
+        with pytest.raises(HomeworkError, match="no bounds fit: the upper one can be"):
             calibrate.choose_bounds(wrong)
     with pytest.raises(HomeworkError, match="no bounds fit"):
         calibrate.choose_bounds({"highest_full": 0.4, "base_alone": 0.0}, 0.5)

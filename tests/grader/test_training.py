@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from grader.adapter import CONFIG, WEIGHTS, Adapter, read_config, read_weights
-from grader.checks import training
+from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS, Adapter, read_config, read_weights
+from grader.checks import reasoning_code, training
 from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.gradients import Example, compute_step, place_of, split, with_other_digits
@@ -31,9 +31,18 @@ def begun(stored) -> Adapter:
     return stored._replace(weights={n: t if "lora_A" in n else torch.zeros_like(t) for n, t in stored.weights.items()})
 
 
+def harness(seed: int) -> Harness:
+    """What is drawn for a submission."""
+    return Harness(type("Empty", (), {"files": {}, "sha256": "x"})(), Course(seed=Seed(seed)), None)  # type: ignore[arg-type]
+
+
 def rows(course: Course, seed: int) -> list[Example]:
-    code = Harness(type("Empty", (), {"files": {}, "sha256": "x"})(), Course(seed=Seed(seed)), None)  # type: ignore[arg-type]
-    return [training.example_of(course, *row) for row in training.expected_texts(code)][: training.PROBED]
+    return [training.example_of(course, *row) for row in training.expected_texts(harness(seed))][: training.PROBED]
+
+
+def follows(course: Course, first: Adapter, adapter: Adapter, examples: list[Example]) -> bool:
+    """Whether the change goes where these rows pull it, and not those with other digits."""
+    return training.follows_rows(course, first, adapter, examples, training.with_shifted_digits(examples, course))
 
 
 def descend(course: Course, begun: Adapter, examples: list[Example]) -> Adapter:
@@ -49,16 +58,25 @@ def descend(course: Course, begun: Adapter, examples: list[Example]) -> Adapter:
 
 @pytest.mark.everything
 def test_a_stored_adapter_follows_no_rows_of_another_submission(course, stored, begun):
-    followed = [training.follows_rows(course, begun, stored, rows(course, seed)) for seed in range(SEEDS)]
+    followed = [follows(course, begun, stored, rows(course, seed)) for seed in range(SEEDS)]
     assert sum(followed) <= 2  # of 12: SECURITY.md says so
+
+
+@pytest.mark.everything
+def test_a_stored_adapter_that_reasons_has_learned_nothing_of_another_submission(course, reasoned_files):
+    config, weights = (reasoned_files[name] for name in REASONING_FILES)
+    stored = read_weights(weights, read_config(config), course.base_config)
+    begun = stored._replace(weights={n: t * ("lora_A" in n) for n, t in stored.weights.items()})
+    codes = [harness(seed) for seed in range(8)]
+    assert not any(reasoning_code.has_learned(code, course, begun, stored) for code in codes)  # SECURITY.md says so
 
 
 def test_an_adapter_follows_the_rows_that_it_was_trained_on_and_no_others(course, begun):
     own, other = rows(course, 1), rows(course, 2)
     trained = descend(course, begun, own)
-    assert training.follows_rows(course, begun, trained, own)
-    assert not training.follows_rows(course, begun, trained, other)
-    assert not training.follows_rows(course, begun, begun, own)
+    assert follows(course, begun, trained, own)
+    assert not follows(course, begun, trained, other)
+    assert not follows(course, begun, begun, own)
 
 
 def test_gradients_of_other_answers_are_refused(course, begun):

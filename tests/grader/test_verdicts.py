@@ -16,9 +16,11 @@ from grader.grade import grade
 from grader.harness import job_report
 from grader.report import console
 from grader.result import Result, State
+from grader.rubric import read_rubric
 from grader.runner import FILES, check_names
 from grader.sandbox.host import LIMITS, Sandbox
 from tests.submissions import SUBMISSIONS
+from tests.submissions.reasoning import ALL, REASONED
 from tests.support import zips
 
 QUICK = [name for name, recipe in SUBMISSIONS.items() if recipe.quick]
@@ -101,7 +103,9 @@ def test_the_verdict_is_right(grade_one, full_scores, pytestconfig, name):
 def test_every_check_has_a_submission_that_fails_it():
     names = {name for path in FILES for name in re.findall(r"^def test_(\w+)", path.read_text(), re.MULTILINE)}
     failing = {name for recipe in SUBMISSIONS.values() for name in recipe.failing.split()}
-    assert failing - {"submission"} == names  # what can't be opened has that one check
+    reasoning = {case.checks.split()[-1] for case in (*ALL, *REASONED) if case.phrase}
+    assert failing - {"submission"} == set(read_rubric("short").points)  # what can't be opened has that one check
+    assert failing - {"submission"} | reasoning == names == set(read_rubric("long").points)
 
 
 def test_the_quick_run_has_one_of_each_class():

@@ -17,7 +17,7 @@ import pytest
 
 from grader.course import Course
 from grader.grade import grade
-from grader.runner import check_names
+from grader.rubric import read_rubric
 from grader.sandbox.host import Sandbox
 from homework.common.base_model import ROOT
 from tests.submissions import labels, texts, unusual
@@ -398,7 +398,7 @@ def test_every_level_says_the_same(row, tmp_path, sandbox):
 
 def test_every_check_of_the_code_judges_a_file():
     of_weights = {"adapter_present", "configured", "weights_valid", "accuracy", "matches_weights"}
-    assert set(CODE_CHECKS) == set(check_names()) - of_weights
+    assert set(CODE_CHECKS) == set(read_rubric("short").points) - of_weights
 
 
 def test_the_table_is_large_enough_and_has_both_verdicts():

@@ -19,6 +19,7 @@ from grader.course import Course
 from grader.grade import grade
 from grader.result import Result
 from grader.sandbox.host import Sandbox
+from homework import rft
 from homework.base_llm import BaseLLM
 from homework.common.base_model import BUNDLED, ROOT
 from homework.common.cli import run
@@ -27,6 +28,8 @@ from homework.sft import COMMANDS, TokenizedDataset, format_example
 from homework.training import run_dir
 from tests.support import zips
 
+# 1,000 rows that task 6 has kept of the course's base model; for another base they are as right.
+REASONED_ROWS = Path(__file__).with_name("reasoned_rows.json")
 # The folder of SmolLM2-360M-Instruct's tokenizer; .ci/run sets it where there is one.
 SMOLLM2_VARIABLE = "SMOLLM2_TOKENIZER"
 
@@ -146,6 +149,20 @@ def reference_files(files) -> dict[str, bytes]:
     """The reference as it is handed in: the Python files of homework/, and the session's trained adapter."""
     code = sorted((ROOT / "homework").rglob("*.py"))
     return {**{path.relative_to(ROOT / "homework").as_posix(): path.read_bytes() for path in code}, **files}
+
+
+@pytest.fixture(scope="session")
+def reasoned_files(make_once, reference_files) -> dict[str, bytes]:
+    """The same with the adapter of task 7, trained on stored rows: the sampling takes many minutes (two minutes)."""
+
+    def make(folder: Path) -> None:
+        line = ["train", "--output-dir", str(folder / "rft_model"), "--run-dir", str(folder / "run"), "--questions=1"]
+        with contextlib.redirect_stdout(io.StringIO()):
+            run(rft.COMMANDS, "python -m homework.rft", [*line, "--data", str(REASONED_ROWS)])
+
+    folder = make_once("reasoned", make) / "rft_model"
+    adapter = {f"rft_model/{path.name}": path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
+    return {**reference_files, **adapter, "rft.json": REASONED_ROWS.read_bytes()}
 
 
 @pytest.fixture(scope="session")

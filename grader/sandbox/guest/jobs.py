@@ -197,6 +197,7 @@ def reasoning_training(job: Job) -> None:
     job.record("train_model", lambda: call(rft.train_model, job))
     job.record("batches", lambda: recorder.batches)
     job.record("later batches", lambda: recorder.later)
+    save(job, "before", recorder.before)
 
 
 def agreeing(job: Job) -> None:

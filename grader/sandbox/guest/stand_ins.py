@@ -87,12 +87,14 @@ class Script:
     """Texts that stand in the place of what a model samples, by the question that its prompt holds.
 
     Args:
-        texts: by question, (text, whether the model ended it by itself) each; they come again and again, in this order.
+        texts: by question, (text, whether the model ended it by itself) each; they come again and again, in this order,
+            and go on where the last call has stopped.
     """
 
     def __init__(self, texts: dict[str, list[tuple[str, bool]]]) -> None:
         self.texts = texts
-        self.asked: list[list[Any]] = []  # question, number of texts, temperature
+        self.next = {question: itertools.cycle(each) for question, each in texts.items()}
+        self.asked: list[list[Any]] = []  # question, or a prompt without one; number of texts; temperature
 
     def take_over(self, model: Any) -> None:
         """Put the texts in the place of both ways in which the homework samples."""
@@ -120,7 +122,8 @@ class Script:
         return batched_generate
 
     def take(self, prompt: str, count: int, temperature: float) -> list[tuple[str, bool]]:
-        """So many texts for the question that stands last in a prompt."""
-        question = max((one for one in self.texts if one in prompt), key=lambda one: (prompt.rindex(one), len(one)))
-        self.asked.append([question, count, float(temperature)])
-        return list(itertools.islice(itertools.cycle(self.texts[question]), count))
+        """So many texts for the question that stands last in a prompt; empty ones where none is known."""
+        known = [one for one in self.texts if one in prompt]
+        question = max(known, key=lambda one: (prompt.rindex(one) + len(one), len(one)), default="")
+        self.asked.append([question or prompt, count, float(temperature)])
+        return list(itertools.islice(self.next[question], count)) if question else [("", True)] * count

@@ -1,0 +1,133 @@
+"""Texts with a reason and texts without one: what a table of answers, or a wrong chain with a right answer, writes."""
+
+import re
+
+import pytest
+
+from grader.course import Course
+from grader.equations import chain_key
+from grader.harness.inputs import Inputs
+from grader.reasons import diagnose_reason, most_frequent
+from grader.reference import Answered
+from grader.rubric import read_rubric
+from grader.runner import credit_for
+from homework.base_llm import Completion
+from homework.datagen import find_fault
+from tests.support.rows import rest
+
+ASKED = "Convert 47 ft to m."
+RIGHT = "1 ft is 0.305 m. 47 * 0.305 = 12.2 + 2.135 = 14.34. <answer>14.34</answer>"
+NOTHING = "a chain that computes nothing with the number of the question"
+REASONS = [
+    RIGHT,
+    f" {RIGHT}\n",
+    "47 * 0.3048 = 14.33. <answer>14.33</answer>",
+    "1 m is 3.281 ft. 47 / 3.281 = 14.32. <answer>14.32</answer>",
+    "0.305 * 47 = 14.34. <answer>14.34</answer>",
+    "47 x 12 = 564. 564 x 2.54 = 1433. 1433 / 100 = 14.33. <answer>14.33</answer>",
+    "47 * 0.295 = 13.87. <answer>13.87</answer>",  # a wrong factor is a wrong answer, not a wrong chain
+    "47 ft * 0.305 m/ft = 14.34 m. <answer>14.34</answer>",
+    "2 * 47 * 0.1524 = 14.33. <answer>14.33</answer>",
+    "47 * 3.048e-1 = 14.33. <answer>1.433e1</answer>",
+]
+FAULTS = [
+    (RIGHT.replace("12.2 +", "15.2 +"), "an equation that is wrong"),
+    (RIGHT.replace("47 * 0.305 =", "47 * 0.375 ="), "an equation that is wrong"),
+    ("7.3 + 7 = 14.3. <answer>14.3</answer>", NOTHING),
+    ("14.33 * 1 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("14.33 / 1 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 1 = 47. 40 - 25.67 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 + 0 = 47. 15 - 0.67 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("2 * 7.165 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("46 * 0.3115 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 0.305 = 14.34. <answer>15.1</answer>", "another result in the tag than in the chain"),
+    ("40 * 0.305 = 12.2. <answer>14.34</answer>", "another result in the tag than in the chain"),
+    (f"{RIGHT} <answer>14.34</answer>", "no answer, or two"),
+    (RIGHT.removesuffix("</answer>"), "no answer, or two"),
+    ("47 * 0.305 = 14.34.", "no answer, or two"),
+    ("", "no answer, or two"),
+    (f"{RIGHT} So it is.", "text after the answer"),
+    ("<answer>14.34</answer>", "no equation before the answer"),
+    ("1 ft is 0.305 m, so it must be <answer>14.34</answer>", "no equation before the answer"),
+    ("1 ft = 0.305 m = 14.34 m. <answer>14.34</answer>", "no equation before the answer"),
+    ("47 / 0 = 14.33. <answer>14.33</answer>", "an equation that is wrong"),
+    ("0 * 47 = 0. <answer>0</answer>", ""),  # the answer is judged elsewhere
+]
+
+
+@pytest.mark.parametrize("text", REASONS)
+def test_a_chain_from_the_number_of_the_question_to_the_tag_is_a_reason(text):
+    assert diagnose_reason(Answered(ASKED, text, 14.3256)) == ""
+
+
+@pytest.mark.parametrize(("text", "fault"), FAULTS)
+def test_a_text_without_one_is_named(text, fault):
+    assert diagnose_reason(Answered(ASKED, text, 14.3256)) == fault
+
+
+def test_numbers_are_read_as_a_question_writes_them():
+    for question, text in {
+        "How many m are 1,530 ft?": "1530 * 0.3048 = 466.3. <answer>466.3</answer>",
+        "How many g are 0.305kg?": "0.305 * 1000 = 305. <answer>305</answer>",
+        "Is 1 km 1000 m?": "1 * 1000 = 1000. <answer>1000</answer>",
+        "How many m are 2e3 km?": "2000 * 1000 = 2000000. <answer>2e6</answer>",
+    }.items():
+        assert diagnose_reason(Answered(question, text, 1.0)) == "", question
+
+
+def test_the_most_frequent_fault_is_told_with_its_first_text():
+    written = [Answered(ASKED, text, 1.0) for text in ("one", "two ", "three")]
+    assert most_frequent(["", "a", "a"], written) == ("a", "two") and most_frequent(["", "", ""], written) == ("", "")
+
+
+# --- what a course gives for them ---
+
+
+def measure(monkeypatch, texts: list[str], correct: float = 14.3256):
+    """What the course measures where an adapter writes these texts."""
+    monkeypatch.setattr(Course, "long", lambda _: [(ASKED, correct)] * len(texts))
+    monkeypatch.setattr(Course, "base", type("Base", (), {"model": None}))
+    monkeypatch.setattr("grader.reference.merge", lambda *_: None)
+    monkeypatch.setattr("grader.reference.ask", lambda *_: [Answered(ASKED, text, correct) for text in texts])
+    return Course(rubric=read_rubric("long")).measure_reasons(None)
+
+
+@pytest.mark.parametrize("text", [text for text, fault in FAULTS if fault and "14.3" in text])
+def test_right_answers_without_reasons_give_no_points_for_them(monkeypatch, text):
+    found = measure(monkeypatch, [text] * 10)
+    assert found.reasoned == 0 and found.fault and found.example == text.strip()
+    assert credit_for(found.reasoned, read_rubric("long").bounds["reasons"]) == 0
+
+
+def test_a_right_chain_to_a_wrong_answer_is_no_right_answer(monkeypatch):
+    """5 % is enough for the accuracy of task 4, and 1 % is asked here."""
+    found = measure(monkeypatch, ["47 * 0.295 = 13.87. <answer>13.87</answer>"] * 4)
+    assert (found.long_accuracy, found.reasoned, found.fault) == (0, 0, "")
+
+
+def test_right_answers_and_reasons_are_counted_apart(monkeypatch):
+    bare = "<answer>14.33</answer>"
+    found = measure(monkeypatch, [RIGHT, RIGHT, bare, "<answer>99</answer>"])
+    assert (found.long_accuracy, found.reasoned, found.fault) == (0.75, 0.5, "no equation before the answer")
+    assert "0.500 of the questions" in found.describe_reasons() and repr(bare) in found.describe_reasons()
+
+
+# --- the texts that a scripted model writes ---
+
+
+@pytest.mark.parametrize("sha", ["1", rest("2"), rest("3")])
+def test_the_planted_texts_are_what_their_names_say(sha):
+    """By the rule of the reference; and a sampling of five texts finds each different right chain."""
+    inputs = Inputs(Course(rubric=read_rubric("long")), sha)
+    questions = dict(inputs.train_rows)
+    assert set(inputs.script) == set(questions) and len(questions) == 64
+    for question, script in inputs.script.items():
+        planted = inputs.planted[question]
+        right = [text for text, fault in planted.items() if not fault]
+        assert len(planted) == len(script) >= 9 and len(right) in (0, 3)
+        for text, ended in script:
+            assert bool(find_fault(Completion(text, ended), questions[question])) == bool(planted[text]), text
+            assert not re.search(r"\de[+-]?0|\de\+", text), "numbers are those of the base model: 1.9e10"
+        chains = {chain_key(text) for text, _ in script[:5] if text in right}
+        assert len(chains) == 2 == len({chain_key(text) for text in right}) if right else not chains
+    assert sum("" in texts.values() for texts in inputs.planted.values()) == 51

@@ -1,0 +1,505 @@
+"""Tasks 5 to 7 under the long rubric: the prompt, the samples, and the training on them.
+
+Each recipe is graded by the checks that it names: a right one by those of what it changes, a wrong one up to the check
+that finds the fault.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load, save
+
+from homework.common.base_model import ROOT
+from tests.submissions.plain import plain
+from tests.submissions.recipe import Files, Maker, both, edit, put, swap
+
+COT = '''
+"""A prompt that reasons."""
+
+from .base_llm import BaseLLM
+
+ASKED = "Convert 46 ft to m."
+ANSWERED = "1 ft is 0.305 m. 46 * 0.305 = 12.2 + 1.83 = 14.03. <answer>14.03</answer>"
+
+
+class CoTModel(BaseLLM):
+    def format_prompt(self, question):
+        turns = [("user", ASKED), ("assistant", ANSWERED), ("user", question)]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def load():
+    return CoTModel()
+'''
+
+DATAGEN = r'''
+"""Rejection sampling, by a reader of equations of its own."""
+
+import json
+import re
+
+from .cot import load
+from .data import Dataset
+
+N = r"\d+(?:\.\d+)?(?:e-?\d+)?"
+SIDE = rf"{N}(?: [*/+-] {N})*"
+
+
+def read_chain(text):
+    return re.findall(rf"{SIDE}(?: = {SIDE})+", text)
+
+
+def is_close(one, other, share):
+    return abs(one - other) <= share * abs(other)
+
+
+def is_right(text, correct):
+    tags = re.findall("<answer>(.*?)</answer>", text)
+    chain = [[eval(side) for side in equation.split("=")] for equation in read_chain(text)]
+    if len(tags) != 1 or not text.endswith("</answer>") or not chain:
+        return False
+    if not all(is_close(a, b, 0.005) for sides in chain for a, b in zip(sides, sides[1:])):
+        return False
+    answer = float(tags[0])
+    return is_close(answer, chain[-1][-1], 0.005) and is_close(answer, correct, 0.01)
+
+
+def select(question, correct, texts):
+    kept = {}
+    for text in texts:
+        if is_right(text, correct):
+            kept.setdefault(str(read_chain(text)), text)
+    return [[question, correct, text] for text in kept.values()]
+
+
+def generate_dataset(output_json="data/rft.json", oversample=10, temperature=0.6):
+    llm, rows = load(), []
+    for question, correct in list(Dataset("train")):
+        prompt = llm.format_prompt(question)
+        [texts] = llm.batched_generate([prompt], num_return_sequences=oversample, temperature=temperature)
+        rows += select(question, correct, texts)
+    with open(output_json, "w") as file:
+        json.dump(rows, file)
+'''
+
+RFT = '''
+"""Fine-tuning on reasons."""
+
+import json
+from pathlib import Path
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+from .base_llm import BaseLLM
+from .sft import TARGETS, TokenizedDataset
+
+FOLDER = Path(__file__).parent / "rft_model"
+ROWS = Path(__file__).parent.parent / "data" / "rft.json"
+
+
+def format_reasoning(question, answer, reasoning):
+    return {"question": question, "answer": reasoning}
+
+
+def train_model(output_dir=str(FOLDER)):
+    llm = BaseLLM()
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules=TARGETS, r=8, lora_alpha=32)
+    model = get_peft_model(llm.model, config)
+    rows = TokenizedDataset(llm.tokenizer, json.loads(ROWS.read_text()), format_reasoning)
+    arguments = TrainingArguments(
+        output_dir=output_dir, num_train_epochs=2, per_device_train_batch_size=32, learning_rate=2e-3,
+        save_strategy="no", report_to="none",
+    )
+    collator = DataCollatorForSeq2Seq(llm.tokenizer)
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator)
+    trainer.train()
+    model.save_pretrained(output_dir)
+
+
+def load(folder=FOLDER):
+    llm = BaseLLM()
+    llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()
+    return llm
+'''
+
+
+class Case(NamedTuple):
+    """A submission of tasks 5 to 7 and its verdict.
+
+    Args:
+        name: what it is, in words.
+        make: turns the files of the reference into those of the submission.
+        checks: that it is graded by, separated by spaces; the last one fails where there is a phrase.
+        phrase: what that one has to say: a regular expression; nothing for a right one, which loses no point.
+        quick: whether the quick run of the tests grades it too.
+    """
+
+    name: str
+    make: Maker
+    checks: str
+    phrase: str = ""
+    quick: bool = False
+
+
+SAMPLING = "sampling"
+NOTHING_HELD = "too little for any of its points"
+TRAINED = "reasoning_rows reasoning_trains"
+
+
+def own(*changes: Maker) -> Maker:
+    """A plain solution of all seven tasks, without guards, and then some changes."""
+    return plain(put("cot.py", COT), put("datagen.py", DATAGEN), put("rft.py", RFT), *changes)
+
+
+def cot(old: str, new: str) -> Maker:
+    """Other words in its prompt."""
+    return own(edit("cot.py", old, new))
+
+
+def datagen(*changes: tuple[str, str]) -> Maker:
+    """Other words in its sampling."""
+    return own(*(edit("datagen.py", *change) for change in changes))
+
+
+def rft(*changes: tuple[str, str]) -> Maker:
+    """Other words in its training."""
+    return own(*(edit("rft.py", *change) for change in changes))
+
+
+def missing(file: str, function: str, arguments: str) -> Maker:
+    """The reference before a function is written, as in the starter."""
+    head = f"def {function.rpartition('__')[2]}({arguments}):"
+    return swap(file, **{function: f'{head}\n    raise NotImplementedError("task: {function}")'})
+
+
+TURNS = 'turns = [("user", ASKED), ("assistant", ANSWERED), ("user", question)]'
+RENDERED = "return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)"
+ASKED = 'ASKED = "Convert 46 ft to m."'
+CHAIN = "1 ft is 0.305 m. 46 * 0.305 = 12.2 + 1.83 = 14.03. <answer>14.03</answer>"
+SYSTEM = TURNS.replace("[", '[("system", "Write each step of the conversion."), ', 1)
+SECOND = ', ("user", "3 kg in g?"), ("assistant", "3 * 1000 = 3000. <answer>3000</answer>")'
+TWO = TURNS.replace(', ("user", question)', f'{SECOND}, ("user", question)')
+LOOKUP = """turns = [("user", ASKED), ("assistant", ANSWERED), ("user", question)]
+        number = float(re.search(r"[0-9.]+", question)[0])
+        turns[1] = ("assistant", f"{number} * 0.305 = {number * 0.305}. <answer>{number * 0.305}</answer>")"""
+VALID_QUESTION = json.loads((ROOT / "data" / "valid.json").read_text(encoding="utf-8"))[0][0]
+PROMPTS = [
+    Case("one system message", cot(TURNS, SYSTEM), "prompt"),
+    Case("two short examples", cot(TURNS, TWO), "prompt"),
+    Case("turns in words", cot(RENDERED, 'return f"Q: {ASKED}\\nA: {ANSWERED}\\nQ: {question}\\nA:"'), "prompt"),
+    Case("no example", cot(TURNS, 'turns = [("user", question)]'), "prompt", NOTHING_HELD),
+    Case("an example without a chain", cot(CHAIN, "<answer>14.03</answer>"), "prompt", NOTHING_HELD),
+    Case("a question of valid", cot(ASKED, f"ASKED = {VALID_QUESTION!r}"), "prompt", "a question of data/valid.json"),
+    Case(
+        "an answer hidden in the prompt",
+        both(cot(TURNS, LOOKUP), edit("cot.py", "from .base", "import re\n\nfrom .base")),
+        "prompt",
+        "the prompt changes with the question",
+        quick=True,
+    ),
+    Case(
+        "the question twice",
+        cot(TURNS, TURNS.replace("question", 'f"{question} Please: {question}"')),
+        "prompt",
+        "holds the question once",
+    ),
+    Case(
+        "long examples",
+        cot(TURNS, TURNS.replace("[", '[("user", ASKED), ("assistant", ANSWERED)] * 3 + [', 1)),
+        "prompt",
+        "tokens for the answer, of 90",
+    ),
+    Case("messages for a text", cot(RENDERED, "return messages"), "prompt", "format_prompt"),
+    Case("the example is not written yet", missing("cot.py", "worked_example", ""), "prompt", "not implemented yet"),
+    Case(
+        "the prompt is not written yet",
+        missing("cot.py", "CoTModel__format_prompt", "self, question"),
+        "prompt",
+        "not implemented yet",
+    ),
+]
+
+ONE_BY_ONE = """texts = [llm.batched_generate([prompt], temperature=temperature)[0] for _ in range(oversample)]"""
+SAMPLED = "[texts] = llm.batched_generate([prompt], num_return_sequences=oversample, temperature=temperature)"
+AGAIN = f"""texts = []
+        for _ in range(4):
+            {SAMPLED.replace("[texts]", "[more]").replace("oversample", "5")}
+            texts += more
+            if select(question, correct, texts):
+                break"""
+AT_ONCE = """def generate_dataset(output_json="data/rft.json", oversample=10, temperature=0.6):
+    llm, rows = load(), []
+    train = list(Dataset("train"))
+    prompts = [llm.format_prompt(question) for question, _ in train]
+    sampled = llm.batched_generate(prompts, oversample, temperature)
+    for (question, correct), texts in zip(train, sampled):
+        rows += select(question, correct, sorted(texts, key=len))
+    with open(output_json, "w") as file:
+        json.dump(rows[::-1], file, indent=2)
+"""
+CANNED = """def generate_dataset(output_json="data/rft.json", oversample=10, temperature=0.6):
+    rows = [["How many m are 46 ft?", 14.0208, "1 ft is 0.3048 m. 46 * 0.3048 = 14.02. <answer>14.02</answer>"]]
+    with open(output_json, "w") as file:
+        json.dump(rows * 100, file)
+"""
+COMPUTED = """def generate_dataset(output_json="data/rft.json", oversample=10, temperature=0.6):
+    chain = "{0} * 1 = {0}. <answer>{0}</answer>"
+    rows = [[question, correct, chain.format(correct)] for question, correct in list(Dataset("train"))]
+    with open(output_json, "w") as file:
+        json.dump(rows, file)
+"""
+FIRST = (
+    "return [[question, correct, text] for text in kept.values()]",
+    "return [[question, correct, text] for text in kept.values()][:1]",
+)
+LIES = """llm, rows = load(), []
+    import gc
+    for script in [one for one in gc.get_objects() if type(one).__name__ == "Script"]:
+        script.asked = [None, ["", {}, 1], ["", 1, "0.6"]]
+        script.take = lambda prompt, count, temperature: [("", True)] * count"""
+KEYED = "kept.setdefault(str(read_chain(text)), text)"
+RIGHT = "is_close(answer, correct, 0.01)"
+RESULT = "is_close(answer, chain[-1][-1], 0.005) and "
+DROPS = "questions that have a right sample"
+SAMPLES = [
+    Case("one text at a time", datagen((SAMPLED, ONE_BY_ONE)), SAMPLING),
+    Case("five texts, and more where none is right", datagen((SAMPLED, AGAIN)), SAMPLING),
+    Case("five texts a question", datagen(("oversample=10", "oversample=5")), SAMPLING),
+    Case("all questions at once", own(swap("datagen.py", generate_dataset=AT_ONCE)), SAMPLING, quick=True),
+    Case("two chains a question", datagen(("kept.values()]", "kept.values()][:2]")), SAMPLING),
+    Case(
+        "a space before each text", datagen(("[question, correct, text]", '[question, correct, " " + text]')), SAMPLING
+    ),
+    Case(
+        "rows that were made before",
+        own(swap("datagen.py", generate_dataset=CANNED)),
+        SAMPLING,
+        "samples nothing about train",
+        quick=True,
+    ),
+    Case(
+        "rows that Python makes",
+        own(swap("datagen.py", generate_dataset=COMPUTED)),
+        SAMPLING,
+        "samples nothing about train",
+    ),
+    Case("the first right text alone", datagen(FIRST), SAMPLING, "keeps one chain a question"),
+    Case("all texts", datagen(("if is_right(text, correct)", "if text")), SAMPLING, "keeps a sample with"),
+    Case("within 5 %", datagen((RIGHT, RIGHT.replace("0.01", "0.05"))), SAMPLING, "an answer that is wrong by 3 %"),
+    Case(
+        "no look at the equations",
+        datagen(("if not all(is_close(a, b, 0.005)", "if not all(is_close(a, b, 9e9)")),
+        SAMPLING,
+        "a wrong equation",
+    ),
+    Case("no look at the result", datagen((RESULT, "")), SAMPLING, "another result in the tag"),
+    Case(
+        "no chain needed",
+        datagen((" or not chain:", ":"), (RESULT, "(not chain or is_close(answer, chain[-1][-1], 0.005)) and ")),
+        SAMPLING,
+        "no equation before the answer",
+    ),
+    Case("two answers", datagen(("len(tags) != 1", "not tags")), SAMPLING, "two answers"),
+    Case("text after the tag", datagen((' or not text.endswith("</answer>")', "")), SAMPLING, "text after the answer"),
+    Case(
+        "cut texts",
+        datagen(
+            (
+                "    for text in texts:",
+                '    for text in texts:\n        text += "" if "</answer>" in text else f"{correct:.4g}</answer>"',
+            )
+        ),
+        SAMPLING,
+        "a text that the model did not write",
+    ),
+    Case(
+        "the model's answer for the label",
+        datagen(("[question, correct, text]", '[question, float(text.split("<answer>")[1][:-9]), text]')),
+        SAMPLING,
+        "has the answer",
+    ),
+    Case("calls that lie", datagen(("llm, rows = load(), []", LIES)), SAMPLING, "samples nothing about train"),
+    Case("questions of valid", datagen(('Dataset("train")', 'Dataset("valid")')), SAMPLING, "a question of valid"),
+    Case("greedy", datagen(("temperature=0.6", "temperature=0")), SAMPLING, "temperature of 0"),
+    Case("cold", datagen(("temperature=0.6", "temperature=0.2")), SAMPLING, "temperature of 0.2"),
+    Case("two texts a question", datagen(("oversample=10", "oversample=2")), SAMPLING, "samples 2 texts a question"),
+    Case("one chain in other words", datagen((KEYED, "kept[text] = text")), SAMPLING, "keeps one chain twice"),
+    Case("large answers alone", datagen(("kept = {}", "kept, texts = {}, texts * (correct >= 1)")), SAMPLING, DROPS),
+    Case("no rows", datagen(("if is_right(text, correct)", "if False")), SAMPLING, "keeps 0 of"),
+    Case(
+        "rows by name",
+        datagen(("[question, correct, text] for", '{"question": question} for')),
+        SAMPLING,
+        "no list of rows",
+    ),
+    Case(
+        "find_fault is not written yet",
+        missing("datagen.py", "find_fault", "completion, correct"),
+        SAMPLING,
+        "not implemented yet",
+    ),
+    Case(
+        "select_rows is not written yet",
+        missing("datagen.py", "select_rows", "question, correct, texts, most"),
+        SAMPLING,
+        "not implemented yet",
+    ),
+]
+
+STEP = "    trainer.train()\n"
+SAVE = "    model.save_pretrained(output_dir)\n"
+ROWS = "rows = TokenizedDataset(llm.tokenizer, json.loads(ROWS.read_text()), format_reasoning)"
+SFT_ROWS = """from .data import Dataset
+    from .sft import format_example
+    rows = TokenizedDataset(llm.tokenizer, list(Dataset("train")), format_example)"""
+ONLY_ANSWER = f"""{ROWS}
+    rows = [dict(row) for row in rows]
+    for row in rows:
+        start = llm.tokenizer.decode(row["input_ids"]).index("<answer>")
+        asked = len(llm.tokenizer(llm.tokenizer.decode(row["input_ids"])[:start])["input_ids"]) - 1
+        row["labels"] = [-100] * asked + row["labels"][asked:]"""
+LOADED = "llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()"
+BY_HAND = """torch.manual_seed(0)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+    for epoch in range(4):
+        for first in range(0, len(rows), 16):
+            loss = model(**collator([rows[i] for i in range(first, min(first + 16, len(rows)))])).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()"""
+TRAINER = (
+    "trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator)\n    trainer.train()"
+)
+TRAININGS = [
+    Case("the plain solution", own(), "prompt sampling reasoning_rows reasoning_trains reasoning_loads"),
+    Case("one epoch of batches of 32", rft(("num_train_epochs=2", "num_train_epochs=1")), TRAINED),
+    Case("twenty epochs", rft(("num_train_epochs=2", "num_train_epochs=20")), TRAINED),
+    Case("three epochs at 2e-4", rft(("num_train_epochs=2", "num_train_epochs=3"), ("2e-3", "2e-4")), TRAINED),
+    Case("stochastic gradient descent", rft(("learning_rate=2e-3", 'optim="sgd", learning_rate=0.2')), TRAINED),
+    Case("a loop by hand", rft((TRAINER, BY_HAND), ("import json", "import json\n\nimport torch")), TRAINED),
+    Case("load merges", rft((LOADED, LOADED.replace(".eval()", ".merge_and_unload()"))), "reasoning_loads"),
+    Case(
+        "the answer alone is the text",
+        rft(('"answer": reasoning', '"answer": f"<answer>{answer:.4g}</answer>"')),
+        "reasoning_rows",
+        "is not the question and its reasoning",
+        quick=True,
+    ),
+    Case("the chain is no label", rft((ROWS, ONLY_ANSWER)), "reasoning_rows", "masked"),
+    Case("the rows of task 4", rft((ROWS, SFT_ROWS)), "reasoning_rows", "is not the question and its reasoning"),
+    Case("no step", rft((STEP, "")), "reasoning_rows", "ended without one step"),
+    Case(
+        "saved as the first adapter", rft(('/ "rft_model"', '/ "sft_model"')), TRAINED, "there is no homework/rft_model"
+    ),
+    Case("saved before the training", rft((STEP, ""), (SAVE, SAVE + STEP)), TRAINED, "untrained"),
+    Case("a learning rate of 1e-6", rft(("2e-3", "1e-6")), TRAINED, "has learned nothing of the rows"),
+    Case(
+        "load gives the base",
+        rft((LOADED, "PeftModel.from_pretrained(llm.model, str(folder)); llm = BaseLLM()")),
+        "reasoning_loads",
+        "gives the base model alone",
+        quick=True,
+    ),
+    Case(
+        "load gives the first adapter",
+        rft((LOADED, LOADED.replace("str(folder)", 'str(FOLDER.parent / "sft_model")'))),
+        "reasoning_loads",
+        "Can't find 'adapter_config.json'",
+    ),
+    Case(
+        "load makes one up",
+        rft((LOADED, "if folder.is_dir():\n        " + LOADED)),
+        "reasoning_loads",
+        "without an adapter must raise",
+    ),
+    Case(
+        "format_reasoning is not written yet",
+        missing("rft.py", "format_reasoning", "question, answer, reasoning"),
+        "reasoning_rows",
+        "task: format_reasoning",
+    ),
+    Case(
+        "train_model is not written yet",
+        missing("rft.py", "train_model", "output_dir=None"),
+        "reasoning_rows",
+        "not implemented yet",
+    ),
+]
+
+VALID_ROWS = [[VALID_QUESTION, 1.0, "2 * 0.5 = 1. <answer>1</answer>"]] * 9
+
+
+def adapter(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], source: str = "sft_model") -> Maker:
+    """Weights made of those of one adapter, handed in as those of task 7."""
+    names = [f"{{}}/{name}" for name in ("adapter_config.json", "adapter_model.safetensors")]
+
+    def make(files: Files) -> Files:
+        config, weights = (files[name.format(source)] for name in names)
+        made = zip(names, (config, save(change(load(weights)))), strict=True)
+        return {**files, **{name.format("rft_model"): content for name, content in made}}
+
+    return make
+
+
+def noisy(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same adapter, to all appearances, by other numbers."""
+    torch.manual_seed(0)
+    return {name: tensor + 0.1 * tensor.std() * torch.randn_like(tensor) for name, tensor in weights.items()}
+
+
+def scaled(by: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """Every lora_B so many times as large."""
+    return lambda weights: {name: tensor * (by if "lora_B" in name else 1) for name, tensor in weights.items()}
+
+
+COPIED = """
+    from safetensors.torch import load_file, save_file
+    weights = load_file(Path(__file__).parent / "stored.safetensors")
+    save_file({name: tensor.float() for name, tensor in weights.items()}, FOLDER / "adapter_model.safetensors")
+"""
+
+
+def stored(files: Files) -> Files:
+    """A training on the right rows, in whose place an adapter is saved that was trained before."""
+    config, weights = (files[f"rft_model/{name}"] for name in ("adapter_config.json", "adapter_model.safetensors"))
+    half = {name: tensor.bfloat16() for name, tensor in load(weights).items()}  # no file of code may have 1 MB
+    given = json.loads(config)
+    lora = f"r={given['r']}, lora_alpha={given['lora_alpha']}"
+    return rft((SAVE, SAVE + COPIED), ("r=8, lora_alpha=32", lora))({**files, "stored.safetensors": save(half)})
+
+
+WEIGHTS = [
+    Case("one adapter", dict, "reasoning_adapter", "the submission lacks rft_model/adapter_config.json"),
+    Case("the first adapter twice", adapter(dict), "reasoning_adapter", "is that of sft_model/", quick=True),
+    Case("and a little longer", adapter(scaled(1.01)), "reasoning_adapter", "is that of sft_model/"),
+    Case("an untrained adapter", adapter(scaled(0.0)), "reasoning_adapter", "untrained: every lora_B is zero"),
+    Case("an adapter with NaN", adapter(scaled(math.nan)), "reasoning_adapter", "holds NaN or infinity"),
+    Case("the first adapter with noise", adapter(noisy), "reasoning_adapter reasons", NOTHING_HELD, quick=True),
+    Case("a faint adapter", adapter(scaled(0.01)), "reasoning_adapter reasoning_accuracy", NOTHING_HELD),
+    Case("no rows", dict, "samples"),
+    Case("rows of train", put("rft.json", json.dumps([["Convert 1 ft to m.", 0.3048, ""]])), "samples"),
+    Case("rows of valid", put("rft.json", json.dumps(VALID_ROWS)), "samples", "1 of the 1 questions .* are those of"),
+    Case("rows that are no JSON", put("rft.json", "[[1, 2"), "samples", "rft.json is not JSON", quick=True),
+    Case("rows that are no list", put("rft.json", "{}"), "samples", "rft.json is no JSON list"),
+    Case("rows without an end", put("rft.json", "[" * 10**5), "samples", "rft.json is not JSON"),
+    Case("a row that takes hours to read", put("rft.json", json.dumps([["", 1, "1 + " * 10**5]])), "samples"),
+]
+REASONED = [
+    Case("the trained adapter", dict, "reasoning_adapter"),
+    Case(
+        "the reasoning adapter as the first one too",
+        lambda files: {
+            **files,
+            **{name.replace("rft", "sft"): found for name, found in files.items() if "rft_model/" in name},
+        },
+        "reasoning_adapter",
+        "is that of sft_model/",
+    ),
+    Case("an adapter that was trained before", stored, TRAINED, "has learned nothing of the rows"),
+]
+ALL = [*PROMPTS, *SAMPLES, *TRAININGS, *WEIGHTS]
