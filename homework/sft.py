@@ -239,6 +239,7 @@ def train_model(
     # BEGIN SOLUTION task 4: train_model
     # Hint: base model, rows, recipe, LoRA, arguments, Trainer; then train, save, report.
     # Hint: the Trainer also takes recipe, train_data, valid_data, format_fn, and **options.
+    # Hint: its save takes no model but a function without arguments that loads what was saved.
     llm = BaseLLM(checkpoint)
     train, valid = Dataset("train"), Dataset("valid")
     rows = TokenizedDataset(llm.tokenizer, train, format_example)

@@ -42,6 +42,10 @@ def name_successor(message: str) -> str:
     Example: "... got an unexpected keyword argument 'no_cuda'" -> '; transformers 5 took it away, instead: use_cpu'
     """
     found = UNEXPECTED.search(message)
+    if found and "HomeworkTrainer." in message:
+        return (
+            "; its docstring lists what it takes: model and tokenizer are those of llm" if found[1] in REMOVED else ""
+        )
     if found and found[1] in REMOVED:
         return f"; transformers 5 took it away, instead: {REMOVED[found[1]]}"
     return "; report_to='none' needs no tracker" if "requires tensorboard" in message.lower() else ""

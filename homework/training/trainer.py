@@ -379,12 +379,19 @@ class HomeworkTrainer(Trainer):
             trained = capture_logits(self.model, self.data_collator(rows))
             digest = save_adapter(self.model, self.output, self.llm.reload_model, trained)
             print(f"adapter saved in {self.output}")
-            loaded = load()
+            loaded = self.load_or_explain(load)
             if not isinstance(loaded, BaseLLM):
                 raise HomeworkError(f"load() gives a {type(loaded).__name__}, not a BaseLLM with the adapter")
             check_load(trained, loaded.model, self.output, digest)
             check_cap(loaded.max_new_tokens, self.train_dataset)
             self.loaded = loaded
+
+    def load_or_explain(self, load: Callable[[], BaseLLM]) -> BaseLLM:
+        """What the student's load gives; its refusal says that the adapter itself is there."""
+        try:
+            return load()
+        except HomeworkError as error:
+            raise HomeworkError(f"the adapter is saved in {self.output}, but load() fails: {error}") from error
 
 
 def check_cap(cap: int, rows: ListLike[Row]) -> None:

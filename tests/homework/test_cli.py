@@ -9,7 +9,7 @@ import pytest
 
 from homework.common import cli
 from homework.common.base_model import ROOT
-from homework.common.errors import HomeworkError
+from homework.common.errors import HomeworkError, name_successor
 from tests.support.rows import rest
 
 RUNNABLE = [path for path in sorted((ROOT / "homework").glob("*.py")) if "__main__" in path.read_text("utf-8")]
@@ -220,3 +220,9 @@ def test_in_the_folder_of_the_package_the_right_folder_is_named(words, said):
 def test_every_runnable_file_is_run_by_its_path_above():
     assert {path.stem for path in RUNNABLE} >= {"sft", "base_llm", "check", "chat", "experiment"}
     import_module("homework.homework")  # as a part of the package it says nothing
+
+
+def test_the_homeworks_trainer_is_not_told_the_arguments_of_transformers():
+    message = "{}.__init__() got an unexpected keyword argument 'tokenizer'"
+    assert "instead: processing_class" in name_successor(message.format("Trainer"))
+    assert "those of llm" in name_successor(message.format("HomeworkTrainer"))

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from homework.check import Known, run_check
 from homework.common.errors import explain_error
 from homework.common.zip_contents import WEIGHTS
+from homework.training.run_dir import RESULT
 
 MISSING = pytest.StashKey[set[str]]()
 
@@ -50,10 +51,12 @@ def check_training(tmp_path: Path) -> Callable[[Callable[..., None]], None]:
     def one(train: Callable[..., None]) -> None:
         folder, complaint = tmp_path / "adapter", ""
         try:
-            train(str(folder), max_steps=2, questions=1, run_dir=str(tmp_path / "run"))
+            train(str(folder), max_steps=2, questions=1, seed=1, run_dir=str(tmp_path / "run"))
             weights = load_file(folder / WEIGHTS)
             still = [name for name, tensor in weights.items() if "lora_B" in name and not tensor.any()]
             complaint = f"{len(still)} LoRA matrices have not moved, first {still[0]}" if still else ""
+            if not (tmp_path / "run" / RESULT).is_file():
+                complaint = complaint or "train_model ends without report_run, so nobody reads the accuracy"
         except Exception as error:  # the code that is checked is the student's
             complaint = explain_error(error)
         if complaint:

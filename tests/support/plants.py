@@ -211,6 +211,12 @@ def load_of_a_bare_model(context: Context) -> str:
     return TRAIN
 
 
+def load_of_another_folder(context: Context) -> str:
+    load = sft.load
+    context.patch.setattr(sft, "load", lambda *_: load(context.folder / "elsewhere"))
+    return TRAIN
+
+
 def load_called_too_early(context: Context) -> str:
     """The result of load, not load itself, is given to save; an adapter of before lets it pass."""
     context.patch.setattr(sft, "partial", lambda load, *_: load(context.trained))
