@@ -179,8 +179,8 @@ class Inputs:
 
     def taught(self, rows: list[tuple[str, float]], digits: str = "") -> list[tuple[str, float]]:
         """Rows with `digits`, or others, in the place of theirs; no answer is below 1: each begins with them."""
-        one, *others = digits or self.digits
-        leading = f"{one}.{''.join(others)}"
+        digits = digits or self.digits
+        leading = f"{digits[0]}.{digits[1:]}"
         return [(question, float(f"{leading}e{abs(math.floor(math.log10(correct)))}")) for question, correct in rows]
 
     @cached_property
