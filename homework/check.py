@@ -286,13 +286,20 @@ def check_collate(known: Known) -> str:
 
 def check_add_lora(known: Known) -> str:
     """That LoRA is all that would be trained, and how large its file will be."""
-    from homework.guards.watchdog import check_input_gradients, check_seed, check_trainable, find_bare_layers
+    from homework.guards.watchdog import (
+        check_alpha,
+        check_input_gradients,
+        check_seed,
+        check_trainable,
+        find_bare_layers,
+    )
     from homework.sft import add_lora
     from homework.training.recipe import DEFAULT_RECIPE, RECIPES
 
     recipe = RECIPES.get(known.llm.name, DEFAULT_RECIPE)
     model = add_lora(known.llm.reload_model(), recipe, seed=0)
     check_trainable(model, recipe.rank)
+    check_alpha(model, recipe.alpha)
     check_input_gradients(model)
     check_seed(model, add_lora(known.llm.reload_model(), recipe, seed=0))
     size = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)

@@ -26,6 +26,10 @@ def check_rows(
     if len(rows) != len(data) or not len(rows):
         raise HomeworkError(f"{len(rows)} tokenized rows for {len(data)} rows of data: none may be dropped")
     for index in range(len(rows)):
+        if not isinstance(rows[index], Mapping):
+            raise HomeworkError(
+                f"row {index} is {rows[index]!r:.60}, which is not tokenized: TokenizedDataset makes rows"
+            )
         example = format_fn(*data[index])
         if complaint := diagnose_row(tokenizer, example, data[index][1], rows[index]):
             raise HomeworkError(f"row {index}: {complaint}; to look: python -m homework.sft show --first {index}")

@@ -120,6 +120,13 @@ def check_input_gradients(model: PeftModel) -> None:
         )
 
 
+def check_alpha(model: PeftModel, alpha: int) -> None:
+    """Raise HomeworkError unless the scale of LoRA is the recipe's: another one is not what was asked for."""
+    given = model.peft_config["default"].to_dict()["lora_alpha"]
+    if given != alpha:
+        raise HomeworkError(f"add_lora sets lora_alpha to {given}, but recipe and flags say {alpha}\npass it on")
+
+
 def check_seed(one: PeftModel, other: PeftModel) -> None:
     """Raise HomeworkError unless two adapters, made with the same seed, have the same first values."""
     others = dict(other.named_parameters())
@@ -135,9 +142,11 @@ def check_arguments(args: TrainingArguments, wanted: dict[str, float]) -> None:
         wanted: values by the name of their field, as recipe and flags have them.
 
     Raises:
-        HomeworkError: naming the field whose value is another.
+        HomeworkError: naming the field whose value is another, or that makes a larger batch or half precision.
     """
-    for name, value in wanted.items():
+    if args.fp16:
+        raise HomeworkError("training_arguments sets fp16, whose range overflows to NaN\nleave the precision as it is")
+    for name, value in {"gradient_accumulation_steps": 1, **wanted}.items():
         given = getattr(args, name)
         if not isinstance(given, int | float):
             raise HomeworkError(f"training_arguments sets {name} to {given!r}, but recipe and flags say {value:g}")

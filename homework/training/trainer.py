@@ -46,6 +46,7 @@ from homework.guards.watchdog import (
     NO_GRADIENT,
     UNREACHED,
     GradientWatch,
+    check_alpha,
     check_arguments,
     check_input_gradients,
     check_trainable,
@@ -163,6 +164,8 @@ class HomeworkTrainer(Trainer):
         name: str = "sft",
     ) -> None:
         check_batch(recipe, micro_batch_size, len(train_dataset))
+        if not callable(data_collator):
+            raise HomeworkError(f"the Trainer's data_collator is {data_collator!r:.60}: a Collator makes its batches")
         if watch:
             check_rows_and_prompt(llm, train_dataset, train_data, valid_data, format_fn)
             check_model(model, args, recipe, max_steps, seed)
@@ -427,6 +430,7 @@ def check_model(
             "the defaults that the guards rest on (homework/training/trainer.py)"
         )
     check_trainable(model, recipe.rank)
+    check_alpha(model, recipe.alpha)
     check_input_gradients(model)
     wanted = {"num_train_epochs": recipe.epochs, "learning_rate": recipe.learning_rate, "max_steps": max_steps or -1}
     check_arguments(args, {**wanted, "per_device_train_batch_size": recipe.batch_size})

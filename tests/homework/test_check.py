@@ -224,6 +224,22 @@ def fault_layers(patch, folder):
     patch.setattr("peft.LoraConfig", plants.with_options(target_modules=["q_proj", "lm_head"]))
 
 
+def fault_alpha(patch, folder):
+    patch.setattr("peft.LoraConfig", plants.with_options(lora_alpha=16))
+
+
+def fault_accumulation(patch, folder):
+    arguments = sft.training_arguments
+    patch.setattr(
+        sft, "training_arguments", lambda *given, **more: arguments(*given, **more, gradient_accumulation_steps=4)
+    )
+
+
+def fault_half(patch, folder):
+    arguments = sft.training_arguments
+    patch.setattr(sft, "training_arguments", lambda *given, **more: arguments(*given, **more, fp16=True))
+
+
 def fault_config(patch, folder):
     patch.setattr("peft.LoraConfig", plants.with_options(bias="all"))
 
@@ -336,6 +352,9 @@ FAULTS = {
     fault_batch: ("collate", "the labels that reach the model are not those of tokenize: the collator rebuilds them"),
     fault_rows_of_a_batch: ("collate", "the labels that reach the model are not those of tokenize"),
     fault_layers: ("add_lora", r"LoRA is on the output layer \(lm_head\) or the embeddings, which the grader refuses"),
+    fault_alpha: ("add_lora", "add_lora sets lora_alpha to 16, but recipe and flags say 64"),
+    fault_accumulation: ("training_arguments", "sets gradient_accumulation_steps to 4, but recipe and flags say 1"),
+    fault_half: ("training_arguments", "training_arguments sets fp16, whose range overflows to NaN"),
     fault_config: ("add_lora", "add_lora sets bias to 'all', which the grader refuses"),
     fault_lora: ("add_lora", "parameters would be trained, but LoRA of rank 16 has 1 on these layers"),
     fault_inputs: ("add_lora", "the inputs of the layers require no gradient"),

@@ -94,6 +94,11 @@ def test_plain_arguments(assert_stopped, tmp_path):
     assert_stopped("training_arguments gives TrainingArguments: take HomeworkArguments", args=plain)
 
 
+def test_no_collator_and_rows_that_are_not_tokenized(assert_stopped):
+    assert_stopped("the Trainer's data_collator is None: a Collator", data_collator=None)
+    assert_stopped(r"row 0 is \(.*, which is not tokenized", train_dataset=few("train"))
+
+
 def test_inputs_without_a_gradient(assert_stopped, model):
     model.disable_input_require_grads()
     assert_stopped("the inputs of the layers require no gradient, so re-entrant checkpointing would")
