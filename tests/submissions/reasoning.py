@@ -185,7 +185,7 @@ SYSTEM = TURNS.replace("[", '[("system", "Write each step of the conversion."), 
 SECOND = ', ("user", "3 kg in g?"), ("assistant", "3 * 1000 = 3000. <answer>3000</answer>")'
 TWO = TURNS.replace(', ("user", question)', f'{SECOND}, ("user", question)')
 LOOKUP = """turns = [("user", ASKED), ("assistant", ANSWERED), ("user", question)]
-        number = float(re.search(r"[0-9.]+", question)[0])
+        number = float(re.search(r"\d+", question)[0])
         turns[1] = ("assistant", f"{number} * 0.305 = {number * 0.305}. <answer>{number * 0.305}</answer>")"""
 VALID_QUESTION = json.loads((ROOT / "data" / "valid.json").read_text(encoding="utf-8"))[0][0]
 PROMPTS = [
@@ -481,7 +481,7 @@ WEIGHTS = [
     Case("an adapter with NaN", adapter(scaled(math.nan)), "reasoning_adapter", "holds NaN or infinity"),
     Case("the first adapter with noise", adapter(noisy), "reasoning_adapter reasons", NOTHING_HELD, quick=True),
     Case("a faint adapter", adapter(scaled(0.01)), "reasoning_adapter reasoning_accuracy", NOTHING_HELD),
-    Case("no rows", dict, "samples"),
+    Case("a training on no rows", dict, "samples"),
     Case("rows of train", put("rft.json", json.dumps([["Convert 1 ft to m.", 0.3048, ""]])), "samples"),
     Case("rows of valid", put("rft.json", json.dumps(VALID_ROWS)), "samples", "1 of the 1 questions .* are those of"),
     Case("rows that are no JSON", put("rft.json", "[[1, 2"), "samples", "rft.json is not JSON", quick=True),
