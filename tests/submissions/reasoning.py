@@ -457,6 +457,7 @@ def scaled(by: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Ten
     return lambda weights: {name: tensor * (by if "lora_B" in name else 1) for name, tensor in weights.items()}
 
 
+ENDLESS = " + ".join(str(7919 * number**2 % 99991) for number in range(50_000))  # not as short in a zip as a bomb
 COPIED = """
     from safetensors.torch import load_file, save_file
     weights = load_file(Path(__file__).parent / "stored.safetensors")
@@ -487,7 +488,7 @@ WEIGHTS = [
     Case("rows that are no JSON", put("rft.json", "[[1, 2"), "samples", "rft.json is not JSON", quick=True),
     Case("rows that are no list", put("rft.json", "{}"), "samples", "rft.json is no JSON list"),
     Case("rows without an end", put("rft.json", "[" * 10**5), "samples", "rft.json is not JSON"),
-    Case("a row that takes hours to read", put("rft.json", json.dumps([["", 1, "1 + " * 10**5]])), "samples"),
+    Case("a row that takes hours to read", put("rft.json", json.dumps([["", 1, ENDLESS]])), "samples"),
 ]
 REASONED = [
     Case("the trained adapter", dict, "reasoning_adapter"),
