@@ -10,6 +10,7 @@ from grader.course import Course
 from grader.harness import decoding
 from grader.reference import Base, complete
 from grader.world import draw_questions
+from tests.support.rows import rest
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,7 @@ def generate(base: Base, prompts: list[str], **options) -> list[str]:
 OTHERS = "gives other tokens than the most likely ones after"
 
 
+@pytest.mark.everything
 @pytest.mark.parametrize(
     ("options", "cause"),
     [
@@ -64,7 +66,7 @@ def test_two_texts_for_one_prompt_are_luck(base, prompts, written):
     assert fault is not None and fault.cause == "samples at temperature 0: asked twice, it gives '2 m' and '3 m'"
 
 
-@pytest.mark.parametrize(("times", "words"), [(1, "its prompt: the model"), (2, "its prompt twice: the model")])
+@pytest.mark.parametrize(("times", "words"), [(1, "its prompt: the model"), rest(2, "its prompt twice: the model")])
 def test_a_chat_template_around_the_prompt_is_named(base, prompts, written, times, words):
     asked = prompts
     for _ in range(times):

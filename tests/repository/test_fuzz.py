@@ -37,12 +37,14 @@ def made(reference_files) -> dict[str, list[Case]]:
     }
 
 
+@pytest.mark.everything
 def test_every_check_of_the_code_and_of_the_weights_is_named_by_a_mutator(made):
     named = {check for cases in made.values() for case in cases for check in case.failing}
     scored = {name for name, points in read_rubric(RUBRIC).points.items() if points}
     assert named - {"submission"} == scored
 
 
+@pytest.mark.everything
 def test_a_case_asks_what_it_names_and_every_mutator_makes_right_ones(made):
     for name, cases in made.items():
         asked = set(MUTATORS[name].asked.split())

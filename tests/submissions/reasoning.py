@@ -270,7 +270,7 @@ SAMPLES = [
     Case("one text at a time", datagen((SAMPLED, ONE_BY_ONE)), SAMPLING),
     Case("five texts, and more where none is right", datagen((SAMPLED, AGAIN)), SAMPLING),
     Case("five texts a question", datagen(("oversample=10", "oversample=5")), SAMPLING),
-    Case("all questions at once", own(swap("datagen.py", generate_dataset=AT_ONCE)), SAMPLING, quick=True),
+    Case("all questions at once", own(swap("datagen.py", generate_dataset=AT_ONCE)), SAMPLING),
     Case("two chains a question", datagen(("kept.values()]", "kept.values()][:2]")), SAMPLING),
     Case(
         "a space before each text", datagen(("[question, correct, text]", '[question, correct, " " + text]')), SAMPLING
@@ -480,7 +480,7 @@ WEIGHTS = [
     Case("and a little longer", adapter(scaled(1.01)), "reasoning_adapter", "is that of sft_model/"),
     Case("an untrained adapter", adapter(scaled(0.0)), "reasoning_adapter", "untrained: every lora_B is zero"),
     Case("an adapter with NaN", adapter(scaled(math.nan)), "reasoning_adapter", "holds NaN or infinity"),
-    Case("the first adapter with noise", adapter(noisy), "reasoning_adapter reasons", NOTHING_HELD, quick=True),
+    Case("the first adapter with noise", adapter(noisy), "reasoning_adapter reasons", NOTHING_HELD),
     Case("a faint adapter", adapter(scaled(0.01)), "reasoning_adapter reasoning_accuracy", NOTHING_HELD),
     Case("a training on no rows", dict, "samples"),
     Case("rows of train", put("rft.json", json.dumps([["Convert 1 ft to m.", 0.3048, ""]])), "samples"),
