@@ -2,7 +2,7 @@
 
 python -m pytest                    # the quick run: every part once
 python -m pytest --everything       # every row of every table, every kill, the notebook, several processes
-python -m pytest --rest             # only what the quick run leaves out
+python -m pytest --rest             # what the quick run leaves out, but for the tests of a release: CI has half an hour
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-MARK = "everything"
+MARK, RELEASE = "everything", "release"
 PROCESSES = 2
 LEFT_OUT = pytest.StashKey[int]()
 
@@ -18,7 +18,7 @@ LEFT_OUT = pytest.StashKey[int]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("how much is tested")
     group.addoption("--everything", action="store_true", help="the tests that take long as well")
-    group.addoption("--rest", action="store_true", help="only what a run without a flag leaves out")
+    group.addoption("--rest", action="store_true", help="what a run without a flag leaves out, for CI")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
@@ -34,6 +34,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{MARK}: takes long, or is one more row of a table: left out without a flag")
+    config.addinivalue_line("markers", f"{RELEASE}: run by --everything alone, before a release")
     if getattr(config.option, "dist", "no") == "no" or hasattr(config, "workerinput"):
         # Not in the process that only hands tests out: it would import torch for nothing, for seconds.
         config.pluginmanager.import_plugin("tests.support.fixtures")
@@ -47,8 +48,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
-        is_rest = item.get_closest_marker(MARK) is not None
-        (kept if is_rest == options.rest else left_out).append(item)
+        is_rest, is_for_release = (item.get_closest_marker(mark) is not None for mark in (MARK, RELEASE))
+        (kept if is_rest == options.rest and not is_for_release else left_out).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left_out)
     config.stash[LEFT_OUT] = len(left_out)

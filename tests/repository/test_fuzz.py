@@ -151,7 +151,7 @@ def judge_of(reference_files, tmp_path_factory) -> Iterator[Judge]:
         yield Judge(reference_files, tmp_path_factory.mktemp("fuzz"), sandbox)
 
 
-@pytest.mark.everything
+@pytest.mark.release
 @pytest.mark.parametrize("check", NAMED_BY)
 def test_a_check_that_was_taken_away_is_found(judge_of, monkeypatch, check):
     right = runner.ScoringPlugin.judge
@@ -170,14 +170,14 @@ def test_a_check_that_was_taken_away_is_found(judge_of, monkeypatch, check):
     assert (judge_of.folder / f"{name.replace(':', '-')}.zip").is_file()
 
 
-@pytest.mark.everything
+@pytest.mark.release
 def test_a_reference_that_fails_is_no_measure(reference_files, tmp_path, judge_of):
     files = {**reference_files, "data.py": b""}
     with pytest.raises(HomeworkError, match="the reference does not pass"):
         judging.Judge(files, tmp_path, judge_of.sandbox)
 
 
-@pytest.mark.everything
+@pytest.mark.release
 def test_forty_cases_get_their_verdict(tmp_path, trained, monkeypatch, capsys):
     monkeypatch.setattr(__main__, "find_adapter", lambda: trained.folder)
     __main__.main(cases=40, seed=1, out=str(tmp_path / "fuzz.json"))
