@@ -23,6 +23,7 @@ from grader.harness.inputs import COLD
 from grader.harness.table_model import answer_to
 
 RELATED = 4  # characters of the model's text that one with a fault of `generate` has to hold
+LEAST_CAP = 16  # tokens: labels have up to 15
 QUESTIONS = 3  # that `answer` is asked, one of them without an answer
 LEFT = "pad on the left for generation, with an attention_mask (padding_side='left')"
 
@@ -46,10 +47,25 @@ def test_generate(code: Harness, course: Course) -> None:
     found = code.answering.value("generate")
     refuse_unless_texts(found, len(code.prompts), "generate")
     refuse_other_texts(code, course, "generate", found, "decode the new tokens only, and change nothing in them")
+    refuse_small_cap(course, found, code.written)
     for at, (text, wanted) in enumerate(zip(found, code.written, strict=True)):
         more = text.strip()[len(wanted.strip()) :] if is_start(text, wanted) else ""
         if more and reference.complete(course.base, course.base.model, [code.ids[at]], 72)[0] == wanted:
             refuse_more(course, code.prompts[at], text, wanted, more)
+
+
+def refuse_small_cap(course: Course, found: Sequence[str], written: Sequence[str]) -> None:
+    """Refuse texts that end before the model's where answers go on; above that, the cap is the submission's choice.
+
+    One alone is no cap: in bfloat16, an EOS that is almost as likely may end it.
+    """
+    pairs = [(text.strip(), wanted.strip()) for text, wanted in zip(found, written, strict=True)]
+    cut = [(text, wanted) for text, wanted in pairs if text != wanted and wanted.startswith(text)]
+    counts = [len(course.base.tokenizer(text, add_special_tokens=False)["input_ids"]) for text, _ in cut]
+    if sum(count < LEAST_CAP for count in counts) > 1:
+        raise Refusal(f"generate stops after {max(counts)} tokens, before the model does: max_new_tokens is too small",
+                      expected=f"{cut[0][1]!r}"[:120], actual=f"{cut[0][0]!r}"[:120],
+                      do="the longest answer needs about 30 tokens; EOS ends the others sooner")  # fmt: skip
 
 
 def refuse_more(course: Course, prompt: str, text: str, wanted: str, more: str) -> NoReturn:

@@ -198,9 +198,12 @@ def diagnose_rows(llm: BaseLLM) -> str | None:
         if model.complaint or model.asked != rows:
             return model.complaint or diagnose_seen(model.asked, rows)
         if model.caps != [cap]:
-            return f"complete_batch with cap={cap} lets the model write {model.caps} tokens\nit is max_new_tokens"
+            said = f"complete_batch with cap={cap} lets the model write {model.caps} tokens"
+            return f"{said}: its max_new_tokens is another\nit is the cap"
         if not isinstance(found, list) or not all(isinstance(one, Completion) for one in found):
             return f"complete_batch returns {found!r:.80}, not a list of Completion\ndecode_completion makes one of ids"
+        if any(one.text.startswith("How many") for one in found):
+            return f"complete_batch returns the prompt as well ({found[-1].text!r:.80})\ndecode only the new ids"
         if [one.ended for one in found] != [ends] * len(rows):
             ended = "EOS" if ends else "no EOS"
             return f"the model wrote {ended} after {len(rows)} rows, but complete_batch returns {found!r:.120}"

@@ -227,7 +227,7 @@ ROWS = [
     Row(
         "eight new tokens",
         generated("max_new_tokens=cap", "max_new_tokens=8"),
-        "max_new_tokens|stops after 8 tokens|answer gives nan where the model wrote",
+        "max_new_tokens",
     ),
     Row("prompt given back", generated("output[:, width:]", "output"), "gives the prompt back|returns the prompt"),
     Row(
