@@ -10,6 +10,7 @@ import pytest
 
 from grader.course import Course
 from grader.grade import grade
+from grader.harness import inputs
 from grader.report import console
 from grader.result import Result, State
 from grader.rubric import read_rubric
@@ -34,7 +35,9 @@ def grade_one(reference_files, tmp_path_factory) -> Iterator[Grade]:
             zips.good(path, case.make(files))
             return grade(path, course, sandbox, tuple(case.checks.split()))
 
-        yield one
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(inputs, "PROMPTED", 20)  # questions before each prompt, in a third of the time
+            yield one
 
 
 def refuse_other_verdict(result: Result, case: Case) -> None:
@@ -55,13 +58,13 @@ def test_the_verdict_is_right(grade_one, case):
     refuse_other_verdict(grade_one(case), case)
 
 
-@pytest.mark.everything
+@pytest.mark.release
 @pytest.mark.parametrize("case", REASONED, ids=lambda case: case.name)
 def test_the_verdict_on_a_trained_adapter_is_right(grade_one, reasoned_files, case):
     refuse_other_verdict(grade_one(case, reasoned_files), case)
 
 
-@pytest.mark.everything
+@pytest.mark.release
 def test_the_reference_has_all_points_of_the_long_rubric(reasoned_files, tmp_path):
     zips.good(tmp_path / "1.zip", reasoned_files)
     with Sandbox.open() as sandbox:
@@ -71,7 +74,7 @@ def test_the_reference_has_all_points_of_the_long_rubric(reasoned_files, tmp_pat
     assert all(check.state is State.PASSED for check in result.checks) and not result.notes, shown
 
 
-@pytest.mark.everything
+@pytest.mark.release
 def test_a_first_adapter_that_was_made_bad_moves_no_bound(grade_one, reasoned_files):
     given = [
         [

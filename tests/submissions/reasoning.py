@@ -4,6 +4,7 @@ Each recipe is graded by the checks that it names: a right one by those of what 
 that finds the fault.
 """
 
+import base64
 import json
 import math
 from collections.abc import Callable
@@ -397,7 +398,6 @@ TRAININGS = [
         "saved as the first adapter", rft(('/ "rft_model"', '/ "sft_model"')), TRAINED, "there is no homework/rft_model"
     ),
     Case("saved before the training", rft((STEP, ""), (SAVE, SAVE + STEP)), TRAINED, "untrained"),
-    Case("a learning rate of 1e-6", rft(("2e-3", "1e-6")), TRAINED, "has learned nothing of the rows"),
     Case(
         "load gives the base",
         rft((LOADED, "PeftModel.from_pretrained(llm.model, str(folder)); llm = BaseLLM()")),
@@ -459,8 +459,10 @@ def scaled(by: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Ten
 
 ENDLESS = " + ".join(str(7919 * number**2 % 99991) for number in range(50_000))  # not as short in a zip as a bomb
 COPIED = """
-    from safetensors.torch import load_file, save_file
-    weights = load_file(Path(__file__).parent / "stored.safetensors")
+    import base64
+    from safetensors.torch import load, save_file
+    from .kept import WEIGHTS
+    weights = load(base64.b85decode(WEIGHTS))
     save_file({name: tensor.float() for name, tensor in weights.items()}, FOLDER / "adapter_model.safetensors")
 """
 
@@ -471,7 +473,9 @@ def stored(files: Files) -> Files:
     half = {name: tensor.bfloat16() for name, tensor in load(weights).items()}  # no file of code may have 1 MB
     given = json.loads(config)
     lora = f"r={given['r']}, lora_alpha={given['lora_alpha']}"
-    return rft((SAVE, SAVE + COPIED), ("r=8, lora_alpha=32", lora))({**files, "stored.safetensors": save(half)})
+    return rft((SAVE, SAVE + COPIED), ("r=8, lora_alpha=32", lora))(
+        {**files, "kept.py": f"WEIGHTS = {base64.b85encode(save(half)).decode()!r}\n".encode()}
+    )
 
 
 WEIGHTS = [
@@ -481,7 +485,7 @@ WEIGHTS = [
     Case("an untrained adapter", adapter(scaled(0.0)), "reasoning_adapter", "untrained: every lora_B is zero"),
     Case("an adapter with NaN", adapter(scaled(math.nan)), "reasoning_adapter", "holds NaN or infinity"),
     Case("the first adapter with noise", adapter(noisy), "reasoning_adapter reasons", NOTHING_HELD),
-    Case("a faint adapter", adapter(scaled(0.01)), "reasoning_adapter reasoning_accuracy", NOTHING_HELD),
+    Case("the first adapter, faint", adapter(scaled(0.01)), "reasoning_adapter", "is that of sft_model/"),
     Case("a training on no rows", dict, "samples"),
     Case("rows of train", put("rft.json", json.dumps([["Convert 1 ft to m.", 0.3048, ""]])), "samples"),
     Case("rows of valid", put("rft.json", json.dumps(VALID_ROWS)), "samples", "1 of the 1 questions .* are those of"),
