@@ -170,7 +170,7 @@ def diagnose_batch(inputs: dict[str, torch.Tensor], rows: ListLike[Row]) -> str 
             return "the collator's attention_mask is 1 where padding stands\nthe mask is padded with 0"
         if row is None:
             return "the collator gives the model ids that are in no checked row\nit may only pad them, on the right"
-        if not mask[0]:
+        if not mask[0] and row["attention_mask"][0]:  # tokenize may have padded its rows so
             return "the collator pads on the left, and training needs the padding on the right"
         if complaint := diagnose_batch_labels(labels, mask, strip(row["labels"], row["attention_mask"])):
             return complaint
