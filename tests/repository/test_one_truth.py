@@ -318,7 +318,7 @@ def benchmark(llm, dataset, max_question=None):
                 "LABELS", 'torch.tensor([r["labels"] + [self.pad_id] * (width - len(r["labels"])) for r in rows])'
             )
         ),
-        "labels that reach the model|padding tokens|batch that reaches the model",
+        "labels that reach the model|gives padding the label|padding tokens|batch that reaches the model",
     ),
     Row(
         "labels rebuilt",

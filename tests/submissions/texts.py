@@ -168,13 +168,6 @@ ALL = [
         perhaps="matches_weights",
     ),
     Recipe(
-        "four beams",
-        llm(CAP, f"{CAP}, num_beams=4"),
-        "generate",
-        "generate gives other tokens than the most likely ones",
-        perhaps="padding matches_weights",
-    ),
-    Recipe(
         "repetition penalty",
         llm(CAP, f"{CAP}, repetition_penalty=1.2"),
         "generate padding",
