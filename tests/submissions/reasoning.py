@@ -486,6 +486,7 @@ WEIGHTS = [
     Case("an adapter with NaN", adapter(scaled(math.nan)), "reasoning_adapter", "holds NaN or infinity"),
     Case("the first adapter with noise", adapter(noisy), "reasoning_adapter reasons", NOTHING_HELD),
     Case("the first adapter, faint", adapter(scaled(0.01)), "reasoning_adapter", "is that of sft_model/"),
+    Case("the other way", adapter(scaled(-1.0)), "reasoning_adapter reasoning_accuracy", NOTHING_HELD),
     Case("a training on no rows", dict, "samples"),
     Case("rows of train", put("rft.json", json.dumps([["Convert 1 ft to m.", 0.3048, ""]])), "samples"),
     Case("rows of valid", put("rft.json", json.dumps(VALID_ROWS)), "samples", "1 of the 1 questions .* are those of"),
