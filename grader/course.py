@@ -209,11 +209,8 @@ class Course:
         """The questions that reasons are measured on, (text, correct answer): long ones, or the instructor's own."""
         if self.given is not None:
             return list(self.given)
-        drawn = draw_questions("hidden", rubric.DRAWN_FOR_LONG * self.long_questions, f"long:{self.seed.value}")
-        kept = [(question.text, question.fact.answer) for question in drawn if is_long(question.fact)]
-        if len(kept) < self.long_questions:
-            raise GraderFault(f"only {len(kept)} of {self.long_questions} long questions were drawn")
-        return kept[: self.long_questions]
+        drawn = draw_questions("hidden", self.long_questions, f"long:{self.seed.value}", is_long)
+        return [(question.text, question.fact.answer) for question in drawn]
 
     def measure_public(self, model: Any) -> float:
         """The accuracy on the public questions: far above the official one, it tells of a model tuned on these."""

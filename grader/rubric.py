@@ -37,7 +37,6 @@ BASE_SHA256 = {
 
 HIDDEN_QUESTIONS = 600
 NOVEL_QUESTIONS = 200  # reported, never scored
-DRAWN_FOR_LONG = 20  # questions that are drawn for each long one
 LONG_QUESTIONS = 400  # of the adapter that reasons: values of three or four digits
 MATCH_QUESTIONS = 12  # asked through the submission's own load().answer
 PUBLIC_SEED = 2026

@@ -24,6 +24,7 @@ What a name means here, where people differ (``tests/grader/test_world.py`` hold
 import hashlib
 import math
 import random
+from collections.abc import Callable
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -311,8 +312,16 @@ def ask(fact: Fact, rng: random.Random) -> Question:
     return Question(f"{opener}{phrasing.format(**amount, t=target)}{closer}", fact)
 
 
-def draw_questions(slice_name: str, count: int, seed: int | str) -> list[Question]:
+def draw_questions(
+    slice_name: str, count: int, seed: int | str, accept: Callable[[Fact], bool] = lambda _: True
+) -> list[Question]:
     """`count` questions of one slice about as many different facts: the same seed gives the same questions.
+
+    Args:
+        slice_name: of the slice.
+        count: how many.
+        seed: of the draw.
+        accept: which facts are asked about; all, if left out.
 
     Raises:
         ValueError: for a slice that does not exist, or more questions than it has facts.
@@ -325,7 +334,7 @@ def draw_questions(slice_name: str, count: int, seed: int | str) -> list[Questio
         if len(facts) == count:
             break
         fact = draw_fact(rng)
-        if slice_of(fact) == slice_name:
+        if slice_of(fact) == slice_name and accept(fact):
             facts.setdefault(fact.key, fact)
     if not 0 < len(facts) == count:
         raise ValueError(f"can't draw {count} questions of {slice_name}: found {len(facts)}")

@@ -1,6 +1,5 @@
 """homework/cot.py, datagen.py and rft.py: the prompt that reasons, the samples that are kept, the training on them."""
 
-import json
 from collections import Counter
 from typing import Any
 
@@ -25,6 +24,7 @@ from grader.harness.gradients import compute_loss, rows_of
 from grader.harness.harness import Harness
 from grader.harness.inputs import shifted
 from grader.harness.spans import are_labels
+from grader.own_questions import DATA, read_rows
 from grader.runner import credit_for, needs
 
 LEAST_ROOM = 90  # tokens that a prompt has to leave for the chain
@@ -60,7 +60,7 @@ def test_sampling(code: Harness) -> None:
     calls = [call for call in asked if is_call(call)] if isinstance(asked, list) else []
     refuse_other_questions([prompt for prompt, _, _ in calls if prompt not in code.planted], code)
     refuse_few_samples([call for call in calls if call[0] in code.planted])
-    rows = read_rows(code.sampling.value("rows"))
+    rows = rows_of_file(code.sampling.value("rows"))
     for row in rows:
         refuse_wrong_row(row, dict(code.train_rows), code.planted)
     refuse_repeated(rows)
@@ -132,9 +132,8 @@ def refuse_unequal_prompts(prompts: list[str], questions: list[str]) -> None:
 
 def refuse_public_questions(prompt: str, question: str) -> None:
     """Refuse a prompt that holds a question of data/valid.json, which measures it."""
-    content = json.loads((rubric.ROOT / "data" / "valid.json").read_text(encoding="utf-8"))
     shown = prompt.replace(question, "")
-    if public := next((text for text, _ in content if text in shown), ""):
+    if public := next((text for text, _ in read_rows(DATA / "valid.json") if text in shown), ""):
         raise Refusal(f"the prompt shows {public!r:.80}, a question of data/valid.json",
                       do="take an example that is in no data file")  # fmt: skip
 
@@ -169,7 +168,7 @@ def is_call(call: Any) -> bool:
     return is_three and type(call[1]) is int and is_number(call[2])
 
 
-def read_rows(content: Any) -> list[Row]:
+def rows_of_file(content: Any) -> list[Row]:
     """The rows of the file that generate_dataset wrote.
 
     Raises:

@@ -10,6 +10,7 @@ from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS, Adapter, read_confi
 from grader.course import Course, MeasuredReasons
 from grader.equations import chain_key
 from grader.errors import Refusal
+from grader.own_questions import DATA, read_rows
 from grader.runner import credit_for, needs
 from grader.submission import Submission
 
@@ -52,7 +53,7 @@ def test_samples(submission: Submission, give) -> None:
         give(1, "there is no rft.json in the zip", {})
         return
     rows = [row for row in read_list(content) if isinstance(row, list) and len(row) == 3]
-    train, valid = ({text for text, _ in read_questions(split)} for split in ("train", "valid"))
+    train, valid = ({text for text, _ in read_rows(DATA / f"{split}.json")} for split in ("train", "valid"))
     asked = {str(row[0]) for row in rows}
     chains = {(str(row[0]), chain_key(str(row[2])[:LONGEST])) for row in rows}
     per = len(chains) / len(asked) if asked else 0.0
@@ -76,11 +77,6 @@ def read_list(content: bytes) -> list:
     if not isinstance(found, list):
         raise Refusal("rft.json is no JSON list", do="write it by generate_dataset")
     return found
-
-
-def read_questions(split: str) -> list:
-    """The rows of a file of data/."""
-    return json.loads((rubric.ROOT / "data" / f"{split}.json").read_text(encoding="utf-8"))
 
 
 def is_same(one: Adapter, other: Adapter) -> bool:

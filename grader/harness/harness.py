@@ -40,6 +40,11 @@ def is_missing(error: dict[str, str]) -> bool:
     return error.get("type") == "NotImplementedError"
 
 
+def as_files(data: dict[str, list]) -> dict[str, bytes]:
+    """Rows by the names of their files, as the files that lie in data/."""
+    return {f"data/{name}": json.dumps(rows).encode() for name, rows in data.items()}
+
+
 class Harness(Inputs):
     """The inputs of one submission's jobs, and what came back from each.
 
@@ -89,10 +94,14 @@ class Harness(Inputs):
     @cached_property
     def training(self) -> JobReport:
         """train_model on a few rows, whose answers no adapter can know that was trained before."""
-        rows = {"train": self.train_rows, "valid": self.valid_rows[:FEW_VALID]}
-        data = {f"data/{name}.json": json.dumps(self.taught(found)).encode() for name, found in rows.items()}
-        right = self.right_texts([row for found in rows.values() for row in self.taught(found)])
-        return self.run("training", {name: right[name] for name in self.faulty}, code=data)
+        right = self.right_texts([row for rows in self.taught_data.values() for row in rows])
+        return self.run("training", {name: right[name] for name in self.faulty}, code=as_files(self.taught_data))
+
+    @cached_property
+    def taught_data(self) -> dict[str, list[tuple[str, float]]]:
+        """The data of a training, by file: all answers begin with the digits of this submission."""
+        rows = {"train.json": self.train_rows, "valid.json": self.valid_rows[:FEW_VALID]}
+        return {name: self.taught(found) for name, found in rows.items()}
 
     @cached_property
     def faulty(self) -> list[str]:
@@ -156,9 +165,7 @@ class Harness(Inputs):
     @cached_property
     def reasoning_training(self) -> JobReport:
         """train_model of task 7, on rows whose answers no adapter can know that was trained before."""
-        rows = {"train": self.train_rows, "valid": self.valid_rows[:FEW_VALID]}
-        data = {f"data/{name}.json": json.dumps(self.taught(found)).encode() for name, found in rows.items()}
-        data[f"data/{rubric.REASONS}"] = json.dumps(self.reasoned_rows).encode()
+        data = as_files({**self.taught_data, rubric.REASONS: self.reasoned_rows})
         right = {"right_rows": self.right_rows_of([(question, text) for question, _, text in self.reasoned_rows])}
         inputs = {**(right if "right_rows" in self.faulty else {}), "adapter_dir": rubric.REASONING_DIR}
         return self.run("reasoning_training", inputs, code=data)
@@ -225,5 +232,4 @@ class Harness(Inputs):
             if not name.startswith(trained) and not name.endswith(".safetensors")  # nor what lies in a wrong folder
         }
         base = {f"data/base_model/{name}": (rubric.BASE / name).read_bytes() for name in rubric.BASE_SHA256}
-        rows = {"data/train.json": self.train_rows, "data/valid.json": self.valid_rows}
-        return {**own, **base, **{name: json.dumps(found).encode() for name, found in rows.items()}}
+        return {**own, **base, **as_files({"train.json": self.train_rows, "valid.json": self.valid_rows})}

@@ -20,7 +20,7 @@ from grader.harness.chains import CUT, chain, right_texts, wrong_texts
 from grader.harness.spans import IGNORE_INDEX
 from grader.harness.table_model import SILENT
 from grader.reference import complete
-from grader.world import Question, draw_questions
+from grader.world import Fact, Question, draw_questions
 
 ROWS, TRAIN_ROWS, VALID_ROWS = 16, 64, 100
 FEW = 7  # questions of valid that a benchmark with a limit asks
@@ -138,7 +138,7 @@ class Inputs:
     @cached_property
     def planted(self) -> dict[str, dict[str, str]]:
         """What a scripted model samples for each question of train: the fault of each text, none in a right one."""
-        facts, planted = [question.fact for question in self.draw("train", TRAIN_ROWS)], {}
+        facts, planted = self.train_facts, {}
         for at, (question, _) in enumerate(self.train_rows):
             right = right_texts(facts[at]) if at % HOPELESS else []
             faults = {text: fault for fault, text in wrong_texts(facts[at], facts[at - 1]).items()}
@@ -158,16 +158,25 @@ class Inputs:
 
     def reasoned(self, digits: str) -> list[tuple[str, float, str]]:
         """The same rows with answers that begin with some digits; each chain holds, by another factor."""
-        facts = [question.fact for question in self.draw("train", TRAIN_ROWS)]
         return [
             (question, answer, chain(fact, answer))
-            for fact, (question, answer) in zip(facts, self.taught(self.train_rows, digits), strict=True)
+            for fact, (question, answer) in zip(self.train_facts, self.taught(self.train_rows, digits), strict=True)
         ]
+
+    @cached_property
+    def train_questions(self) -> list[Question]:
+        """The questions of data/train.json in the sandbox."""
+        return self.draw("train", TRAIN_ROWS)
+
+    @cached_property
+    def train_facts(self) -> list[Fact]:
+        """What they are about."""
+        return [question.fact for question in self.train_questions]
 
     @cached_property
     def train_rows(self) -> list[tuple[str, float]]:
         """What data/train.json holds in the sandbox."""
-        return [(question.text, question.fact.answer) for question in self.draw("train", TRAIN_ROWS)]
+        return [(question.text, question.fact.answer) for question in self.train_questions]
 
     @cached_property
     def digits(self) -> str:
