@@ -186,7 +186,7 @@ SYSTEM = TURNS.replace("[", '[("system", "Write each step of the conversion."), 
 SECOND = ', ("user", "3 kg in g?"), ("assistant", "3 * 1000 = 3000. <answer>3000</answer>")'
 TWO = TURNS.replace(', ("user", question)', f'{SECOND}, ("user", question)')
 LOOKUP = """turns = [("user", ASKED), ("assistant", ANSWERED), ("user", question)]
-        number = float(re.search(r"\d+", question)[0])
+        number = float(re.search(r"[0-9]+", question)[0])
         turns[1] = ("assistant", f"{number} * 0.305 = {number * 0.305}. <answer>{number * 0.305}</answer>")"""
 VALID_QUESTION = json.loads((ROOT / "data" / "valid.json").read_text(encoding="utf-8"))[0][0]
 PROMPTS = [
