@@ -433,9 +433,8 @@ def check_model(
     check_alpha(model, recipe.alpha)
     check_input_gradients(model)
     wanted = {"num_train_epochs": recipe.epochs, "learning_rate": recipe.learning_rate, "max_steps": max_steps or -1}
-    check_arguments(args, {**wanted, "per_device_train_batch_size": recipe.batch_size})
-    if seed is not None:
-        check_arguments(args, {"seed": seed})
+    wanted |= {"per_device_train_batch_size": recipe.batch_size} | ({} if seed is None else {"seed": seed})
+    check_arguments(args, wanted)
 
 
 def describe_arguments(args: TrainingArguments) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import grader.harness.label_diagnosis as graders
 import homework
 import homework.guards.label_diagnosis as students
+from grader import adapter as graded
 from grader import reference, rubric
 from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
 from grader.course import Course
@@ -22,6 +23,7 @@ from homework import base_llm, data
 from homework.common import errors
 from homework.common.base_model import BUNDLED, BUNDLED_NAME
 from homework.data import take_rows
+from homework.guards import watchdog
 from homework.training import adapter
 from homework.training.evaluation import wilson_interval
 from homework.training.recipe import DEFAULT_RECIPE, LIMITS, RECIPES
@@ -98,3 +100,10 @@ def test_both_name_what_transformers_took_away_alike():
     said = [errors.name_successor(message) for message in (*messages, "it requires tensorboard")]
     assert said == [job_report.name_successor(message) for message in (*messages, "it requires tensorboard")]
     assert said[-2] == "" and all(said[:-2]) and said[-1]
+
+
+def test_both_take_the_same_fields_of_a_lora_config():
+    """What the grader refuses is refused before the training, and by the same table on each side."""
+    assert watchdog.CHOSEN == graded.CHOSEN and graded.SAID | {"auto_mapping"} == watchdog.SAID
+    assert set(watchdog.HARMLESS) | {"auto_mapping"} == set(graded.HARMLESS)
+    assert [True, *watchdog.HARMLESS["init_lora_weights"]] == graded.HARMLESS["init_lora_weights"]
