@@ -75,7 +75,7 @@ def weights(rng: random.Random, files: Files) -> Case:
         Variant(f"lora_A times {scale}, lora_B divided", rescaled), Variant("both turned in their rank", turned),
         Variant("in bfloat16", adapters.with_weights(lambda w: {n: t.bfloat16() for n, t in w.items()})),
         Variant("in float16", adapters.with_weights(lambda w: {n: t.half() for n, t in w.items()})),
-        Variant("other metadata", lambda f: {**f, WEIGHTS: save(load(f[WEIGHTS]), metadata={"format": "pt", "by": str(rng.random())})}),
+        Variant("other metadata", lambda f: {**f, WEIGHTS: save(load(f[WEIGHTS]), metadata={"by": str(rng.random())})}),
         Variant("one value poisoned", spot, "weights_valid"), Variant("cut", adapters.with_bytes(lambda c: c[: -rng.randrange(1, 5000)]), "weights_valid"),
         Variant("bytes beside", adapters.with_bytes(lambda c: c + rng.randbytes(rng.randrange(1, 99))), "weights_valid"),
         Variant("a tensor less", adapters.with_weights(lambda w: dict(rng.sample(sorted(w.items()), len(w) - rng.randrange(1, 6)))), "weights_valid"),
