@@ -1,7 +1,8 @@
 """Renew everything that rests on the base model: after a change of data/base_model, run this and edit nothing by hand.
 
-    python -m tools.renew            # about half an hour on two free cores; the same line resumes
-    python -m tools.renew --list     # the steps, and which are done for the base as it lies there
+    python -m tools.renew                  # about half an hour on two free cores; the same line resumes
+    python -m tools.renew --list           # the steps, and which are done for the base as it lies there
+    python -m tools.renew --rubric long    # the course's rubric: in grader/rubric.py and on the pages, in a second
 
 Each step is a command that can be run alone; the last one copies what they measured into README and docs. The
 calibration reads an instructor's own hidden questions from the file that GRADER_HIDDEN_FILE names.
@@ -201,6 +202,21 @@ def renew_bounds(page: Path) -> None:
         substitute(page, re.escape(row[0]), re.sub(r"nothing up to [\d.]+, all from [\d.]+", said, row[0]))
 
 
+def choose_rubric(name: str) -> None:
+    """Make a rubric the course's: the setting, and what README, the starter's README and docs/grading.md say of it.
+
+    Raises:
+        GraderFault: if there is none of that name.
+    """
+    chosen = rubric.read_rubric(name)
+    said = f"grades by the **{chosen.name}** one"
+    course = f"{said}: {chosen.title}. {chosen.weights['accuracy']} of the 100 points are"
+    substitute(ROOT / "grader" / "rubric.py", r'^CHOSEN = "\w+"$', f'CHOSEN = "{chosen.name}"')
+    substitute(ROOT / "docs" / "grading.md", r"grades by the \*\*\w+\*\* one", said)
+    for page in HANDOUTS:
+        substitute(ROOT / page, r"grades by the \*\*\w+\*\* one: [^.]*\. \d+ of the 100 points are", course)
+
+
 STEPS: dict[str, Callable[[], None]] = {
     "hashes": renew_hashes,
     "gate": renew_gate,
@@ -213,25 +229,35 @@ STEPS: dict[str, Callable[[], None]] = {
 }
 
 
-def main(*, list: bool = False, restart: bool = False) -> None:
+def main(*, list: bool = False, restart: bool = False, rubric: str | None = None) -> None:
     """Run every step that is not done for the base model as it lies in data/base_model.
 
     Args:
         list: only say which steps are done.
         restart: do all of them again.
+        rubric: short or long: only make it the course's, in the code and on the pages.
     """
+    if rubric:
+        choose_rubric(rubric)
+        print(f"the course grades by {rubric}.toml: look at git diff, run the tests, commit")
+    else:
+        renew_base(list, restart)
+
+
+def renew_base(only_list: bool, restart: bool) -> None:
+    """Run every step that is not done, or list them."""
     base = fingerprint_file(rubric.BASE / "model.safetensors")
     state = read_json(STATE) or {}
     done = state.get("done", []) if state.get("base") == base and not restart else []
     for name, step in STEPS.items():
-        print(f"{name}: {'done' if name in done else 'to do' if list else 'begins'}", flush=True)
-        if name in done or list:
+        print(f"{name}: {'done' if name in done else 'to do' if only_list else 'begins'}", flush=True)
+        if name in done or only_list:
             continue
         step()
         done = [*done, name]
         STATE.parent.mkdir(exist_ok=True)
         write_json(STATE, {"base": base, "done": done})
-    if not list:
+    if not only_list:
         print("all that rests on the base is renewed: look at git diff, run the tests, commit")
 
 

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from grader import rubric
+from grader.errors import GraderFault
 from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file, read_json
 from tools import renew
@@ -50,6 +51,22 @@ def test_the_hash_of_every_pinned_file_is_renewed(tmp_path, monkeypatch):
     monkeypatch.setattr(renew, "ROOT", tmp_path)
     renew.renew_hashes()
     assert copy.read_text() == text and '"chat_template.jinja": "' in text
+
+
+def test_a_rubric_is_chosen_in_the_code_and_on_every_page_and_back(tmp_path, monkeypatch):
+    paths = ("grader/rubric.py", "docs/grading.md", *renew.HANDOUTS)
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text((renew.ROOT / path).read_text())
+    monkeypatch.setattr(renew, "ROOT", tmp_path)
+    renew.main(rubric="long")
+    assert 'CHOSEN = "long"' in (tmp_path / paths[0]).read_text()
+    assert all("grades by the **long** one" in (tmp_path / path).read_text() for path in paths[1:])
+    assert "one: tasks 1 to 7. 25 of the 100 points are" in (tmp_path / "README.md").read_text()
+    renew.main(rubric=rubric.CHOSEN)
+    assert all((tmp_path / path).read_text() == (rubric.ROOT / path).read_text() for path in paths)
+    with pytest.raises(GraderFault, match="no rubric 'medium'"):
+        renew.main(rubric="medium")
 
 
 def test_a_figure_without_a_place_is_an_error(tmp_path):
