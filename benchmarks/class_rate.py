@@ -13,8 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.kill_class import variant
-from grader.adapter import CONFIG, WEIGHTS
+from benchmarks.kill_class import read_homework, variant
 from homework.common.base_model import ROOT
 from homework.common.cli import run
 from tests.support import zips
@@ -38,9 +37,7 @@ def main(*, singles: int = 6, students: int = 24, jobs: int = 2) -> None:
         students: submissions of the class run.
         jobs: grading processes.
     """
-    home = ROOT / "homework"
-    files = {path.relative_to(home).as_posix(): path.read_bytes() for path in home.rglob("*.py")}
-    files |= {name: (home / name).read_bytes() for name in (CONFIG, WEIGHTS)}
+    files = read_homework()
     with tempfile.TemporaryDirectory() as work:
         folder, out = Path(work) / "class", Path(work) / "results"
         folder.mkdir()

@@ -1,7 +1,9 @@
 """Kills a class run again and again, fills its disk, replaces a zip: no result is lost, doubled or changed.
 
     python -m benchmarks.kill_class           # 200 good zips and every bad one; needs a trained homework/sft_model
+    GRADER_RUBRIC=long python -m benchmarks.kill_class --good 6 --every 20 --kills 3    # thirty, of both kinds of fault
 
+Under the long rubric it needs homework/rft_model too, and the class holds the submissions of tasks 5 to 7 as well.
 It prints what it saw as JSON; benchmarks/README.md has the figures. tests/classroom/ has a small one.
 """
 
@@ -21,10 +23,12 @@ from typing import Any, NamedTuple
 
 from safetensors.torch import load, save
 
-from grader.adapter import CONFIG, WEIGHTS
+from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS
+from grader.rubric import REASONS, read_rubric
 from homework.common import cli
 from homework.common.base_model import ROOT
 from tests.submissions import SUBMISSIONS
+from tests.submissions.reasoning import ALL, Case
 from tests.support import adapters, zips
 
 
@@ -52,6 +56,13 @@ def make_class(folder: Path, files: dict[str, bytes], good: int, every: int, wit
         make(folder / f"{300_000 + index}.zip", files)
     for index, recipe in enumerate([*SUBMISSIONS.values()][::every] if with_code else []):
         zips.good(folder / f"{400_000 + index}.zip", recipe.make(dict(files)))
+    for index, case in enumerate(reasoning_cases(every) if with_code else []):
+        zips.good(folder / f"{500_000 + index}.zip", case.make(dict(files)))
+
+
+def reasoning_cases(every: int) -> list[Case]:
+    """Each nth submission of tasks 5 to 7, where the rubric grades these."""
+    return ALL[::every] if "reasons" in read_rubric().points else []
 
 
 def variant(files: dict[str, bytes], index: int) -> dict[str, bytes]:
@@ -202,37 +213,69 @@ def prove(folder: Path, out: Path, good: int, seen: Snapshot) -> dict[str, Any]:
 
 
 def prove_verdicts(folder: Path, out: Path, every: int) -> dict[str, int]:
-    """Every test submission that was in the class has its verdict, at the real time limits."""
-    from grader.classroom.students import read_hand_in
+    """Every test submission that was in the class has its verdict, at the real time limits.
 
-    proved, wrong = 0, []
+    A fault of tasks 1 to 4 may cost points in 5 to 7, which build upon them: their verdicts are about the former.
+    """
+    first, wrong, proved = set(read_rubric("short").points), [], 0
     for index, recipe in enumerate([*SUBMISSIONS.values()][::every]):
-        path = folder / f"{400_000 + index}.zip"
-        if path.exists():
-            (kept,) = (out / "submissions" / read_hand_in(path)[0]).glob("*/result.json")
-            checks = json.loads(kept.read_text(encoding="utf-8"))["result"]["checks"]
-            failing = {check["name"] for check in checks if check["state"] not in FINE}
-            wrong += [f"{recipe.name}: {failing}"] if failing != set(recipe.failing.split()) else []
+        if (failing := failing_checks(folder / f"{400_000 + index}.zip", out)) is not None:
             proved += 1
+            wrong += (
+                [f"{recipe.name}: {failing}"]
+                if failing & first - set(recipe.perhaps.split()) != set(recipe.failing.split())
+                else []
+            )
+    for index, case in enumerate(reasoning_cases(every)):
+        if (failing := failing_checks(folder / f"{500_000 + index}.zip", out)) is not None:
+            proved += 1
+            due = set(case.checks.split()[-1:] if case.phrase else ())
+            wrong += [f"{case.name}: {failing}"] if failing & set(case.checks.split()) != due else []
     assert not wrong, wrong
     return {"verdicts of the test submissions": proved}
 
 
-def main(*, good: int = 200, kills: int = 20, questions: int = 600, with_code: bool = True, jobs: int = 2) -> None:
+def failing_checks(path: Path, out: Path) -> set[str] | None:
+    """The checks that failed of a hand-in; None if it was not in the class."""
+    from grader.classroom.students import read_hand_in
+
+    if not path.exists():
+        return None
+    (kept,) = (out / "submissions" / read_hand_in(path)[0]).glob("*/result.json")
+    checks = json.loads(kept.read_text(encoding="utf-8"))["result"]["checks"]
+    return {check["name"] for check in checks if check["state"] not in FINE}
+
+
+def read_homework() -> dict[str, bytes]:
+    """What is handed in of homework/: its code, and the adapters and rows that the rubric grades."""
+    home = ROOT / "homework"
+    files = {path.relative_to(home).as_posix(): path.read_bytes() for path in home.rglob("*.py")}
+    files |= {name: (home / name).read_bytes() for name in (CONFIG, WEIGHTS)}
+    if "reasons" in read_rubric().points:
+        files |= {name: (home / name).read_bytes() for name in REASONING_FILES}
+        files[REASONS] = (ROOT / "data" / REASONS).read_bytes()
+    return files
+
+
+def main(
+    *, good: int = 200, every: int = 1, kills: int = 20, questions: int = 600, with_code: bool = True, jobs: int = 2
+) -> None:
     """Torture a class run and print what was seen.
 
     Args:
-        good: good zips, beside one of every bad kind.
+        good: good zips, beside those of every bad kind.
+        every: take each nth kind of bad one; 1 takes all.
         kills: SIGKILLs at random moments.
         questions: hidden questions for each; fewer is quicker.
         with_code: grade the code, too, not only the weights.
         jobs: grading processes.
     """
-    home = ROOT / "homework"
-    files = {path.relative_to(home).as_posix(): path.read_bytes() for path in home.rglob("*.py")}
-    files |= {name: (home / name).read_bytes() for name in (CONFIG, WEIGHTS)}
     with tempfile.TemporaryDirectory() as work:
-        print(json.dumps(torture(files, Path(work), good, kills, Run(questions, with_code, jobs)), indent=1))
+        print(
+            json.dumps(
+                torture(read_homework(), Path(work), good, kills, Run(questions, with_code, jobs), every), indent=1
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -191,14 +191,16 @@ ALL = [
     Recipe(
         "D3 chat template in batched_generate",
         llm(INPUTS, TEMPLATE + INPUTS),
-        "generate padding matches_weights",
+        "generate padding",
         "generate puts the chat template around its prompt: the model is asked another text",
+        perhaps="matches_weights",
     ),
     Recipe(
         "D3 chat template twice",
         llm(INPUTS, TEMPLATE + TEMPLATE + INPUTS),
-        "generate padding matches_weights",
+        "generate padding",
         "generate puts the chat template around its prompt twice",
+        perhaps="matches_weights",
     ),
     Recipe(
         "right padding",
