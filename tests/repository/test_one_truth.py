@@ -7,7 +7,6 @@ each has to say what the row says: right, or wrong with words that name the caus
 import contextlib
 import io
 import json
-import multiprocessing
 import re
 import shutil
 from pathlib import Path
@@ -24,30 +23,24 @@ from tests.submissions import labels, texts, unusual
 from tests.submissions.plain import PADDED
 from tests.submissions.recipe import Maker, edit, swap
 from tests.support import zips
+from tests.support.forked import run_forked
 from tests.support.rows import rest
 
 LEVELS = ("public", "check", "training", "grader")
-# The checks of the grader that judge a file, none of which needs a trained adapter.
-JUDGES = {
-    "base_llm.py": ("parser", "generate", "padding", "num_return_sequences", "answer"),
-    "data.py": ("metric", "scoring"),
-    "sft.py": (
-        "format", "supervised", "spans", "tokenize_stable", "dataset", "batch", "gradients", "input_gradients", "trains",
-        "loads", "refuses",
-    ),
-}  # fmt: skip
-CODE_CHECKS = tuple(check for judges in JUDGES.values() for check in judges)
+# The checks of the grader that judge a file, none of which needs a trained adapter; those of the labels before the others.
+JUDGES = (
+    ("base_llm.py", ("parser", "generate", "padding", "num_return_sequences", "answer")),
+    ("data.py", ("metric", "scoring")),
+    ("sft.py", ("format", "supervised", "spans", "tokenize_stable", "dataset")),
+    ("sft.py", ("batch", "gradients", "input_gradients", "trains", "loads", "refuses")),
+)
+CODE_CHECKS = tuple(check for _, judges in JUDGES for check in judges)
 # Runs three levels in a copy of the student's side, and writes what each says first: '' where all is right.
 DRIVER = """
-import contextlib, io, json, os, re, sys
+import contextlib, io, json, re
 from pathlib import Path
-os.chdir(FOLDER)
-sys.path.insert(0, FOLDER)
-for name in [name for name in sys.modules if name.partition(".")[0] in ("homework", "tests", "grader")]:
-    del sys.modules[name]
-os.dup2(os.open("driver.log", os.O_WRONLY | os.O_CREAT), 1)
-os.dup2(1, 2)
 import pytest
+PUBLIC = [f"tests/public/test_task{task}.py" for task in (1, 2, 3, 4)]
 from homework.check import CHECKS, Known, judge
 from homework.common.errors import explain_error
 from homework.sft import train_model
@@ -62,7 +55,7 @@ for task, name, function, needs in CHECKS:
             said["check"] = said["check"] or f"{name}: {text}"
 output = io.StringIO()
 with contextlib.redirect_stdout(output):
-    code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "tests/public", "-k", "not train_"])
+    code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", *PUBLIC, "-k", "not train_"])
 found = re.search(r"_{3,} test_(\\w+) _{3,}\\n(.*)", output.getvalue())
 said["public"] = f"{found[1]}: {found[2]}" if found else "" if code == 0 else output.getvalue()
 with contextlib.redirect_stdout(io.StringIO()):
@@ -72,10 +65,6 @@ with contextlib.redirect_stdout(io.StringIO()):
         said["training"] = explain_error(error)
 Path("said.json").write_text(json.dumps(said))
 """
-# Each row runs in a process of its own, forked where the libraries are imported already: that takes most of its time.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch", "transformers", "peft", "pytest", "matplotlib.pyplot"])
-ROW_SECONDS = 300
 
 
 class Row(NamedTuple):
@@ -346,6 +335,12 @@ def sandbox():
         yield opened
 
 
+@pytest.fixture(scope="module")
+def course() -> Course:
+    """One base model for all rows."""
+    return Course(hidden_questions=1, novel_questions=1)
+
+
 def source_files() -> dict[str, bytes]:
     """The files of the reference, without an adapter."""
     paths = [path for path in (ROOT / "homework").rglob("*.py") if "sft_model" not in path.parts]
@@ -361,33 +356,31 @@ def ask_three(files: dict[str, bytes], folder: Path) -> dict[str, str]:
     for name, content in files.items():
         (folder / "homework" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "homework" / name).write_bytes(content)
-    process = PROCESSES.Process(target=exec, args=(DRIVER.replace("FOLDER", repr(str(folder))), {}))
-    process.start()
-    process.join(ROW_SECONDS)
-    process.kill()
-    assert (folder / "said.json").is_file(), (folder / "driver.log").read_text(encoding="utf-8")
+    printed = run_forked(DRIVER, folder)
+    assert (folder / "said.json").is_file(), printed
     return json.loads((folder / "said.json").read_text(encoding="utf-8"))
 
 
-def ask_grader(files: dict[str, bytes], folder: Path, sandbox: Sandbox) -> str:
+def ask_grader(files: dict[str, bytes], folder: Path, sandbox: Sandbox, course: Course) -> str:
     """What the first check of the grader that fails says; '' if all pass."""
     zips.good(folder / "1.zip", files)
     reference = source_files()
-    checks = [check for name, judges in JUDGES.items() if files[name] != reference[name] for check in judges]
-    with contextlib.redirect_stdout(io.StringIO()):
-        result = grade(
-            folder / "1.zip", Course(hidden_questions=1, novel_questions=1), sandbox, tuple(checks or CODE_CHECKS)
-        )
-    return next((f"{check.name}: {check.cause}" for check in result.checks if check.state.name not in FINE), "")
+    changed = [name for name, content in files.items() if content != reference[name]]
+    for checks in [checks for name, checks in JUDGES if name in changed or not changed]:
+        with contextlib.redirect_stdout(io.StringIO()):
+            result = grade(folder / "1.zip", course, sandbox, checks)
+        if failed := [check for check in result.checks if check.state.name not in FINE]:
+            return f"{failed[0].name}: {failed[0].cause}"
+    return ""
 
 
 FINE = ("PASSED", "PARTIAL", "SKIPPED")
 
 
 @pytest.mark.parametrize("row", [ROWS[0], *(rest(row) for row in ROWS[1:])], ids=lambda row: row.name)
-def test_every_level_says_the_same(row, tmp_path, sandbox):
+def test_every_level_says_the_same(row, tmp_path, sandbox, course):
     files = row.make(source_files())
-    said = ask_three(files, tmp_path) | {"grader": ask_grader(files, tmp_path, sandbox)}
+    said = ask_three(files, tmp_path) | {"grader": ask_grader(files, tmp_path, sandbox, course)}
     assert set(said) == set(LEVELS)
     if row.wrong:
         lacking = {level: text for level, text in said.items() if not re.search(row.wrong, text)}
