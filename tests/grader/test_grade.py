@@ -157,7 +157,7 @@ def test_credit_is_a_straight_line_between_two_bounds(files, staff, monkeypatch,
     assert (round(result.score, 6), result.state) == (score, state) and "95 % interval" in result.detail
 
 
-@pytest.mark.everything
+@pytest.mark.release
 def test_an_adapter_that_knows_the_public_questions_by_heart_gains_little_and_is_told():
     staff = Course(Seed(77, is_official=True), 30, 10)
     rows = [
@@ -291,6 +291,7 @@ def test_nothing_graded_is_no_result():
 # --- the runner is alone ---
 
 
+@pytest.mark.everything
 def test_the_working_folder_has_no_say(files, tmp_path):
     """A conftest, settings and environment that would turn every check green, or make none run."""
     zips.good(tmp_path / "x.zip", {**files, CONFIG: b"{"})

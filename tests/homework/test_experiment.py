@@ -146,6 +146,7 @@ def test_it_goes_on_where_it_stopped_and_trains_again_what_changed(quick, traini
     assert quick("span")[0] == 0 and len(trainings) == 7, "other labels"
 
 
+@pytest.mark.everything
 def test_two_seeds_are_two_trainings_a_variant(quick, trainings, monkeypatch):
     monkeypatch.setattr(experiment, "RATES", (0.5, 1))
     code, out, _ = quick("learning-rate --seeds 2")

@@ -57,7 +57,7 @@ def run_small(out, **arguments) -> None:
     pretrain.main(out=str(out), **({"steps": 4, "rows": 2, "compile": False, "every": 1} | arguments))
 
 
-@pytest.mark.everything
+@pytest.mark.release
 def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, capsys):
     run_small(tmp_path / "whole")
     made = AutoTokenizer.from_pretrained(tmp_path / "whole" / "model")  # of today's text, not that of the bundled one
@@ -82,7 +82,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, c
         run_small(tmp_path / "parts", seed=1)
 
 
-@pytest.mark.everything
+@pytest.mark.release
 def test_a_stretch_goes_on_from_finished_weights_and_the_card_names_both(tmp_path, capsys):
     run_small(tmp_path / "first")
     run_small(tmp_path / "second", start=str(tmp_path / "first" / "model"), seed=1)

@@ -258,7 +258,7 @@ ALL = [
         "format supervised tokenize_stable dataset batch trains loads",
         r"import homework.sft raised SyntaxError: .*sft.py, line",
     ),
-    Recipe("H4 endless import", at_import(CALM), EVERYTHING, "took more than 6 s", STOPPED, 6, quick=True),
+    Recipe("H4 endless import", at_import(CALM), EVERYTHING, "took more than 6 s", STOPPED, 6),
     Recipe(
         "H4 endless tokenize",
         tokenized("while True:\n    pass"),
