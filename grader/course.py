@@ -6,6 +6,7 @@ import struct
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from textwrap import shorten
 from typing import Any
 
 from grader import reference, rubric
@@ -75,7 +76,7 @@ class MeasuredReasons:
     def describe_reasons(self) -> str:
         """One line for the student about the reasons."""
         said = f"{self.reasoned:.3f} of the questions have a right answer and a reason that holds"
-        return f"{said}; where one does not: {self.fault}, as in {self.example!r:.160}" if self.fault else said
+        return f"{said}; where one does not: {self.fault}, as in {shorten(self.example, 160)!r}" if self.fault else said
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class MeasuredPrompt:
     def describe(self) -> str:
         """One line for the student."""
         said = f"{self.share:.2f} of {self.questions} answers are right, with a reason that holds"
-        return f"{said}; the others: {self.fault}, as in {self.example!r:.120}" if self.fault else said
+        return f"{said}; the others: {self.fault}, as in {shorten(self.example, 120)!r}" if self.fault else said
 
 
 @dataclass

@@ -60,6 +60,8 @@ def explain_error(error: Exception) -> str:
     """The message of an error; of one that is not ours also its type and the line of the code that raised it."""
     if isinstance(error, HomeworkError):
         return f"{error}; {ASK}" if error.hint else str(error)
+    if isinstance(error, SyntaxError):  # its message holds file and line; the frames are those of the import
+        return f"{type(error).__name__}: {one_line(error)}"
     frames = list(traceback.extract_tb(error.__traceback__))
     libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
     frames = [frame for frame in frames if not frame.filename.startswith(libraries)] or frames

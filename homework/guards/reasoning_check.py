@@ -19,7 +19,7 @@ NO_TAG = (
     "the prompt shows no <answer>NUMBER</answer>: how should the model know?\nthe worked example is a turn of the chat"
 )
 NO_CHAIN = "the prompt shows an answer and no equation before it\nthe worked example writes out how it is computed"
-LEAST_ROOM = 90  # tokens: no chain of a value of three digits takes more in the bundled tokenizer
+LEAST_ROOM = 90  # tokens: no chain of a value of three digits takes more in the bundled tokenizer; of four, 144
 ReasonedRow = tuple[str, float, str]  # question, answer, reasoning
 Chat = list[dict[str, str]]
 
@@ -119,15 +119,21 @@ def diagnose_asked_once(llm: BaseLLM, question: str) -> str | None:
 
 def diagnose_room(llm: BaseLLM, data: Sequence[tuple[str, float]]) -> str | None:
     """A prompt that leaves too few tokens for a chain, or a cap that cuts it."""
-    longest = max((question for question, _ in data), key=lambda text: len(llm.tokenizer(text)["input_ids"]))
-    length = len(llm.tokenizer(llm.format_prompt(longest))["input_ids"])
-    room = min(llm.context - length, llm.max_new_tokens)
+    room, length, asked = find_room(llm, data)
     if room >= LEAST_ROOM:
         return None
     return (
-        f"a prompt of {length} tokens leaves {room:.0f} to write, and a chain takes up to {LEAST_ROOM}: the model "
-        f"reads {llm.context}, and max_new_tokens is {llm.max_new_tokens}"
+        f"a prompt of {length} tokens, {asked} of them the longest question, leaves {room} to write, and a chain of "
+        f"three digits takes up to {LEAST_ROOM}: the model reads {llm.context}, and max_new_tokens is "
+        f"{llm.max_new_tokens}\nan example of two digits, and a system message of a few words or none"
     )
+
+
+def find_room(llm: BaseLLM, data: Sequence[tuple[str, float]]) -> tuple[int, int, int]:
+    """Tokens that are left to write after the longest question, those of its prompt, and those of the question."""
+    asked, longest = max((len(llm.tokenizer(question)["input_ids"]), question) for question, _ in data)
+    length = len(llm.tokenizer(llm.format_prompt(longest))["input_ids"])
+    return int(min(llm.context - length, llm.max_new_tokens)), length, asked
 
 
 # --- one chain ---
@@ -267,12 +273,15 @@ def check_reasoned_rows(rows: ListLike[ReasonedRow], train: Dataset) -> None:
         elif (question, reasoning) in seen:
             complaint = "the same row stands before it"
         elif reasoning != reasoning.strip():
-            complaint = "the reasoning begins or ends with a space"
+            complaint = "the reasoning begins or ends with white space"
         else:
             complaint = diagnose_chain(reasoning) or diagnose_distance(reasoning, answer)
         seen.add((question, reasoning))
         if complaint:
-            raise HomeworkError(f"row {index} of the rows with reasons: {complaint}; sample anew with homework.datagen")
+            raise HomeworkError(
+                f"row {index} of the rows with reasons: {complaint}; correct find_fault, then the same "
+                "python -m homework.datagen generate judges its samples anew"
+            )
 
 
 def diagnose_distance(reasoning: str, answer: float) -> str | None:

@@ -100,8 +100,9 @@ def check_trainable(model: Any, rank: int) -> None:
     count, expected = sum(model.get_parameter(name).numel() for name in names), lora_formula(model, rank)
     if count != expected:
         raise HomeworkError(
-            f"{count:,} parameters would be trained, but LoRA of rank {rank} has {expected:,} on these layers"
-            "\ntake the recipe's rank, and set requires_grad nowhere"
+            f"{count:,} parameters would be trained, but LoRA of the recipe's rank, {rank}, has {expected:,} on these "
+            "layers"
+            "\ntake the recipe's rank, which --rank changes, and set requires_grad nowhere"
         )
     if bare := find_bare_layers(model):
         print(f"LoRA is on some of the linear layers only, not on {', '.join(bare)}; on all of them, it learns faster")
@@ -125,7 +126,7 @@ def check_alpha(model: PeftModel, alpha: int) -> None:
     """Raise HomeworkError unless the scale of LoRA is the recipe's: another one is not what was asked for."""
     given = model.peft_config["default"].to_dict()["lora_alpha"]
     if given != alpha:
-        raise HomeworkError(f"add_lora sets lora_alpha to {given}, but recipe and flags say {alpha}\npass it on")
+        raise HomeworkError(f"the LoraConfig has lora_alpha {given}, but recipe and flags say {alpha}\npass it on")
 
 
 def check_seed(one: PeftModel, other: PeftModel) -> None:

@@ -35,6 +35,7 @@ from homework.training import distributed
 SCRATCH = ".adapter-"  # a half-written adapter, left behind only if the process was killed
 READY = ".adapter-ready"  # a whole and checked one, about to take its place
 BASE_KEY = "base_weights"  # where the header of the weights names the base
+CARD = "README.md"  # peft's save_pretrained writes it beside the weights
 
 
 def prepare_output(output_dir: str | Path) -> Path:
@@ -48,15 +49,17 @@ def prepare_output(output_dir: str | Path) -> Path:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "it is a file", str(folder))
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = [path.name for path in folder.iterdir() if path.name not in ADAPTER_FILES and path.name[0] != "."]
-        if foreign:
+        known = {*ADAPTER_FILES, CARD}
+        if foreign := [path.name for path in folder.iterdir() if path.name not in known and path.name[0] != "."]:
             raise FileExistsError(errno.EEXIST, f"it holds {foreign[0]}, which is no part of an adapter", str(folder))
         with tempfile.TemporaryFile(dir=folder):
             finish_swap(folder)
             remove_scratch(folder)
             return folder
     except OSError as error:
-        raise HomeworkError(f"can't write to {folder} ({error.strerror}): choose another --output-dir") from error
+        raise HomeworkError(
+            f"can't write to {folder} ({error.strerror}): correct that, or choose another --output-dir"
+        ) from error
 
 
 def check_disk_space(model: PeftModel, output: Path, checkpoints: Path, task: str = "sft") -> None:

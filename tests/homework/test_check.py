@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from homework.guards import watchdog
 from homework.sft import add_lora
 from homework.training import run_dir
 from homework.training.recipe import DEFAULT_RECIPE
+from tests.public.conftest import takes_given_trainer
 from tests.support import plants
 from tests.support.bundled import bundled_steps
 from tests.support.rows import rest
@@ -352,11 +354,11 @@ FAULTS = {
     fault_batch: ("collate", "the labels that reach the model are not those of tokenize: the collator rebuilds them"),
     fault_rows_of_a_batch: ("collate", "the labels that reach the model are not those of tokenize"),
     fault_layers: ("add_lora", r"LoRA is on the output layer \(lm_head\) or the embeddings, which the grader refuses"),
-    fault_alpha: ("add_lora", "add_lora sets lora_alpha to 16, but recipe and flags say 64"),
+    fault_alpha: ("add_lora", "the LoraConfig has lora_alpha 16, but recipe and flags say 64"),
     fault_accumulation: ("training_arguments", "sets gradient_accumulation_steps to 4, but recipe and flags say 1"),
     fault_half: ("training_arguments", "training_arguments sets fp16, whose range overflows to NaN"),
     fault_config: ("add_lora", "add_lora sets bias to 'all', which the grader refuses"),
-    fault_lora: ("add_lora", "parameters would be trained, but LoRA of rank 16 has 1 on these layers"),
+    fault_lora: ("add_lora", "parameters would be trained, but LoRA of the recipe's rank, 16, has 1 on these layers"),
     fault_inputs: ("add_lora", "the inputs of the layers require no gradient"),
     fault_rate: ("training_arguments", "sets learning_rate to 1, but recipe and flags say 0.00125"),
     fault_steps: ("training_arguments", "sets max_steps to -1, but recipe and flags say 3"),
@@ -454,6 +456,17 @@ def test_what_rests_on_a_failed_check_is_not_run(verdicts, monkeypatch, student_
     assert lines["zip"].startswith("[ OK ]") and err.startswith(f"error: 1 of {len(check.CHECKS)} checks failed")
 
 
+def test_a_file_that_does_not_compile_is_one_failure_with_its_line(verdicts, monkeypatch):
+    def broken(known):
+        compile("return", "cot.py", "exec")
+
+    monkeypatch.setattr(check, "CHECKS", tuple((5, name, broken, ()) for name in ("worked_example", "cot_prompt")))
+    code, lines, err = verdicts()
+    assert lines["worked_example"].endswith(" SyntaxError: 'return' outside function (cot.py, line 1)")
+    assert lines["cot_prompt"].startswith("[----]") and lines["cot_prompt"].endswith("it fails as above")
+    assert code == 1 and "1 of 2 checks failed" in err
+
+
 def test_the_gaps_that_are_left_are_counted_and_no_failure(verdicts, monkeypatch, student_folder):
     assert "gaps left" not in verdicts()[2]
     fault_gap(monkeypatch, student_folder)
@@ -470,6 +483,13 @@ def test_a_training_without_the_given_trainer_is_said_and_allowed(verdicts, monk
     monkeypatch.setattr(sft, "train_model", lambda output_dir=None: None)
     code, lines, _ = verdicts()
     assert code == 0 and "goes without HomeworkTrainer, which stops at lost labels" in lines["train_model"]
+
+
+def test_the_public_tests_want_no_report_of_a_training_without_the_given_trainer():
+    assert takes_given_trainer(sft.train_model) and takes_given_trainer(partial(rft.train_model, data="rows.json"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inspect.getsource", lambda module: "for batch in batches: ...")
+        assert not takes_given_trainer(partial(sft.train_model, seed=1))
 
 
 def test_every_check_has_a_planted_fault():

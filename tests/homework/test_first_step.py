@@ -33,7 +33,9 @@ def test_an_unfrozen_base_is_named(model):
 def test_a_frozen_adapter_is_named(model):
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    with pytest.raises(HomeworkError, match=r"0 parameters would be trained, but LoRA of rank 8 has 137,216"):
+    with pytest.raises(
+        HomeworkError, match=r"0 parameters would be trained, but LoRA of the recipe's rank, 8, has 137,216"
+    ):
         check_trainable(model, DEFAULT_RECIPE.rank)
 
 
@@ -44,7 +46,7 @@ def test_some_target_modules_are_allowed_and_said(monkeypatch, capsys):
     model = add_lora(BaseLLM().model, DEFAULT_RECIPE, seed=0)
     check_trainable(model, DEFAULT_RECIPE.rank)
     assert "LoRA is on some of the linear layers only" in capsys.readouterr().out
-    with pytest.raises(HomeworkError, match="but LoRA of rank 4 has"):
+    with pytest.raises(HomeworkError, match="but LoRA of the recipe's rank, 4, has"):
         check_trainable(model, 4)
 
 

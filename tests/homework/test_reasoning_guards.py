@@ -80,7 +80,8 @@ PROMPTS = {
     "no turn for the assistant": (showing(RIGHT, opened=False), "that of the assistant not open"),
     "the question alone": (lambda llm, question: question, "after the question the prompt goes on"),
     "no question": (lambda llm, question: chat(llm, RIGHT), "holds the question once"),
-    "a prompt that leaves no room": (showing("so. " * 60 + RIGHT), "tokens to write|leaves -?[0-9]+ to write"),
+    "a prompt that leaves no room": (
+        showing("so. " * 60 + RIGHT), r"\d+ of them the longest question, leaves -?\d+ to write"),
     "a template within the template": (formatted_twice, "after the question the prompt goes on"),
 }  # fmt: skip
 
@@ -254,7 +255,7 @@ ROWS = {
     "an answer 3 % off": (spoil("1.03 * 19000000000 = 19570000000. <answer>19570000000</answer>"), "not within 1 %"),
     "the model's answer as label": (spoil(answer=1.9e10 * 1.01), "the model's own is no label"),
     "a question of valid": (spoil(question=Dataset("valid")[0][0]), "no question of train"),
-    "a space at its start": (spoil(" {right}"), "begins or ends with a space"),
+    "a space at its start": (spoil(" {right}"), "begins or ends with white space"),
     "a pair": (["How many g in 6 kg?", 6000.0], "expected \\[question, answer, reasoning\\]"),
 }
 

@@ -20,7 +20,7 @@ from homework.data import BenchmarkResult, Dataset
 from homework.guards.watchdog import find_bare_layers, lora_formula
 from homework.sft import Collator, TokenizedDataset, add_lora, format_example, load, train_model
 from homework.training import run_dir
-from homework.training.adapter import ADAPTER_FILES
+from homework.training.adapter import ADAPTER_FILES, prepare_output
 from homework.training.batches import select_supervised
 from homework.training.recipe import DEFAULT_RECIPE, choose_recipe
 from homework.training.start import default_output
@@ -268,8 +268,16 @@ def test_senseless_numbers_are_refused_before_the_base_is_loaded(tmp_path, monke
 def test_an_output_that_cannot_be_written_stops_the_run_first(tmp_path):
     (tmp_path / "file").write_text("in the way")
     for folder in (tmp_path, tmp_path / "file", tmp_path / "file" / "below", "/proc/adapter"):
-        with pytest.raises(HomeworkError, match=r"can't write to .*: choose another --output-dir"):
+        with pytest.raises(HomeworkError, match=r"can't write to .*: correct that, or choose another --output-dir"):
             train_model(output_dir=str(folder))
+
+
+def test_what_peft_writes_beside_an_adapter_is_no_foreign_file(tmp_path):
+    (tmp_path / "README.md").write_text("library_name: peft")
+    assert prepare_output(tmp_path) == tmp_path
+    (tmp_path / "notes.md").write_text("mine")
+    with pytest.raises(HomeworkError, match=r"it holds notes\.md, which is no part of an adapter"):
+        prepare_output(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write to a read-only folder")

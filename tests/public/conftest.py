@@ -4,7 +4,9 @@ python -m pytest tests/public                    # all tasks
 python -m pytest tests/public/test_task3.py      # one of them
 """
 
+import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ def check_training(tmp_path: Path) -> Callable[[Callable[..., None]], None]:
             weights = load_file(folder / WEIGHTS)
             still = [name for name, tensor in weights.items() if "lora_B" in name and not tensor.any()]
             complaint = f"{len(still)} LoRA matrices have not moved, first {still[0]}" if still else ""
-            if not (tmp_path / "run" / RESULT).is_file():
+            if takes_given_trainer(train) and not (tmp_path / "run" / RESULT).is_file():
                 complaint = complaint or "train_model ends without report_run, so nobody reads the accuracy"
         except Exception as error:  # the code that is checked is the student's
             complaint = explain_error(error)
@@ -63,6 +65,12 @@ def check_training(tmp_path: Path) -> Callable[[Callable[..., None]], None]:
             pytest.fail(complaint, pytrace=False)
 
     return one
+
+
+def takes_given_trainer(train: Callable[..., None]) -> bool:
+    """Whether a training, or the module that it stands in, calls HomeworkTrainer, which alone report_run can report."""
+    module = inspect.getmodule(train.func if isinstance(train, partial) else train)
+    return module is None or "HomeworkTrainer(" in inspect.getsource(module)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest's own summary, so that this comes last

@@ -7,7 +7,6 @@ import json
 from functools import partial
 
 from homework.data import Dataset
-from homework.rft import train_model
 
 
 def test_format_reasoning(check):
@@ -18,6 +17,8 @@ def test_format_reasoning(check):
 def test_train_reasoning(check, check_training, tmp_path):
     """Two steps on 64 rows: the adapter is saved, and all of its weights have moved."""
     check("train_reasoning")
+    from homework.rft import train_model  # not above: a file that does not compile would stop all tests
+
     data = tmp_path / "rows.json"
     rows = [(q, a, f"1 * {a!r} = {a!r}. <answer>{a!r}</answer>") for q, a in list(Dataset("train"))[:64]]
     data.write_text(json.dumps(rows))
