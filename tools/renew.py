@@ -199,7 +199,7 @@ def renew_bounds(page: Path) -> None:
         if row is None:
             raise HomeworkError(f"{page} has no row of the check {check}")
         said = f"nothing up to {low:.2f}, all from {high:.2f}"
-        substitute(page, re.escape(row[0]), re.sub(r"nothing up to [\d.]+, all from [\d.]+", said, row[0]))
+        substitute(page, re.escape(row[0]), re.sub(r"nothing up to \d\.\d+, all from \d\.\d+", said, row[0]))
 
 
 def choose_rubric(name: str) -> None:

@@ -1,5 +1,6 @@
 """The rubrics: which one is read, what is refused in a file, and the bounds that the calibration writes."""
 
+import re
 import shutil
 
 import pytest
@@ -82,7 +83,7 @@ def test_bounds_are_written_where_a_rubric_has_them(rubrics):
     before = (rubrics / "long.toml").read_text()
     write_bounds("long", "reasons", (0.333, 0.666))
     assert read_rubric("long").bounds["reasons"] == (0.33, 0.67)
-    assert (rubrics / "long.toml").read_text() == before.replace("reasons = [0.40, 0.80]", "reasons = [0.33, 0.67]")
+    assert (rubrics / "long.toml").read_text() == re.sub(r"(?m)^reasons = .*$", "reasons = [0.33, 0.67]", before)
     with pytest.raises(GraderFault, match=r"short.toml has no bounds of reasons"):
         write_bounds("short", "reasons", (0.3, 0.6))
 

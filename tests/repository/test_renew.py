@@ -69,6 +69,13 @@ def test_a_rubric_is_chosen_in_the_code_and_on_every_page_and_back(tmp_path, mon
         renew.main(rubric="medium")
 
 
+def test_bounds_change_nothing_else_of_their_rows(tmp_path):
+    page, text = tmp_path / "grading.md", (renew.ROOT / "docs" / "grading.md").read_text()
+    page.write_text(re.sub(r"nothing up to \d\.\d+, all from \d\.\d+", "nothing up to 0.01, all from 0.02", text))
+    renew.renew_bounds(page)
+    assert page.read_text() == text
+
+
 def test_a_figure_without_a_place_is_an_error(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("reaches about 95 % of it\n")
