@@ -91,6 +91,10 @@ class Gap(NamedTuple):
     def __str__(self) -> str:
         return f"task {self.task}: {self.name} is not implemented yet"
 
+    def describe(self) -> str:
+        """The same with its place."""
+        return f"{self} ({self.file}, line {self.line})"
+
 
 class NotYet(Exception):
     """There is nothing to check so far."""
@@ -553,12 +557,15 @@ def check(*, hint: str | bool = False, checkpoint: str | None = None) -> None:
         checkpoint: the base model; else HOMEWORK_CHECKPOINT, else the bundled model.
     """
     known, failed, hinted = Known(checkpoint), set(), choose_hinted(hint)
-    count, former, said = 0, 0, set()
+    count, former, said, gaps = 0, 0, set(), find_gaps(CODE)
     for task, name, function, needs in CHECKS:
         if task != former:
             print(HEADINGS[task])
         former = task
-        mark, text = judge(function, known, [need for need in needs if need in failed], name in hinted)
+        missing = [need for need in needs if need in failed]
+        mark, text = judge(function, known, missing, name in hinted)
+        if missing and (gap := next((gap for gap in gaps if gap.name == name), None)):
+            mark, text = "gap ", gap.describe()
         if mark == "FAIL" and text in said:  # a file that does not compile fails each check that imports it
             mark, text = "----", "not checked, because it fails as above"
         said.add(text)
@@ -566,7 +573,6 @@ def check(*, hint: str | bool = False, checkpoint: str | None = None) -> None:
         if mark in ("FAIL", "gap ", "----"):
             failed.add(name)
         print(f"{paint(f'[{mark}]'):<6} {name:<18} {text}", flush=True)
-    gaps = find_gaps(CODE)
     left = f"gaps left: {len(gaps)}, the next one is task {gaps[0].task}: {gaps[0].name}" if gaps else ""
     if count:
         raise HomeworkError(f"{count} of {len(CHECKS)} checks failed: fix the first one{'; ' * bool(gaps)}{left}")
@@ -619,8 +625,8 @@ def judge(function: Callable[[Known], str], known: Known, missing: list[str], hi
         return "none", str(error)
     except NotImplementedError as error:
         hint = HINT.format("the lines '# Hint:' stand above that line") if hinted else ""
-        where = next((f" ({gap.file}, line {gap.line})" for gap in find_gaps(CODE) if str(gap) == str(error)), "")
-        return "gap ", f"{error}{where}{hint}"
+        said = next((gap.describe() for gap in find_gaps(CODE) if str(gap) == str(error)), str(error))
+        return "gap ", f"{said}{hint}"
     except Exception as error:  # the code that is checked is the student's
         hint = getattr(error, "hint", "") if hinted else ""
         return "FAIL", f"{error}{HINT.format(hint)}" if hint else explain_error(error)

@@ -210,6 +210,8 @@ def diagnose_text(view: View, row: Row) -> str | None:
     )
     for wanted, got in pairs:
         if got.removeprefix(" ") != wanted.removeprefix(" "):  # some families drop the first space
+            if view.ids == view.whole and view.answer.startswith(" "):
+                return f"the answer's text {view.answer!r:.60} begins with a space, and the row has one before it"
             if view.ids == view.whole:
                 return f"tokenizer {name} turns {wanted!r:.120} into {got!r:.120}: choose another checkpoint"
             return f"the row says {got!r:.120}, not {wanted!r:.120}"

@@ -66,6 +66,9 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
         fail(
             f"this Python ({sys.executable}) lacks {error.name}: activate .venv, or pip install -r requirements.txt", 1
         )
+    except BrokenPipeError:  # whoever reads the output has closed it: `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     except Exception as error:  # a student's own code may raise anything

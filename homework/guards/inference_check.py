@@ -206,7 +206,7 @@ def diagnose_rows(llm: BaseLLM) -> str | None:
             return f"complete_batch returns the prompt as well ({found[-1].text!r:.80})\ndecode only the new ids"
         if [one.ended for one in found] != [ends] * len(rows):
             ended = "EOS" if ends else "no EOS"
-            return f"the model wrote {ended} after {len(rows)} rows, but complete_batch returns {found!r:.120}"
+            return f"the model wrote {ended} in each of {len(rows)} rows, but complete_batch returns {found!r:.120}"
     return None
 
 

@@ -76,7 +76,13 @@ def check_benchmark() -> None:
     """Raise HomeworkError unless `benchmark` asks the first questions, once each, and scores the answers."""
     for count in (None, 2):
         llm, wanted = Scripted(), [question for question, _ in QUESTIONS][:count]
-        result = benchmark(llm, QUESTIONS, count)
+        try:
+            result = benchmark(llm, QUESTIONS, count)
+        except TypeError as error:
+            raise HomeworkError(
+                f"benchmark fails with {explain_error(error)}; answer takes any number of questions and gives a list "
+                "of as many numbers\none call of answer with all questions, then from_answers"
+            ) from error
         if llm.asked != wanted:
             raise HomeworkError(
                 f"benchmark of {count or 'all'} questions asks {llm.asked}, not {wanted}"

@@ -109,8 +109,14 @@ def diagnose_asked_once(llm: BaseLLM, question: str) -> str | None:
     """A prompt that is formatted again on its way to the model."""
     stubbed, model = with_stub(llm, encode(llm, " <answer>1</answer>"))
     stubbed.answer(question)
-    if model.asked[0] == llm.encode_prompt(llm.format_prompt(question)):
+    prompt = llm.encode_prompt(llm.format_prompt(question))
+    if model.asked[0] == prompt:
         return None
+    if model.asked[0] == [token for token in prompt if token != llm.pad_id]:
+        return (
+            "complete_batch hides the EOS tokens of the prompt, as if they were padding: each turn of a chat has one"
+            "\nattention_mask follows from the length of each prompt, not from its ids"
+        )
     return (
         f"answer asks {llm.tokenizer.decode(model.asked[0])!r:.120}, which is not what format_prompt gives: the prompt "
         "is formatted twice, or not at all\nonly answer calls format_prompt; batched_generate takes prompts as they are"
@@ -217,6 +223,8 @@ def check_find_fault(find_fault: Callable[[Completion, float], str | None]) -> N
         got = find_fault(Completion(text, ended), CORRECT)
         if got is not None and not (isinstance(got, str) and got):
             raise HomeworkError(f"find_fault gives {got!r:.40}: it must be a few words, or None")
+        if fault and not got and is_answer_valid(1.03, 1.0, TOLERANCE):
+            raise HomeworkError("is_answer_valid (task 2) ignores its relative_tolerance, which find_fault needs")
         if fault and not got:
             raise HomeworkError(f"find_fault keeps {text!r:.120} for {ASKED!r} ({CORRECT}), but {fault}\n{RULE}")
         if got and not fault:

@@ -36,6 +36,7 @@ CHOSEN = {"r", "lora_alpha", "target_modules", "use_rslora", "lora_dropout"}
 SAID = {"base_model_name_or_path", "peft_type", "task_type", "inference_mode", "peft_version", "auto_mapping"}
 HARMLESS = {"init_lora_weights": ("gaussian", "orthogonal", "eva")}  # with others the base model would change
 KEYS = ("step", "loss", "grad_norm", "learning_rate")
+PASSED_ON = ": train_model gives what it is given to training_arguments, and that to HomeworkArguments"
 NO_GRADIENT = (
     "no gradient reaches the adapter: checkpointing needs enable_input_require_grads(), and nothing may detach the "
     "logits or set inference_mode"
@@ -151,11 +152,11 @@ def check_arguments(args: TrainingArguments, wanted: dict[str, float]) -> None:
     for name, value in {"gradient_accumulation_steps": 1, **wanted}.items():
         given = getattr(args, name)
         if not isinstance(given, int | float):
-            raise HomeworkError(f"training_arguments sets {name} to {given!r}, but recipe and flags say {value:g}")
+            raise HomeworkError(f"{name} is {given!r} in the arguments, but recipe and flags say {value:g}{PASSED_ON}")
         if not math.isclose(given, value, rel_tol=1e-9):
             raise HomeworkError(
-                f"training_arguments sets {name} to {given:g}, but recipe and flags say {value:g}"
-                "\npass them on, and set no number in the code"
+                f"{name} is {given:g} in the arguments, but recipe and flags say {value:g}{PASSED_ON}"
+                "\nset no number in the code"
             )
 
 
@@ -167,6 +168,10 @@ def diagnose_batch(inputs: dict[str, torch.Tensor], rows: ListLike[Row]) -> str 
     checked = {tuple(strip(row["input_ids"], row["attention_mask"])): row for row in every}
     for ids, mask, labels in zip(*(inputs[name].tolist() for name in FIELDS), strict=True):
         row = checked.get(tuple(strip(ids, mask)))
+        if row is None and any(sum(mask) < len(own) and own == tuple(ids[: len(own)]) for own in checked):
+            return (
+                "the collator's attention_mask hides a token of a row, its EOS\nthe mask is made by length, not by ids"
+            )
         if row is None and any(tuple(ids[:end]) in checked for end in range(len(ids))):
             return "the collator's attention_mask is 1 where padding stands\nthe mask is padded with 0"
         if row is None:

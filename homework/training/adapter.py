@@ -225,7 +225,7 @@ def read_adapter_config(folder: str | Path) -> dict:
         raise HomeworkError(f"the save of {folder} was interrupted and can't be finished ({error.strerror})") from error
     for name in ADAPTER_FILES:
         if not (folder / name).is_file():
-            elsewhere = f" (there is one in {found}: move it)" if (found := find_adapter(folder)) else ""
+            elsewhere = explain_place(found) if (found := find_adapter(folder)) else ""
             task = "rft" if folder.name == REASONING_FOLDER_NAME else "sft"
             raise HomeworkError(
                 f"no trained adapter: {folder / name} is missing{elsewhere}; make it with "
@@ -238,6 +238,15 @@ def read_adapter_config(folder: str | Path) -> dict:
     if not isinstance(config, dict):
         raise HomeworkError(f"{folder / CONFIG} is no adapter configuration: train again")
     return config
+
+
+def explain_place(found: Path) -> str:
+    """What to do about an adapter that lies elsewhere; that of a checkpoint becomes one by the end of its training."""
+    if found.name.startswith("checkpoint-"):
+        return (
+            f" (a training has left {found}: trainer.save writes the adapter, and is given load, not what load gives)"
+        )
+    return f" (there is one in {found}: move it)"
 
 
 def find_adapter(folder: Path) -> Path | None:

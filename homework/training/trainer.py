@@ -373,7 +373,7 @@ class HomeworkTrainer(Trainer):
         with contextlib.closing(self.run):
             if self.is_finished or not distributed.is_first():
                 return
-            if not callable(load):
+            if not callable(load) or isinstance(load, torch.nn.Module):
                 raise HomeworkError(f"trainer.save is given {load!r:.60}, not a function that loads what was saved")
             if not steps_of(self.state.log_history):
                 raise HomeworkError("nothing is trained that could be saved: train comes before save")

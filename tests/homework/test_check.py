@@ -151,6 +151,13 @@ def fault_shares(patch, folder):
     patch.setattr(data.BenchmarkResult, "from_answers", classmethod(lambda cls, rows, answers: wrong))
 
 
+def fault_one_by_one(patch, folder):
+    patch.setattr(
+        "homework.guards.metric_check.benchmark",
+        lambda llm, rows, count: data.BenchmarkResult.from_answers(rows, [llm.answer(row[0]) for row in rows]),
+    )
+
+
 def fault_benchmark(patch, folder):
     patch.setattr("homework.guards.metric_check.benchmark", lambda llm, rows, count: data.benchmark(llm, rows))
 
@@ -345,6 +352,10 @@ FAULTS = {
     fault_shares: ("from_answers", "the accuracy is 1, not 0.5"),
     fault_benchmark: ("benchmark", "benchmark of 2 questions asks "),
     fault_counts: ("from_answers", "from_answers of 4 questions and 3 answers gives BenchmarkResult"),
+    fault_one_by_one: (
+        "benchmark",
+        r"benchmark fails with TypeError.*answer takes any number of questions and gives a",
+    ),
     fault_list: ("benchmark", r"benchmark asks \['2 km in m\?', .*, which is no question"),
     fault_space: ("format_example", "row 0: format_example writes ' ' beside the tags"),
     fault_format: ("format_example", "row 0: parse_answer finds no number in the answer"),
@@ -355,13 +366,16 @@ FAULTS = {
     fault_rows_of_a_batch: ("collate", "the labels that reach the model are not those of tokenize"),
     fault_layers: ("add_lora", r"LoRA is on the output layer \(lm_head\) or the embeddings, which the grader refuses"),
     fault_alpha: ("add_lora", "the LoraConfig has lora_alpha 16, but recipe and flags say 64"),
-    fault_accumulation: ("training_arguments", "sets gradient_accumulation_steps to 4, but recipe and flags say 1"),
+    fault_accumulation: (
+        "training_arguments",
+        "gradient_accumulation_steps is 4 in the arguments, but recipe and flags say 1",
+    ),
     fault_half: ("training_arguments", "training_arguments sets fp16, whose range overflows to NaN"),
     fault_config: ("add_lora", "add_lora sets bias to 'all', which the grader refuses"),
     fault_lora: ("add_lora", "parameters would be trained, but LoRA of the recipe's rank, 16, has 1 on these layers"),
     fault_inputs: ("add_lora", "the inputs of the layers require no gradient"),
-    fault_rate: ("training_arguments", "sets learning_rate to 1, but recipe and flags say 0.00125"),
-    fault_steps: ("training_arguments", "sets max_steps to -1, but recipe and flags say 3"),
+    fault_rate: ("training_arguments", "learning_rate is 1 in the arguments, but recipe and flags say 0.00125"),
+    fault_steps: ("training_arguments", "max_steps is -1 in the arguments, but recipe and flags say 3"),
     fault_load: ("load", "load of an empty folder gives a model"),
     fault_name: ("load", r"NameError: name 'read_config' is not defined \(test_check.py, line \d+\)"),
     fault_seed: ("add_lora", "add_lora gives other first values each time with the same seed"),

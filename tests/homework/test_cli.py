@@ -195,6 +195,14 @@ def test_help_takes_less_than_a_second(module):
     assert min(seconds() for _ in range(3)) < 1
 
 
+def test_output_that_nobody_reads_to_its_end_is_no_error():
+    line = [sys.executable, "-m", "homework.sft", "show", "--rows", "400"]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 1
+
+
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.name)
 def test_a_file_that_is_run_by_its_path_says_how_to_run_it(path):
     line = [sys.executable, f"homework/{path.name}", "train", "--rate", "1e-3"]

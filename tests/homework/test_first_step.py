@@ -74,6 +74,11 @@ def test_ids_of_no_row_are_named(rows, batch):
     assert "ids that are in no checked row" in diagnose_batch(batch, rows)
 
 
+def test_a_mask_made_by_ids_is_named(llm, rows, batch):
+    batch["attention_mask"] = (batch["input_ids"] != llm.pad_id).long()
+    assert diagnose_batch(batch, rows).startswith("the collator's attention_mask hides a token of a row, its EOS")
+
+
 def test_supervised_padding_is_named(rows, batch):
     batch["labels"][batch["attention_mask"] == 0] = 2
     assert diagnose_batch(batch, rows).startswith("the collator gives padding the label 2, so it is learned")

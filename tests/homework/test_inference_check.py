@@ -132,7 +132,7 @@ def cutting(original):
         ),
         ("complete_batch", always_cold, "complete_batch at temperature 0.25 is greedy"),
         ("complete_batch", only_texts, r"complete_batch returns \[' <answer>12</answer>.*, not a list of Completion"),
-        ("complete_batch", always_ended, "the model wrote no EOS after 2 rows, but complete_batch returns"),
+        ("complete_batch", always_ended, "the model wrote no EOS in each of 2 rows, but complete_batch returns"),
         ("complete_batch", nothing, "complete_batch returns None, not a list of Completion"),
         ("batched_generate", nothing, "batched_generate of 3 prompts returns None, not a list of texts"),
         ("batched_generate", cold_alone, "batched_generate at temperature 0.25 is greedy"),

@@ -165,6 +165,12 @@ def test_families_that_lose_text_are_refused_by_name(name):
     assert complaint.startswith(f"tokenizer {name} turns ") and complaint.endswith("choose another checkpoint")
 
 
+def test_a_space_before_the_answer_is_no_fault_of_the_tokenizer():
+    family = FAMILIES["bytelevel-bos"]
+    complaint = diagnose(family, tokenize(family, QUESTION, f" {ANSWER}"), answer=f" {ANSWER}")
+    assert complaint.startswith("the answer's text ' <answer>") and "begins with a space" in complaint
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     name=st.sampled_from([*FAMILIES, "bundled"]),

@@ -64,6 +64,17 @@ class FormatsAgain(cot.CoTModel):
         return super().batched_generate([chat(self, prompt) for prompt in prompts], num_return_sequences, temperature)
 
 
+class HidesEnds(cot.CoTModel):
+    """complete_batch makes its mask by the ids, where EOS is the padding's too."""
+
+    def complete_batch(self, rows, cap, temperature):
+        model, generate = self.model, self.model.generate
+        model.generate = lambda *, attention_mask, input_ids, **more: generate(
+            input_ids=input_ids, attention_mask=(input_ids != self.pad_id).long(), **more
+        )
+        return super().complete_batch(rows, cap, temperature)
+
+
 def format_again(reasoner: BaseLLM) -> None:
     changed = copy.copy(reasoner)
     changed.__class__ = FormatsAgain
@@ -111,6 +122,13 @@ def test_a_wrong_prompt_is_named(reasoner, name):
 def test_the_prompt_of_the_solution_is_right(reasoner):
     check_prompt(reasoner, cot.CoTModel.format_prompt)
     reasoning_check.check_worked_example(cot.worked_example(), Dataset("valid"))
+
+
+def test_a_mask_by_ids_that_hides_the_ends_of_turns_is_named(reasoner):
+    changed = copy.copy(reasoner)
+    changed.__class__ = HidesEnds
+    with pytest.raises(HomeworkError, match="complete_batch hides the EOS tokens of the prompt"):
+        reasoning_check.check_cot_prompt(changed, Dataset("train"), Dataset("valid"))
 
 
 def test_a_prompt_that_is_formatted_twice_on_its_way_is_named(reasoner):
@@ -203,6 +221,13 @@ def test_the_whole_rule_passes_and_one_that_refuses_all_does_not():
     reasoning_check.check_find_fault(datagen.find_fault)
     with pytest.raises(HomeworkError, match="it is right"):
         reasoning_check.check_find_fault(lambda completion, correct: "no")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (datagen, reasoning_check):
+            patch.setattr(
+                module, "is_answer_valid", lambda answer, correct, tolerance=0.05: is_answer_valid(answer, correct)
+            )
+        with pytest.raises(HomeworkError, match=r"is_answer_valid \(task 2\) ignores its relative_tolerance"):
+            reasoning_check.check_find_fault(datagen.find_fault)
     with pytest.raises(HomeworkError, match="a few words, or None"):
         reasoning_check.check_find_fault(lambda completion, correct: rule()(completion, correct) is not None or None)
 

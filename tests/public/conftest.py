@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from homework.check import Known, run_check
+from homework.check import CHECKS, Known, run_check
 from homework.common.errors import explain_error
 from homework.common.zip_contents import WEIGHTS
 from homework.training.run_dir import RESULT
@@ -40,10 +40,25 @@ def check(known: Known, request: pytest.FixtureRequest) -> Callable[[str], None]
             request.config.stash.setdefault(MISSING, set()).add(complaint)
         except Exception as error:  # the code that is checked is the student's
             complaint = explain_error(error)
+            if cause := find_cause(name, known):
+                complaint = f"not judged, because {cause} fails, which it rests on"
         if complaint is not None:
             pytest.fail(complaint, pytrace=False)
 
     return one
+
+
+def find_cause(name: str, known: Known) -> str | None:
+    """The first check that fails of those that a failing one rests on, themselves included in theirs."""
+    needs = next(needs for _, own, _, needs in CHECKS if own == name)
+    for need in needs:
+        if cause := find_cause(need, known):
+            return cause
+        try:
+            run_check(need, known)
+        except Exception:  # the code that is checked is the student's
+            return need
+    return None
 
 
 @pytest.fixture

@@ -77,6 +77,15 @@ def test_the_public_checks_name_every_task(starter):
     assert "passed" not in done.stdout and "Traceback" not in done.stdout
 
 
+def test_check_shows_every_gap_of_an_empty_starter_with_its_place(starter):
+    line = [sys.executable, "-m", "homework.check"]
+    done = subprocess.run(line, cwd=starter, capture_output=True, text=True, check=False)
+    shown = re.findall(
+        r"^\[gap \] \w+ +(task \d: \w+) is not implemented yet \(\w+\.py, line \d+\)$", done.stdout, re.MULTILINE
+    )
+    assert sorted(shown) == sorted(tasks()) and done.stderr.startswith("error: gaps left: 22, the next one is task 1")
+
+
 def test_check_lists_every_gap_in_the_order_of_the_tasks(starter):
     order = [re.fullmatch(r"task (\d+): (\w+)", task).groups() for task in tasks()]
     gaps = find_gaps(starter / "homework")

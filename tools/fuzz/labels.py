@@ -48,7 +48,11 @@ def mask_shifted(rng: random.Random, files: Files) -> Case:
 def token_dropped(rng: random.Random, files: Files) -> Case:
     """One token is masked, supervised, unseen, doubled or left out."""
     place = rng.choice(
-        (f"{rng.randrange(9)} % start", f"start + {rng.randrange(6)}", f"len(ids) - {rng.randrange(2, 5)}")
+        (
+            f"{rng.randrange(9)} % start",
+            f"min(start + {rng.randrange(6)}, len(ids) - 2)",
+            f"len(ids) - {rng.randrange(2, 5)}",
+        )
     )
     in_answer = "% start" not in place
     lines = rng.choice((
@@ -65,7 +69,7 @@ def token_dropped(rng: random.Random, files: Files) -> Case:
 
 def label_value(rng: random.Random, files: Files) -> Case:
     """A label, or an id, is another one than it should be; or the labels are copied in some other way."""
-    at, by = f"start + {rng.randrange(7)}", rng.randrange(1, 400)
+    at, by = f"min(start + {rng.randrange(7)}, len(ids) - 2)", rng.randrange(1, 400)  # answers may be short
     lines, failing = rng.choice((
         (f"labels[{at}] = (labels[{at}] + {by}) % 500", "spans"),
         (f"ids[{at}] = labels[{at}] = (ids[{at}] + {by}) % 500", "spans"),
