@@ -182,6 +182,13 @@ def is_greedy(base: Base, prompt: str, text: str, barred: int | None = None) -> 
     return are_most_likely(logits, said)
 
 
+def largest_gap(base: Base, prompt: str, text: str) -> float:
+    """How far the least likely token of a text lies below the most likely one there, in logits; 0 of no token."""
+    logits, said = read_back(base, prompt, text)
+    gaps = logits.max(-1).values - logits.gather(-1, said[:, None])[:, 0]
+    return float(gaps.max()) if len(said) else 0.0
+
+
 def are_most_likely(logits: torch.Tensor, said: torch.Tensor) -> bool:
     """Whether each of T ids, at least one, has the highest of its logits (T, V), but for the rounding of bfloat16."""
     behind = logits.max(-1).values - logits.gather(1, said[:, None])[:, 0]

@@ -21,10 +21,12 @@ from grader.harness.decoding import (
 from grader.harness.harness import Harness
 from grader.harness.inputs import COLD
 from grader.harness.table_model import answer_to
+from grader.reference import Base
 
 RELATED = 4  # characters of the model's text that one with a fault of `generate` has to hold
+COLDEST = 20 * COLD  # below the largest logit: a chance of e^-20 at that temperature
 LEAST_CAP = 16  # tokens: labels have up to 15
-QUESTIONS = 3  # that `answer` is asked, one of them without an answer
+QUESTIONS = 4  # that `answer` is asked, one of them without an answer
 LEFT = "pad on the left for generation, with an attention_mask (padding_side='left')"
 
 
@@ -97,7 +99,7 @@ def test_num_return_sequences(code: Harness, course: Course) -> None:
                       actual=f"{found[0][0]!r}"[:120], do="sample (do_sample=True) above temperature 0")  # fmt: skip
     refuse_foreign_samples(code, course, found)
     refuse_mixed_prompts(code)
-    refuse_ignored_temperature(code)
+    refuse_ignored_temperature(code, course)
 
 
 def refuse_foreign_samples(code: Harness, course: Course, found: list[list[str]]) -> None:
@@ -113,21 +115,27 @@ def refuse_foreign_samples(code: Harness, course: Course, found: list[list[str]]
                       actual=f"{found[0][0]!r}"[:120], do="return what model.generate samples")  # fmt: skip
 
 
-def refuse_ignored_temperature(code: Harness) -> None:
+def refuse_ignored_temperature(code: Harness, course: Course) -> None:
     """Refuse samples at a temperature near 0 most of which are neither the submission's texts at 0 nor right ones."""
     found, greedy = code.answering.value("batched_generate cold"), code.answering.value("batched_generate few")
     refuse_unless_list(found, 4, "batched_generate n=2")
     refuse_unless_texts(greedy, 4, "batched_generate")
-    same_start = [
+    cold = [
         str(text).strip()[:SHORTEST] in (own.strip()[:SHORTEST], wanted.strip()[:SHORTEST])
-        for texts, own, wanted in zip(found, greedy, code.written[:4], strict=True)
+        or is_cold(course.base, prompt, str(text))
+        for prompt, texts, own, wanted in zip(code.prompts[:4], found, greedy, code.written[:4], strict=True)
         for text in (texts if isinstance(texts, list) else [])
     ]
     # Half of them begin alike at temperature 1, too: the base is sure of the first words of an answer.
-    if sum(same_start) < 0.75 * len(same_start) or not same_start:
+    if sum(cold) < 0.75 * len(cold) or not cold:
         raise Refusal(f"at temperature {COLD}, batched_generate gives other texts than the most likely ones",
                       expected=f"{greedy[0]!r}"[:120], actual=f"{found[0]!r}"[:120],
                       do="pass the temperature on to generate")  # fmt: skip
+
+
+def is_cold(base: Base, prompt: str, text: str) -> bool:
+    """Whether each token is nearly the most likely one: at that temperature, two that are close are both drawn."""
+    return bool(text.strip()) and any(reference.largest_gap(base, prompt, form) < COLDEST for form in forms(text))
 
 
 def refuse_mixed_prompts(code: Harness) -> None:

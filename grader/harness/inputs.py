@@ -62,8 +62,8 @@ class Inputs:
 
     @cached_property
     def questions(self) -> list[str]:
-        """Questions for the table model; sorted by length, the one without an answer stands in another place."""
-        return [self.prompts[0], f"Please keep {SILENT}", self.prompts[1]]
+        """Questions for the table model; sorted or turned round, the one without an answer has another place."""
+        return [self.prompts[0], f"Please keep {SILENT}", *self.prompts[1:3]]
 
     @cached_property
     def number(self) -> str:

@@ -210,6 +210,12 @@ ALL = [
     ),
     Recipe("another order", method("answer", OWN_BATCHES), "answer matches_weights", "answer gives"),
     Recipe(
+        "answers turned round",
+        llm("for text in self.batched_generate(prompts)]", "for text in self.batched_generate(prompts)][::-1]"),
+        "answer matches_weights",
+        "answer gives nan where the model wrote <answer>|answer gives .* where the model wrote no answer",
+    ),
+    Recipe(
         "E1 lookup table",
         method("answer", LOOKUP),
         "answer matches_weights",

@@ -56,8 +56,13 @@ def config(rng: random.Random, files: Files) -> Case:
     if fields.get("init_lora_weights") == "olora" or fields.get("use_rslora", 0) is None:
         return case_of(Variant(words, plain(lambda found: {**found, CONFIG: text}), "", "configured"), files)
     perhaps = "configured" if fields.get("lora_dropout", 0) is None else ""
+    if text.startswith(b"\xef"):
+        perhaps += " matches_weights"  # peft reads no such mark
     return case_of(
-        Variant(words, plain(lambda found: {**found, CONFIG: text}), "" if perhaps else failing, perhaps), files
+        Variant(
+            words, plain(lambda found: {**found, CONFIG: text}), "" if "configured" in perhaps else failing, perhaps
+        ),
+        files,
     )
 
 

@@ -20,7 +20,7 @@ SOME_ROWS = (
     "len(ids) % 2",
     "len(question) % 2",
     "len(answer) % 2 == 0",
-    "ids[start + 4] % 2",
+    "ids[-2] % 2",
     "len(question) % 3 == 0",
 )
 LABELS = "supervised spans dataset"
