@@ -84,7 +84,10 @@ def collator(rng: random.Random, files: Files) -> Case:
         wider = "2"  # so that some padding is there
     make = collated(side, WIDER=wider, **parts)
     words = f"collator pads on the {side}, wider by {wider}, {parts or 'right'}"
-    return case_of(Variant(words, make, failing, "trains" if failing else ""), files)
+    # Padding that is seen behind the answer changes no loss, and is no right mask either.
+    is_seen = not failing and (parts.get("BIT") == "1" or "del batch" in parts.get("CHANGE", ""))
+    perhaps = TRAINING if is_seen else "trains" if failing else ""
+    return case_of(Variant(words, make, failing, perhaps), files)
 
 
 ARGUMENTS = "num_train_epochs=2, per_device_train_batch_size=32, learning_rate=2e-3, logging_steps=1,\n"
