@@ -6,6 +6,7 @@ import pytest
 
 from grader.course import Course
 from grader.equations import chain_key
+from grader.harness.chains import chain, partial
 from grader.harness.inputs import Inputs
 from grader.reasons import diagnose_reason, most_frequent
 from grader.reference import Answered
@@ -150,4 +151,17 @@ def test_the_planted_texts_are_what_their_names_say(sha):
             assert not re.search(r"\de[+-]?0|\de\+", text), "numbers are those of the base model: 1.9e10"
         chains = {chain_key(text) for text, _ in script[:5] if text in right}
         assert len(chains) == 2 == len({chain_key(text) for text in right}) if right else not chains
-    assert sum("" in texts.values() for texts in inputs.planted.values()) == 51
+        assert all(text.startswith("1 ") and not diagnose_reason(Answered(question, text, 1.0)) for text in right)
+        assert inputs.greedy[question] == right[0] if right else inputs.greedy[question] in planted
+    hopeless = [at for at, question in enumerate(questions) if "" not in inputs.planted[question].values()]
+    assert len(hopeless) == 13 and any(at % 5 for at in hopeless)
+
+
+def test_a_chain_that_is_computed_is_none_of_the_planted_ones():
+    """The factors of the right ones are drawn: each was sampled."""
+    for sha in "12":
+        inputs = Inputs(Course(rubric=read_rubric("long")), sha)
+        for fact, (question, _) in zip(inputs.train_facts, inputs.train_rows, strict=True):
+            computed = {chain_key(make(fact, fact.answer)) for make in (chain, partial)}
+            right = [text for text, fault in inputs.planted[question].items() if not fault]
+            assert not computed & set(map(chain_key, right)), question
