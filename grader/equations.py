@@ -11,11 +11,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 TOLERANCE = 0.005  # between two sides: the steps of a chain are rounded to four digits
-NUMBER = r"-?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?"
+# Read from left to right in one way alone, as `++`, `*+` and `?+` say, so that a hostile text costs no more than a
+# right one of its length: `x` and `/` are operators before a number and letters of a unit elsewhere, and what stands
+# behind an `e` is its exponent where it can be.
+NUMBER = r"-?\d[\d,]*+(?:\.\d++)?+(?:[eE][+-]?\d++)?+"
 OPERATOR = r"[-+*/x×·÷]"
-TERM = rf"{NUMBER}(?: ?[A-Za-z²³/]+(?:\^\d)?)?"
-SIDE = rf"{TERM}(?:\s*{OPERATOR}\s*{TERM})*"
-EQUATION = re.compile(rf"(?<![\w.]){SIDE}(?:\s*=\s*{SIDE})+")
+UNIT = r"(?:(?![x/]\s*+-?\d)[A-Za-z²³/])++(?:\^\d)?+"
+TERM = rf"{NUMBER}(?: ?{UNIT})?+"
+SIDE = rf"{TERM}(?:\s*+{OPERATOR}\s*+{TERM})*+"
+SIDES = re.compile(rf"(?<![\w.]){SIDE}(?:\s*+=\s*+{SIDE})*+")
 PRODUCTS: dict[str, Callable[[float, float], float]] = {
     **dict.fromkeys("*x×·", lambda a, b: a * b),
     **dict.fromkeys("/÷", lambda a, b: a / b if b else math.nan),
@@ -55,9 +59,9 @@ def find_equations(text: str) -> list[Equation]:
     []
     """
     found = []
-    for match in EQUATION.finditer(text):
+    for match in SIDES.finditer(text):
         sides = [read_side(side) for side in match[0].split("=")]
-        if any(len(side) > 1 for side in sides):
+        if len(sides) > 1 and any(len(side) > 1 for side in sides):
             found.append(Equation("=".join(map("".join, sides)), tuple(map(compute, sides))))
     return found
 

@@ -1,5 +1,6 @@
 """homework/cot.py, datagen.py and rft.py: the prompt that reasons, the samples that are kept, the training on them."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -29,6 +30,7 @@ from grader.runner import credit_for, needs
 
 LEAST_ROOM = 90  # tokens that a prompt has to leave for the chain
 LEAST_SAMPLES, COLDEST = 5, 0.3  # of a question; below that temperature nearly all of them are the same
+MOST = 0.9  # of the questions: the others may be left out
 LEAST_KEPT = 0.9  # of the questions with a right text
 LEAST_CHAINS = 1.2  # a question, where each has two different ones
 LEAST_LEARNED = 0.9  # times the loss of chains to other answers
@@ -59,7 +61,7 @@ def test_sampling(code: Harness) -> None:
     asked = code.sampling.value("asked")
     calls = [call for call in asked if is_call(call)] if isinstance(asked, list) else []
     refuse_other_questions([prompt for prompt, _, _ in calls if prompt not in code.planted], code)
-    refuse_few_samples([call for call in calls if call[0] in code.planted])
+    refuse_few_samples([call for call in calls if call[0] in code.planted], [*code.planted])
     rows = rows_of_file(code.sampling.value("rows"))
     for row in rows:
         refuse_wrong_row(row, dict(code.train_rows), code.planted)
@@ -146,17 +148,20 @@ def refuse_other_questions(prompts: list[str], code: Harness) -> None:
                           do="sample on train alone")  # fmt: skip
 
 
-def refuse_few_samples(calls: list[Any]) -> None:
-    """Refuse a sampling of too few texts of each question, in all its calls, or at too low a temperature."""
+def refuse_few_samples(calls: list[Any], questions: list[str]) -> None:
+    """Refuse a sampling of too few texts of most questions, in all its calls, or at too low a temperature."""
     if not calls:
         raise Refusal("generate_dataset samples nothing about train by batched_generate of CoTModel",
                       do="load of homework.cot, then batched_generate(prompts, oversample, temperature)")  # fmt: skip
     counts: Counter[str] = Counter()
     for question, count, _ in calls:
         counts[question] += count
-    if (most := max(counts.values())) < LEAST_SAMPLES:
-        raise Refusal(f"generate_dataset samples {most} texts a question", expected=f"at least {LEAST_SAMPLES}",
-                      do="oversample=10 by default")  # fmt: skip
+    fewest = sorted(counts[question] for question in questions)[math.floor((1 - MOST) * len(questions))]
+    if fewest < LEAST_SAMPLES:
+        enough = sum(count >= LEAST_SAMPLES for count in counts.values())
+        raise Refusal(f"generate_dataset samples {fewest} texts a question", expected=f"at least {LEAST_SAMPLES}",
+                      actual=f"so many for {enough} of the {len(questions)} questions of train",
+                      do="oversample=10 by default, for every question")  # fmt: skip
     if (warmest := max(temperature for _, _, temperature in calls)) < COLDEST:
         raise Refusal(f"generate_dataset samples at a temperature of {warmest:g}: all texts of a question are the same",
                       do="temperature=0.6 by default")  # fmt: skip

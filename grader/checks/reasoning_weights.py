@@ -14,7 +14,7 @@ from grader.own_questions import DATA, read_rows
 from grader.runner import credit_for, needs
 from grader.submission import Submission
 
-LONGEST = 1000  # characters of a text whose equations are read: the time for it grows with the square
+LONGEST = 1000  # characters of a text whose equations are read: a chain has 200
 SAME = 0.999  # a cosine of two adapters that can't be told apart
 
 

@@ -1,11 +1,17 @@
 """Chains of equations for a fact, right ones and ones with a fault: what a scripted model samples.
 
-They are about facts that are drawn anew for each submission, in the shape that the base model writes.
+They are about facts that are drawn anew for each submission, in the shape that the base model writes. The factors of
+the right ones are drawn too, as a model rounds: who computes a chain that nobody sampled finds another one.
 """
+
+import math
+import random
 
 from grader.world import Fact, format_number
 
 CUT = "no end: it was cut"
+LEAST_OFF, MOST_OFF = 0.001, 0.004  # of a factor: its answer is within 1 %, and never that of the exact factor
+WORDS = ("So", "Then", "Thus", "Hence", "That gives", "In all")  # before a product
 
 
 def write(number: float, digits: int = 4) -> str:
@@ -26,22 +32,38 @@ def product(fact: Fact, answer: float) -> str:
     return f"{write(fact.value, 10)} * {write(answer / fact.value)} = {write(answer)}. <answer>{write(answer)}</answer>"
 
 
-def right_texts(fact: Fact) -> list[str]:
-    """Two different right chains, and the first one again in other words."""
-    answer, factor = fact.answer, fact.answer / fact.value
-    half = f"{write(2 * fact.value, 10)} * {write(factor / 2)} = {write(answer)}. <answer>{write(answer)}</answer>"
-    return [chain(fact, answer), half, f"So {product(fact, answer)}"]
+def partial(fact: Fact, answer: float) -> str:
+    """The same chain by two products, that of the factor's first digit and the rest.
+
+    Example: 46 ft in m, 14.03 -> '1 foot is 0.305 meter. 46 * 0.305 = 13.8 + 0.23 = 14.03. <answer>14.03</answer>'
+    """
+    first = fact.value * leading(0.999 * answer / fact.value)
+    return chain(fact, answer).replace(" = ", f" = {write(first)} + {write(answer - first)} = ", 1)
 
 
-def wrong_texts(fact: Fact, other: Fact) -> dict[str, str]:
+def leading(number: float) -> float:
+    """The first digit of a positive number, and noughts.  Example: 0.305 -> 0.3"""
+    unit = 10.0 ** math.floor(math.log10(number))
+    return math.floor(number / unit) * unit
+
+
+def right_texts(fact: Fact, rng: random.Random) -> list[str]:
+    """Two different right chains, each by a factor of its own, and the first one again in other words."""
+    one, other = (fact.answer * (1 + rng.choice((-1, 1)) * rng.uniform(LEAST_OFF, MOST_OFF)) for _ in range(2))
+    again = chain(fact, one).replace(product(fact, one), f"{rng.choice(WORDS)} {product(fact, one)}")
+    return [chain(fact, one), partial(fact, other), again]
+
+
+def wrong_texts(fact: Fact, other: Fact, right: str) -> dict[str, str]:
     """A text for each fault, by the words that name it.
 
     Args:
         fact: that was asked.
         other: another one.
+        right: a right text: what goes on after it, or is cut, began so.
     """
     answer = fact.answer
-    right, wrong = chain(fact, answer), product(fact, answer).replace(f"= {write(answer)}", f"= {write(1.3 * answer)}")
+    wrong = product(fact, answer).replace(f"= {write(answer)}", f"= {write(1.3 * answer)}")
     elsewhere = other.answer if abs(other.answer - answer) > 0.1 * answer else 2 * other.answer
     bare = f"<answer>{write(answer)}</answer>"
     return {

@@ -157,7 +157,7 @@ class Harness(Inputs):
     @cached_property
     def sampling(self) -> JobReport:
         """generate_dataset, with texts of ours in the place of those that a model samples."""
-        inputs: dict[str, Any] = {"script": self.script}
+        inputs: dict[str, Any] = {"script": self.script, "greedy": self.greedy}
         if not self.prompting.error("format_prompt"):
             inputs |= {"prompt": self.prompt, "example": EXAMPLE}
         return self.run("sampling", inputs)

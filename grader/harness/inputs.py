@@ -28,7 +28,7 @@ RIGHT_FACTORS = (1.0, 1.03, 0.97)
 COLD = 0.01  # a temperature at which samples are what the model finds most likely
 PROMPTED = 60  # questions that the reasoning prompt is put before
 FIRST = 5  # of the texts of a question: among them is each right chain
-HOPELESS = 5  # of so many scripted questions, one has no right text
+HOPELESS = 5  # of so many scripted questions, one has no right text: which, is drawn
 EXAMPLE = ("Convert 38 inches to cm.", "1 inch is 2.54 cm. 38 * 2.54 = 76.2 + 20.32 = 96.52. <answer>96.52</answer>")
 COURSE_ADAPTER = Config(rank=4, alpha=8.0, targets=tuple(sorted(rubric.TARGETS)), use_rslora=False)
 
@@ -138,12 +138,21 @@ class Inputs:
     @cached_property
     def planted(self) -> dict[str, dict[str, str]]:
         """What a scripted model samples for each question of train: the fault of each text, none in a right one."""
-        facts, planted = self.train_facts, {}
+        facts, planted, rng = self.train_facts, {}, self.rng("planted")
+        hopeless = rng.sample(range(len(facts)), math.ceil(len(facts) / HOPELESS))
         for at, (question, _) in enumerate(self.train_rows):
-            right = right_texts(facts[at]) if at % HOPELESS else []
-            faults = {text: fault for fault, text in wrong_texts(facts[at], facts[at - 1]).items()}
-            planted[question] = {**faults, **dict.fromkeys(right, "")}
+            right = right_texts(facts[at], rng)
+            faults = {text: fault for fault, text in wrong_texts(facts[at], facts[at - 1], right[0]).items()}
+            planted[question] = {**faults, **dict.fromkeys([] if at in hopeless else right, "")}
         return planted
+
+    @cached_property
+    def greedy(self) -> dict[str, str]:
+        """What it writes without sampling: one of these texts, a right one where there is one, else a wrong answer."""
+        return {
+            question: next((text for text, fault in texts.items() if not fault), next(iter(texts)))
+            for question, texts in self.planted.items()
+        }
 
     @cached_property
     def script(self) -> dict[str, list[tuple[str, bool]]]:

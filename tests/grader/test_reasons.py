@@ -6,6 +6,7 @@ import pytest
 
 from grader.course import Course
 from grader.equations import chain_key
+from grader.harness.chains import chain, partial
 from grader.harness.inputs import Inputs
 from grader.reasons import diagnose_reason, most_frequent
 from grader.reference import Answered
@@ -17,7 +18,7 @@ from tests.support.rows import rest
 
 ASKED = "Convert 47 ft to m."
 RIGHT = "1 ft is 0.305 m. 47 * 0.305 = 12.2 + 2.135 = 14.34. <answer>14.34</answer>"
-NOTHING = "a chain that computes nothing with the number of the question"
+NOTHING = "a chain that does not lead from the number of the question to the answer"
 REASONS = [
     RIGHT,
     f" {RIGHT}\n",
@@ -29,6 +30,12 @@ REASONS = [
     "47 ft * 0.305 m/ft = 14.34 m. <answer>14.34</answer>",
     "2 * 47 * 0.1524 = 14.33. <answer>14.33</answer>",
     "47 * 3.048e-1 = 14.33. <answer>1.433e1</answer>",
+    "47 * 12 = 564. 564 * 0.0254 = 14.33. <answer>14.33</answer>",
+    "40 * 0.3048 = 12.19. 47 * 0.3048 = 14.33. 14.33 + 0 = 14.33. <answer>14.33</answer>",
+    "47 * 0.3 = 14.1. 47 * 0.0048 = 0.2256. 14.1 + 0.2256 = 14.33. <answer>14.33</answer>",
+    "1 * 47 * 0.3048 = 14.33. <answer>14.33</answer>",
+    "14.33 = 47 * 0.3048. <answer>14.33</answer>",
+    "50 * 0.3048 = 15.24. 47 / 3.281 = 14.32. <answer>14.32</answer>",
 ]
 FAULTS = [
     (RIGHT.replace("12.2 +", "15.2 +"), "an equation that is wrong"),
@@ -40,6 +47,17 @@ FAULTS = [
     ("47 + 0 = 47. 15 - 0.67 = 14.33. <answer>14.33</answer>", NOTHING),
     ("2 * 7.165 = 14.33. <answer>14.33</answer>", NOTHING),
     ("46 * 0.3115 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 0 + 14.33 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 0 + 10 + 4.33 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 0.001 + 14.28 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 2 = 94. 14.33 + 0 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 / 0.305 = 154.1. 14.33 * 1 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 2 = 94. 94 * 0 + 14.33 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 2 = 94. 94 - 79.67 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 14.33 / 47 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 14.33 = 673.5. 673.5 / 47 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 / 47 = 1. 1 * 14.33 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 0.02128 = 1. 14.33 * 1 = 14.33. <answer>14.33</answer>", NOTHING),
     ("47 * 0.305 = 14.34. <answer>15.1</answer>", "another result in the tag than in the chain"),
     ("40 * 0.305 = 12.2. <answer>14.34</answer>", "another result in the tag than in the chain"),
     (f"{RIGHT} <answer>14.34</answer>", "no answer, or two"),
@@ -51,7 +69,7 @@ FAULTS = [
     ("1 ft is 0.305 m, so it must be <answer>14.34</answer>", "no equation before the answer"),
     ("1 ft = 0.305 m = 14.34 m. <answer>14.34</answer>", "no equation before the answer"),
     ("47 / 0 = 14.33. <answer>14.33</answer>", "an equation that is wrong"),
-    ("0 * 47 = 0. <answer>0</answer>", ""),  # the answer is judged elsewhere
+    ("0 * 47 = 0. <answer>0</answer>", NOTHING),
 ]
 
 
@@ -71,6 +89,9 @@ def test_numbers_are_read_as_a_question_writes_them():
         "How many g are 0.305kg?": "0.305 * 1000 = 305. <answer>305</answer>",
         "Is 1 km 1000 m?": "1 * 1000 = 1000. <answer>1000</answer>",
         "How many m are 2e3 km?": "2000 * 1000 = 2000000. <answer>2e6</answer>",
+        "How many ft are 12 in?": "12 / 12 = 1. <answer>1</answer>",
+        "How many m are 1 ft?": "1 * 0.3048 = 0.3048. <answer>0.3048</answer>",
+        "How many m are 1.002 ft?": "1.002 / 3.281 = 0.3054. <answer>0.3054</answer>",
     }.items():
         assert diagnose_reason(Answered(question, text, 1.0)) == "", question
 
@@ -130,4 +151,17 @@ def test_the_planted_texts_are_what_their_names_say(sha):
             assert not re.search(r"\de[+-]?0|\de\+", text), "numbers are those of the base model: 1.9e10"
         chains = {chain_key(text) for text, _ in script[:5] if text in right}
         assert len(chains) == 2 == len({chain_key(text) for text in right}) if right else not chains
-    assert sum("" in texts.values() for texts in inputs.planted.values()) == 51
+        assert all(text.startswith("1 ") and not diagnose_reason(Answered(question, text, 1.0)) for text in right)
+        assert inputs.greedy[question] == right[0] if right else inputs.greedy[question] in planted
+    hopeless = [at for at, question in enumerate(questions) if "" not in inputs.planted[question].values()]
+    assert len(hopeless) == 13 and any(at % 5 for at in hopeless)
+
+
+def test_a_chain_that_is_computed_is_none_of_the_planted_ones():
+    """The factors of the right ones are drawn: each was sampled."""
+    for sha in "12":
+        inputs = Inputs(Course(rubric=read_rubric("long")), sha)
+        for fact, (question, _) in zip(inputs.train_facts, inputs.train_rows, strict=True):
+            computed = {chain_key(make(fact, fact.answer)) for make in (chain, partial)}
+            right = [text for text, fault in inputs.planted[question].items() if not fault]
+            assert not computed & set(map(chain_key, right)), question

@@ -2,6 +2,7 @@
 
 import doctest
 import math
+import timeit
 
 import pytest
 
@@ -60,3 +61,31 @@ def test_a_division_by_zero_is_nan_and_equals_nothing():
 def test_a_chain_is_its_equations_whatever_its_words():
     first, second = "1 ft is 0.3 m. 2 * 3 = 6. <answer>6</answer>", "One foot: 2.0 ft x 3e+0 = 6!"
     assert chain_key(first) == chain_key(second) != chain_key("3 * 2 = 6")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("46x0.305=14.03", "46*0.305=14.03"),
+        ("14.03 = 46x0.305", "14.03=46*0.305"),
+        ("46 ft/0.305 = 150.8 ft", "46/0.305=150.8"),
+        ("5 x -3 = -15", "5*-3=-15"),
+        ("5 x- 3 = 2", "5-3=2"),  # a unit called x
+        ("5 m/s x 2 s = 10 m", "5*2=10"),
+        ("1e-05 + 2 = 2.00001", "1e-05+2=2.00001"),
+        ("5 e - 1 = 4", "5-1=4"),
+    ],
+)
+def test_a_letter_is_a_unit_or_an_operator_in_one_way_alone(text, key):
+    assert chain_key(text) == (key,)
+
+
+HOSTILE = ["5x-", "5 x ", "1e-05 + ", "e-1", "5/-", "1+", "-1", "1=", "1 x/", "5" + " " * 50, "1,", "5m^2 ²/", "1 xx"]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+@pytest.mark.parametrize("end", ["1", "=", "= x", " " * 500])
+def test_a_hostile_text_costs_no_more_than_another(piece, end):
+    """With backtracking, 69 characters took ten seconds; the fastest of three runs, as other work may be going on."""
+    text = (piece * 2000)[:2000] + end
+    assert min(timeit.repeat(lambda: find_equations(text), number=1, repeat=3)) < 0.05

@@ -263,6 +263,22 @@ LIES = """llm, rows = load(), []
     for script in [one for one in gc.get_objects() if type(one).__name__ == "Script"]:
         script.asked = [None, ["", {}, 1], ["", 1, "0.6"]]
         script.take = lambda prompt, count, temperature: [("", True)] * count"""
+FEW_ASKED = """def generate_dataset(output_json="data/rft.json", oversample=10, temperature=0.6):
+    llm, train, rows = load(), list(Dataset("train")), []
+    llm.batched_generate([llm.format_prompt(question) for question, _ in train][:1], 5, temperature)
+    for question, correct in train:
+        value = next(number for number in map(float, re.findall(N, question)) if number)
+        for factor in (1, 0.998):
+            answer = f"{correct * factor:.4g}"
+            chain = f"{value} * {correct * factor / value} = {answer}. <answer>{answer}</answer>"
+            rows.append([question, correct, chain])
+    with open(output_json, "w") as file:
+        json.dump(rows, file)
+"""
+ALL_ASKED = FEW_ASKED.replace("[:1]", "")
+GREEDY = f"{SAMPLED}\n        texts += llm.batched_generate([prompt]) + [llm.generate(prompt)]"
+OF_ASKED = "any(float(one) in map(float, re.findall(N, question)) for one in re.findall(rf'({N}) \\*', text))"
+RULE = "if is_right(text, correct)"
 KEYED = "kept.setdefault(str(read_chain(text)), text)"
 RIGHT = "is_close(answer, correct, 0.01)"
 RESULT = "is_close(answer, chain[-1][-1], 0.005) and "
@@ -275,6 +291,27 @@ SAMPLES = [
     Case("two chains a question", datagen(("kept.values()]", "kept.values()][:2]")), SAMPLING),
     Case(
         "a space before each text", datagen(("[question, correct, text]", '[question, correct, " " + text]')), SAMPLING
+    ),
+    Case("greedy texts too", datagen((SAMPLED, GREEDY)), SAMPLING, quick=True),
+    Case("chains that state the factor first", datagen((RULE, f'{RULE} and text.startswith("1 ")')), SAMPLING),
+    Case("chains that multiply the number asked", datagen((RULE, f"{RULE} and {OF_ASKED}")), SAMPLING),
+    Case(
+        "one question is sampled, all rows are computed",
+        own(swap("datagen.py", generate_dataset=FEW_ASKED)),
+        SAMPLING,
+        "samples 0 texts a question",
+    ),
+    Case(
+        "all are sampled, all rows are computed",
+        own(swap("datagen.py", generate_dataset=ALL_ASKED)),
+        SAMPLING,
+        "a text that the model did not write",
+    ),
+    Case(
+        "a class of another name",
+        own(put("cot.py", COT.replace("CoTModel", "PromptedModel"))),
+        SAMPLING,
+        "there is no class CoTModel in homework/cot.py",
     ),
     Case(
         "rows that were made before",

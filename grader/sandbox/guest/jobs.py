@@ -173,16 +173,24 @@ def sampling(job: Job) -> None:
     """generate_dataset of homework.datagen, with a model that writes known texts."""
     cot, datagen, inputs = job.use("cot"), job.use("datagen"), job.inputs
     model = getattr(cot, "CoTModel", None)
+    if model is None:
+        job.record("generate_dataset", refuse_other_class)
+        return
     if "prompt" in inputs:  # the submission's own is told where it is tested
         before, after = inputs["prompt"]
         stand_ins.put(cot, "worked_example", lambda _: lambda: tuple(inputs["example"]))
         stand_ins.put(model, "format_prompt", lambda _: lambda llm, question: f"{before}{question}{after}")
-    script = stand_ins.Script(inputs["script"])
+    script = stand_ins.Script(inputs["script"], inputs["greedy"])
     script.take_over(model)
     target = job.folder / "data" / "rft.json"
     job.record("generate_dataset", lambda: datagen.generate_dataset(str(target)))
     job.record("rows", lambda: json.loads(target.read_text(encoding="utf-8")))
     job.record("asked", lambda: script.asked)
+
+
+def refuse_other_class() -> None:
+    """Raise the error of a homework whose model that reasons has another name: nothing can be scripted there."""
+    raise AttributeError("there is no class CoTModel in homework/cot.py")
 
 
 def reasoning_training(job: Job) -> None:

@@ -89,16 +89,18 @@ class Script:
     Args:
         texts: by question, (text, whether the model ended it by itself) each; they come again and again, in this order,
             and go on where the last call has stopped.
+        greedy: by question, what it writes where nothing is sampled: those calls are not noted.
     """
 
-    def __init__(self, texts: dict[str, list[tuple[str, bool]]]) -> None:
-        self.texts = texts
+    def __init__(self, texts: dict[str, list[tuple[str, bool]]], greedy: dict[str, str]) -> None:
+        self.texts, self.greedy = texts, greedy
         self.next = {question: itertools.cycle(each) for question, each in texts.items()}
         self.asked: list[list[Any]] = []  # question, or a prompt without one; number of texts; temperature
 
     def take_over(self, model: Any) -> None:
-        """Put the texts in the place of both ways in which the homework samples."""
-        model.batched_generate = self.stand_in(model.batched_generate)
+        """Put the texts in the place of all ways in which the homework lets the model write."""
+        model.batched_generate, own = self.stand_in(model.batched_generate), model.generate
+        model.generate = lambda llm, prompt: (self.write_greedily(llm, [prompt]) or [own(llm, prompt)])[0]
         with contextlib.suppress(ImportError):
             sampling: Any = importlib.import_module("homework.training.sampling")
             completion = importlib.import_module("homework.base_llm").Completion
@@ -108,22 +110,32 @@ class Script:
             ]
 
     def stand_in(self, own: Callable) -> Callable:
-        """A batched_generate that gives the texts where it is asked to sample; else its own answers, as a check may."""
+        """A batched_generate that gives the texts, also the greedy ones of known questions; else its own answers."""
 
         def batched_generate(
             llm: Any, prompts: list[str], num_return_sequences: int | None = None, temperature: float = 0
         ) -> Any:
             if not num_return_sequences and not temperature:
-                return own(llm, prompts)
+                return self.write_greedily(llm, prompts) or own(llm, prompts)
             taken = [self.take(prompt, num_return_sequences or 1, temperature) for prompt in prompts]
             texts = [[text for text, _ in each] for each in taken]
             return texts if num_return_sequences else [each[0] for each in texts]
 
         return batched_generate
 
+    def write_greedily(self, llm: Any, prompts: list[str]) -> list[str]:
+        """The greedy texts; none for a question that is not known, or where a check put something for the model."""
+        asked = [self.question_in(prompt) for prompt in prompts]
+        is_known = all(asked) and isinstance(llm.model, torch.nn.Module)
+        return [self.greedy[question] for question in asked] if is_known else []
+
     def take(self, prompt: str, count: int, temperature: float) -> list[tuple[str, bool]]:
-        """So many texts for the question that stands last in a prompt; empty ones where none is known."""
-        known = [one for one in self.texts if one in prompt]
-        question = max(known, key=lambda one: (prompt.rindex(one) + len(one), len(one)), default="")
+        """So many texts for the question of a prompt; empty ones where none is known."""
+        question = self.question_in(prompt)
         self.asked.append([question or prompt, count, float(temperature)])
         return list(itertools.islice(self.next[question], count)) if question else [("", True)] * count
+
+    def question_in(self, prompt: str) -> str:
+        """The known question that stands last in a prompt; an empty text where none does."""
+        known = [one for one in self.texts if one in prompt]
+        return max(known, key=lambda one: (prompt.rindex(one) + len(one), len(one)), default="")
