@@ -174,6 +174,18 @@ class ScoringPlugin:
                 pytest.skip(f"because the check {need!r} did not pass")
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef, request: Any) -> Iterator[Any]:
+        """Keep what took too long as the end of its fixture, which pytest does for an Exception alone.
+
+        The next check that rests on it then ends by the same cause, without waiting once more.
+        """
+        try:
+            return (yield)
+        except TimeLimit as error:
+            fixturedef.cached_result = (None, fixturedef.cache_key(request), (error, error.__traceback__))
+            raise
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo) -> Iterator[Any]:
         report = yield
         name = name_of(item)

@@ -32,6 +32,7 @@ SHADOWS = {
     "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "accelerate", "fire", "pytest", "_pytest",
     "tqdm", "huggingface_hub", "sitecustomize", "usercustomize", "conftest", "grader",
 }  # fmt: skip
+CUT = {rubric.ANSWERS: rubric.ANSWERS_BYTES, rubric.REASONS: rubric.CODE_BYTES}  # bytes; they decide no score
 NAME_BYTES = 255  # of one file or folder, which file systems hold; other letters than a to z take two to four each
 END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record
 
@@ -90,7 +91,11 @@ def clean(found: dict[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
     kept = {name.split("/", len(parents))[-1]: content for name, content in kept.items() if name not in other}
     for name in kept:
         refuse_name(name)
-    return kept, notes
+    if long := [
+        name for name in kept if PurePosixPath(name).name == rubric.REASONS and len(kept[name]) > size_limit(name)
+    ]:
+        notes.append(f"left out {', '.join(long)[:200]}: more than {rubric.CODE_BYTES:,} bytes")
+    return {name: content for name, content in kept.items() if name not in long}, notes
 
 
 def is_read(name: str, suffixes: tuple[str, ...]) -> bool:
@@ -144,23 +149,30 @@ def read_folder(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, 
             raise Refusal(f"{name[:100]!r} is a link", do="put the file itself in its place")
         if any(0xD800 <= ord(char) <= 0xDFFF for char in name):
             raise Refusal(f"the file name {name[:100]!r} is no UTF-8", do="rename the file")
-        if path.is_file() and is_answers(name):
+        if path.is_file() and is_cut(name):
             with path.open("rb") as file:
-                yield name, file.read(rubric.ANSWERS_BYTES + 1)
+                content = file.read(size_limit(name) + 1)
+            total += len(content)
+            check_size(name, 0, total)
+            yield name, content
         elif path.is_file() and is_read(name, suffixes):
             total += path.stat().st_size
             check_size(name, path.stat().st_size, total)
             yield name, path.read_bytes()
 
 
-def is_answers(name: str) -> bool:
-    """Whether a path is called as the answers are, wherever it stands."""
-    return PurePosixPath(name).name == rubric.ANSWERS
+def is_cut(name: str) -> bool:
+    """Whether a path, wherever it stands, is called as the answers or the rows with reasons are.
+
+    They are cut instead of refused: their length costs nobody the points of the rest.
+    """
+    return PurePosixPath(name).name in CUT
 
 
 def size_limit(name: str) -> int:
     """The most bytes of a file: weights may be large, in the wrong folder too, or nobody would be told which it is."""
-    return rubric.ZIP_BYTES if name.endswith(".safetensors") else rubric.CODE_BYTES
+    weights_or_code = rubric.ZIP_BYTES if name.endswith(".safetensors") else rubric.CODE_BYTES
+    return CUT.get(PurePosixPath(name).name, weights_or_code)
 
 
 def check_size(name: str, size: int, total: int) -> None:
@@ -195,11 +207,10 @@ def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
             total = 0
             for entry in (entry for entry in entries if not entry.is_dir()):
                 name = entry.filename
-                is_wanted = is_read(name, READ_FILES) or is_answers(name)
+                is_wanted = is_read(name, READ_FILES) or is_cut(name)
                 data = read_entry(archive, entry) if is_wanted else b""
                 total += len(data)
-                if not is_answers(name):  # they are cut instead: their length costs nobody the points of the rest
-                    check_size(name, len(data), total)
+                check_size(name, 0 if is_cut(name) else len(data), total)
                 yield name, data
     except (
         zipfile.BadZipFile,
@@ -297,7 +308,7 @@ def check_path(name: str, original: str) -> None:
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     """The bytes of an entry, at most what its limit allows, whatever size it claims."""
-    limit = rubric.ANSWERS_BYTES if is_answers(entry.filename) else size_limit(entry.filename)
+    limit = size_limit(entry.filename)
     with archive.open(entry) as file:
         content = file.read(limit + 1)
     if len(content) != entry.file_size and len(content) <= limit:

@@ -237,6 +237,17 @@ def test_a_check_that_hangs_is_our_fault(files, staff, monkeypatch):
     assert Result("x", "0", (result,)).is_fault, "no code of the student runs here, so the machine is to blame"
 
 
+def test_what_took_too_long_is_the_cause_of_every_check_that_rests_on_it(files, monkeypatch):
+    """pytest keeps no fixture that was interrupted so, and its own assertion would look like another fault."""
+    monkeypatch.setattr(rubric, "CHECK_SECONDS", 0.3)
+    monkeypatch.setattr(Course, "measure_reasons", lambda *_: time.sleep(30))
+    both = {name.replace("sft_model", "rft_model"): content for name, content in files.items()}
+    long = Course(rubric=rubric.read_rubric("long"))
+    found = check(both, long, checks=("reasoning_accuracy", "reasons"))
+    for name in ("reasoning_accuracy", "reasons"):
+        assert found[name].state is State.FAULT and "took more than 0.3 s" in found[name].cause, found[name]
+
+
 def test_without_a_sandbox_no_code_runs(reference_files, staff):
     result = check(reference_files, staff, checks=("spans",))["supervised"]
     assert result.state is State.FAULT and "no sandbox was given" in result.traceback

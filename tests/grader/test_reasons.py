@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from grader.checks import reasoning_weights
 from grader.course import Course
 from grader.equations import chain_key
 from grader.harness.chains import chain, partial
@@ -12,6 +13,7 @@ from grader.reasons import diagnose_reason, most_frequent
 from grader.reference import Answered
 from grader.rubric import read_rubric
 from grader.runner import credit_for
+from grader.submission import Submission
 from homework.base_llm import Completion
 from homework.datagen import find_fault
 from tests.support.rows import rest
@@ -131,6 +133,14 @@ def test_right_answers_and_reasons_are_counted_apart(monkeypatch):
     found = measure(monkeypatch, [RIGHT, RIGHT, bare, "<answer>99</answer>"])
     assert (found.long_accuracy, found.reasoned, found.fault) == (0.75, 0.5, "no equation before the answer")
     assert "0.500 of the questions" in found.describe_reasons() and repr(bare) in found.describe_reasons()
+
+
+def test_rows_that_were_too_long_are_said():
+    given = []
+    notes = ["left out 1 files that are no code: x", "left out rft.json: more than 1,000,000 bytes"]
+    reasoning_weights.test_samples(Submission("x.zip", {}, notes, ""), lambda *one: given.append(one))
+    reasoning_weights.test_samples(Submission("x.zip", {}, [], ""), lambda *one: given.append(one))
+    assert given == [(1, notes[1], {}), (1, "there is no rft.json in the zip", {})]
 
 
 # --- the texts that a scripted model writes ---

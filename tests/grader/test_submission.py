@@ -81,6 +81,33 @@ def test_long_answers_are_cut_and_cost_nothing(files, tmp_path):
         assert open_submission(tmp_path / name).answers == content[: rubric.ANSWERS_BYTES + 1]
 
 
+def test_long_reasons_are_left_out_and_said(files, tmp_path):
+    """rft.json decides no score: its length costs nobody the points of the rest."""
+    content = random.Random(0).randbytes(rubric.CODE_BYTES + 1)
+    (tmp_path / "homework").mkdir()
+    (tmp_path / "homework" / "sft.py").write_bytes(b"")
+    for name in ("x.zip", "homework"):
+        for length in (rubric.CODE_BYTES, rubric.CODE_BYTES + 1):
+            zips.good(tmp_path / "x.zip", {**files, rubric.REASONS: content[:length]})
+            (tmp_path / "homework" / rubric.REASONS).write_bytes(content[:length])
+            opened = open_submission(tmp_path / name)
+            assert (rubric.REASONS in opened.files) is (length == rubric.CODE_BYTES)
+        assert opened.notes[-1] == "left out rft.json: more than 1,000,000 bytes" and "sft.py" in opened.files
+
+
+def test_long_reasons_elsewhere_are_left_out_and_count(files, tmp_path, monkeypatch):
+    """In another folder they are none of the homework's, and all together they are bounded as any files are."""
+    content = random.Random(0).randbytes(rubric.CODE_BYTES + 1)
+    entries = [(f"homework/{name}", content) for name, content in files.items()]
+    zips.write(tmp_path / "x.zip", [*entries, ("homework/old/rft.json", content), ("homework/new/rft.json", content)])
+    opened = open_submission(tmp_path / "x.zip")
+    assert opened.files == files
+    assert opened.notes == ["left out old/rft.json, new/rft.json: more than 1,000,000 bytes"]
+    monkeypatch.setattr(rubric, "UNPACKED_BYTES", 2 * rubric.CODE_BYTES)
+    with pytest.raises(Refusal, match="the submission is too large"):
+        open_submission(tmp_path / "x.zip")
+
+
 def test_answers_alone_are_no_homework(tmp_path):
     zips.good(tmp_path / "x.zip", {rubric.ANSWERS: b"1. EOS"})
     with pytest.raises(Refusal, match="holds no file of a homework"):
