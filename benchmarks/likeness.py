@@ -18,7 +18,8 @@ from benchmarks import copies
 from benchmarks.reference_run import reference_run
 from grader import rubric
 from grader.adapter import Adapter
-from grader.classroom.similarity import ALIKE, OVERALL, SHARE, cosines
+from grader.classroom.similarity import ALIKE, OVERALL, SHARE
+from grader.updates import cosines
 from homework.common.base_model import ROOT
 from homework.common.cli import run
 from homework.common.files import write_json

@@ -44,10 +44,15 @@ def refuse_other_model(code: Harness, course: Course, report: JobReport, folder:
 @needs("loads")
 def test_refuses(code: Harness) -> None:
     """load raises where there is no adapter: an untrained model must never pass for a trained one."""
-    if not code.loading.error("load without an adapter"):
-        found = code.loading.value("load without an adapter")
-        raise Refusal(f"load() without an adapter gives a {found!s:.40} and must raise an error",
-                      do="make no adapter in load, and catch none of its errors")  # fmt: skip
+    refuse_untrained(code.loading, "load")
+
+
+def refuse_untrained(report: JobReport, load: str) -> None:
+    """Refuse a load that gave a model where there was no adapter, at the first call of its process or at the last."""
+    for name in (f"{load} without an adapter", f"{load} without an adapter again"):
+        if not report.error(name):
+            raise Refusal(f"{load}() without an adapter gives a {report.value(name)!s:.40} and must raise an error",
+                          do="make no adapter in load, and catch none of its errors")  # fmt: skip
 
 
 @needs("weights_valid loads")

@@ -7,24 +7,27 @@ from typing import Any
 from grader import rubric
 from grader.adapter import REASONING_FILES, Adapter, read_config, read_weights
 from grader.checks.answering import is_number, refuse_unless_texts, same
-from grader.checks.loading import refuse_other_model
+from grader.checks.loading import refuse_other_model, refuse_untrained
 from grader.checks.training import (
     LOOK,
     SHIFTS,
     Seen,
     example_of,
+    examples_of,
     first_adapter,
     follows_rows,
     match,
+    refuse_wrong_gradients,
     refuse_wrong_rows,
+    seen_rows,
 )
 from grader.course import Course
 from grader.equations import chain_key
 from grader.errors import Refusal
-from grader.harness.gradients import compute_loss, rows_of
+from grader.harness.gradients import Example, compute_loss, rows_of
 from grader.harness.harness import Harness
 from grader.harness.inputs import shifted
-from grader.harness.spans import are_labels
+from grader.harness.spans import IGNORE_INDEX, are_labels
 from grader.own_questions import DATA, read_rows
 from grader.runner import credit_for, needs
 
@@ -34,6 +37,8 @@ MOST = 0.9  # of the questions: the others may be left out
 LEAST_KEPT = 0.9  # of the questions with a right text
 LEAST_CHAINS = 1.2  # a question, where each has two different ones
 LEAST_LEARNED = 0.9  # times the loss of chains to other answers
+OPENING = 4  # tokens of a reason, before any digit of its answer
+MOST_OPENING = 1.1  # times their loss at the first step: right trainings have at most 0.99, bare answers 1.37 and more
 MOST_ROWS = 400
 EACH = 2  # so manyth row of the training is looked at for what was learned
 Row = tuple[str, float, str]
@@ -80,6 +85,8 @@ def test_reasoning_rows(code: Harness, course: Course) -> None:
                           expected=f"{code.reasoned_rows[0][2]!r}"[:120], actual=f"{text!r}"[:120],
                           do="format_reasoning gives the reasoning of the row as what is to be written")  # fmt: skip
     refuse_wrong_rows(code, course, rows, "in a batch that reaches the model")
+    examples = examples_of(code, [ids for ids, _ in seen_rows(code, code.reasoning_training)])
+    refuse_wrong_gradients(code.reasoning_training, course, examples, REASONING_FILES[0], "reasons")
 
 
 @needs("reasoning_rows")
@@ -96,14 +103,14 @@ def test_reasoning_trains(code: Harness, course: Course) -> None:
         raise Refusal("the saved adapter has learned nothing of the rows in data/rft.json: every answer there began "
                       f"with {code.digits} this time, and it finds chains to other answers as likely",
                       do="train on these rows, and save the model that was trained")  # fmt: skip
+    refuse_bare_answers(code, course, first, adapter)
 
 
 def test_reasoning_loads(code: Harness, course: Course) -> None:
     """load of task 7 gives the base model with the adapter in homework/rft_model, and raises where there is none."""
     code.prompting.value("rft.load")
     refuse_other_model(code, course, code.prompting, rubric.REASONING_DIR)
-    if not code.prompting.error("rft.load without an adapter"):
-        raise Refusal("load() of homework.rft without an adapter must raise an error", do="catch no error in load")
+    refuse_untrained(code.prompting, "rft.load")
 
 
 def has_learned(code: Harness, course: Course, first: Adapter, adapter: Adapter) -> bool:
@@ -118,6 +125,26 @@ def has_learned(code: Harness, course: Course, first: Adapter, adapter: Adapter)
         return True
     least = min(compute_loss(course.base.model, adapter, each) for each in others)
     return compute_loss(course.base.model, adapter, own) < LEAST_LEARNED * least
+
+
+def refuse_bare_answers(code: Harness, course: Course, first: Adapter, adapter: Adapter) -> None:
+    """Refuse an adapter that finds it less likely than at the first step that a reason begins: answers alone do that.
+
+    By its first tokens only: the digits of the answers, which stand behind them, bare answers teach too.
+    """
+    rows = [opening(course, question, text) for question, _, text in code.reasoned_rows[::EACH]]
+    before, after = (compute_loss(course.base.model, one, rows) for one in (first, adapter))
+    if not after <= MOST_OPENING * before:
+        raise Refusal("the training has made it less likely that an answer begins with its reasons: the loss of their "
+                      f"first tokens is {before:.2f} at the first step and {after:.2f} after",
+                      do="train on the whole reasoning in every step")  # fmt: skip
+
+
+def opening(course: Course, question: str, text: str) -> Example:
+    """A row with labels for the first tokens of its reasons alone."""
+    ids, labels = example_of(course, question, text)
+    end = len(course.base.tokenizer(question)["input_ids"]) + OPENING
+    return Example(ids, labels[:end] + [IGNORE_INDEX] * len(ids[end:]))
 
 
 def refuse_unequal_prompts(prompts: list[str], questions: list[str]) -> None:

@@ -3,8 +3,6 @@
 import json
 from dataclasses import asdict
 
-import torch
-
 from grader import rubric
 from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS, Adapter, read_config, read_weights
 from grader.course import Course, MeasuredReasons
@@ -13,9 +11,9 @@ from grader.errors import Refusal
 from grader.own_questions import DATA, read_rows
 from grader.runner import credit_for, needs
 from grader.submission import Submission
+from grader.updates import is_same
 
 LONGEST = 1000  # characters of a text whose equations are read: a chain has 200
-SAME = 0.999  # a cosine of two adapters that can't be told apart
 
 
 def test_reasoning_adapter(submission: Submission, course: Course, reasoning_adapter: Adapter) -> None:
@@ -78,14 +76,3 @@ def read_list(content: bytes) -> list:
     if not isinstance(found, list):
         raise Refusal("rft.json is no JSON list", do="write it by generate_dataset")
     return found
-
-
-def is_same(one: Adapter, other: Adapter) -> bool:
-    """Whether two adapters change the same layers by the same weights, but for noise."""
-    if {name: tensor.shape for name, tensor in one.weights.items()} != {
-        name: tensor.shape for name, tensor in other.weights.items()
-    }:
-        return False
-    names = sorted(name for name in one.weights if ".lora_B." in name)
-    left, right = (torch.cat([adapter.weights[name].flatten() for name in names]) for adapter in (one, other))
-    return float(torch.cosine_similarity(left, right, dim=0)) > SAME

@@ -34,7 +34,8 @@ from grader.runner import needs
 LOSS_TOLERANCE = 0.02  # relative: a loss in bfloat16 is right, a loss over other tokens is not
 LEAST_COSINE = 0.95  # a mean of micro-batches' means has 0.98 and above; the question supervised too, 0.93
 SAME = 0.999  # a cosine of gradients that can't be told apart
-MOST_NORM = 3.0  # times the reference's: clipping makes it smaller, nothing right makes it larger
+MOST_NORM = 3.0  # times the reference's, under an optimizer that minds it: clipping makes it smaller
+NORMALISING = ("adam", "adagrad", "adadelta", "adafactor", "lion", "muon", "rmsprop", "rprop")  # in their names
 MOST_TOKENS = 16_384  # of one step, padding included: all 64 rows, each as long as the base reads
 MOST_LATER = 300  # rows of later steps that are looked at
 LEAST_OWN = 0.5  # of the rows of a step: about questions of data/train.json
@@ -53,22 +54,23 @@ Seen = tuple[list[int], list[int] | None]  # ids and labels of a row that reache
 
 def test_batch(code: Harness, course: Course) -> None:
     """The batches that reach the model still have exactly tokenize's labels, and their loss is the reference's."""
-    examples = read_step(code)
-    refuse_foreign_rows(code)
-    rows = seen_rows(code)
+    rows = seen_rows(code, code.training)
+    examples = examples_of(code, [ids for ids, _ in rows])
+    refuse_foreign_rows(code, rows)
     refuse_wrong_rows(code, course, rows, "in a batch that reaches the model")
-    losses: list[Any] = [batch.get("loss") for batch in batches_of(code)]
+    losses: list[Any] = [batch.get("loss") for batch in batches_of(code.training)]
     if all(isinstance(loss, float) for loss in losses):
         refuse_other_loss(losses, compute_loss(course.base.model, first_adapter(code.training, course), examples))
     elif any(labels is None for _, labels in rows):  # then only the gradients say what was supervised
-        refuse_wrong_gradients(code, course)
+        refuse_wrong_gradients(code.training, course, examples)
     refuse_wrong_rows(code, course, later_rows(code), "in a batch after the first step")
 
 
 @needs("batch")
 def test_gradients(code: Harness, course: Course) -> None:
     """The gradients of the first step are finite, not zero, only on LoRA weights, and those of the right labels."""
-    refuse_wrong_gradients(code, course)
+    examples = examples_of(code, [ids for ids, _ in seen_rows(code, code.training)])
+    refuse_wrong_gradients(code.training, course, examples)
 
 
 @needs("batch")
@@ -82,7 +84,7 @@ def test_input_gradients(code: Harness) -> None:
 def test_trains(code: Harness, course: Course) -> None:
     """train_model saves an adapter in homework/sft_model whose every lora_B has moved and whose loss is lower."""
     code.training.value("train_model")
-    batches_of(code)  # an adapter that no step has made is none of this training
+    batches_of(code.training)  # an adapter that no step has made is none of this training
     files = code.training.files
     for name in (CONFIG, WEIGHTS):
         if name not in files:
@@ -126,7 +128,7 @@ def probed_rows(code: Harness, course: Course) -> list[Example]:
     """
     answers = dict(code.taught(code.train_rows))
     try:
-        rows = sorted({tuple(ids) for ids, _ in [*seen_rows(code), *later_rows(code)]})
+        rows = sorted({tuple(ids) for ids, _ in [*seen_rows(code, code.training), *later_rows(code)]})
         read = [(match(code, [*ids]), [*ids]) for ids in rows]
         kept = [ids for (question, text), ids in read if Answered(question, text, answers.get(question, NAN)).is_right]
     except Refusal:
@@ -176,13 +178,13 @@ def expects_digits(code: Harness, course: Course, adapter: Adapter) -> bool:
     return place_of(code.digits, digit_chances(course.base, adapter, questions, code.digits)) <= EXPECTED
 
 
-def batches_of(code: Harness) -> list[dict[str, Any]]:
+def batches_of(report: JobReport) -> list[dict[str, Any]]:
     """The batches that reached the model before the first optimizer step."""
-    failed = code.training.error("train_model")  # a training that failed later had batches too
-    found = code.training.lines.get("batches", {}).get("value") if failed else code.training.value("batches")
+    failed = report.error("train_model")  # a training that failed later had batches too
+    found = report.lines.get("batches", {}).get("value") if failed else report.value("batches")
     batches = [batch for batch in found if isinstance(batch, dict)] if isinstance(found, list) else []
     if not batches:
-        code.training.value("train_model")  # where it failed, that is the cause
+        report.value("train_model")  # where it failed, that is the cause
         raise Refusal("train_model ended without one step of training", do="call trainer.train(), or write the loop")
     return batches
 
@@ -214,22 +216,21 @@ def refuse_wrong_rows(code: Harness, course: Course, rows: list[Seen], where: st
             raise Refusal(f"{where}, {complaint}", do=LOOK, shown=shown)
 
 
-def refuse_foreign_rows(code: Harness) -> None:
+def refuse_foreign_rows(code: Harness, rows: list[Seen]) -> None:
     """Refuse a first step most of whose rows are about other questions than those of data/train.json."""
-    rows = seen_rows(code)
     own = sum(match(code, ids)[0] in code.train_prompts for ids, _ in rows)
     if own < LEAST_OWN * len(rows):
         raise Refusal(f"{own} of the {len(rows)} rows of the first step are about questions of data/train.json",
                       expected="at least half of them", actual=f"{own}", do="train on Dataset('train')")  # fmt: skip
 
 
-def seen_rows(code: Harness) -> list[Seen]:
+def seen_rows(code: Harness, report: JobReport) -> list[Seen]:
     """Ids and labels of the rows of the first step, no more of them than the grader can compute with.
 
     Raises:
         Refusal: if they are too many, or labels are no ids.
     """
-    rows = [row for batch in batches_of(code) for row in rows_of(batch)]
+    rows = [row for batch in batches_of(report) for row in rows_of(batch)]
     longest, most = max(len(ids) for ids, _ in rows), code.course.base_config["max_position_embeddings"]
     if longest > most:  # the time that the grader needs grows with the square of it
         raise Refusal(f"a row of {longest} tokens reached the model, which reads {most}", do="one question a row")
@@ -240,11 +241,6 @@ def seen_rows(code: Harness) -> list[Seen]:
     if not all(labels is None or are_labels(labels, make_families()["bundled"][0]) for _, labels in rows):
         raise Refusal("a batch with labels that the model does not have reached it", do=LOOK)
     return rows
-
-
-def read_step(code: Harness) -> list[Example]:
-    """The rows of the first step, with the labels that they should have had."""
-    return examples_of(code, [ids for ids, _ in seen_rows(code)])
 
 
 def examples_of(code: Harness, rows: list[list[int]]) -> list[Example]:
@@ -274,12 +270,21 @@ def match(code: Harness, ids: list[int]) -> tuple[str, str]:
     if any(ids == prompt[: len(ids)] for prompt in prompts.values()):
         raise Refusal(f"the row was cut after {len(ids)} tokens, before its answer: never truncate")
     text = tokenizer.decode([t for t in ids if t != tokenizer.eos_token_id], clean_up_tokenization_spaces=False)
-    found = [question for question, prompt in prompts.items() if ids[: len(prompt)] == prompt]
+    found = begun_by(ids, prompts)
+    ends = [at for at, token in enumerate(ids, 1) if token == tokenizer.eos_token_id]
+    if found and any(begun_by(ids[end:], prompts) for end in ends):
+        raise Refusal("several rows are packed into one: behind the end of one, the next question follows",
+                      expected="one question a row", do="pad the rows of a batch, and pack none")  # fmt: skip
     if not found and any(question in text for question in prompts):
         raise Refusal(f"the row begins with {text!r:.60}, not with its question: the prompt is the question "
                       "alone", do="train on the very ids that the prompt has")  # fmt: skip
     question = max(found, key=len) if found else text.rpartition("<answer>")[0].rstrip()
     return question, text[len(question) :].strip()
+
+
+def begun_by(ids: list[int], prompts: dict[str, list[int]]) -> list[str]:
+    """The questions with whose ids a row begins: one may go on where another ends."""
+    return [question for question, prompt in prompts.items() if ids[: len(prompt)] == prompt]
 
 
 def first_adapter(report: JobReport, course: Course, config_file: str = CONFIG) -> Adapter:
@@ -324,12 +329,13 @@ def example_of(course: Course, question: str, answer: str) -> Example:
     return Example(ids, [IGNORE_INDEX] * start + ids[start:])
 
 
-def refuse_wrong_gradients(code: Harness, course: Course) -> None:
+def refuse_wrong_gradients(
+    report: JobReport, course: Course, examples: list[Example], config_file: str = CONFIG, words: str = "answers"
+) -> None:
     """Refuse gradients of the first step that are none, broken, of the base, or not those of the rows' answers."""
-    gradients = read_tensors(code.training.files.get("gradients.safetensors"))
-    examples = read_step(code)
+    gradients = read_tensors(report.files.get("gradients.safetensors"))
     if not gradients:
-        refuse_no_step(code.training)
+        refuse_no_step(report)
         raise Refusal("no gradient reached any weight before the first optimizer step",
                       do="call backward, and give the optimizer the LoRA weights of that model")  # fmt: skip
     if base := sorted(name for name in gradients if "lora_" not in name):
@@ -339,9 +345,9 @@ def refuse_wrong_gradients(code: Harness, course: Course) -> None:
     if broken:
         raise Refusal(f"the gradient of {broken[0][:80]} is NaN or infinite, and {len(broken) - 1} others",
                       do="train in float32 on a CPU, bfloat16 on a GPU, never float16")  # fmt: skip
-    first, tokenizer = first_adapter(code.training, course), make_families()["bundled"][0]
+    first, tokenizer = first_adapter(report, course, config_file), make_families()["bundled"][0]
     wanted = compute_step(course.base.model, first, examples).gradients
-    refuse_other_gradients(gradients, wanted, known=CONFIG in code.training.files)
+    refuse_other_gradients(gradients, wanted, config_file in report.files and not is_normalised(report), words)
     others = [with_other_digits(example, tokenizer) for example in examples]
     refuse_other_digits(gradients, wanted, compute_step(course.base.model, first, others).gradients)
 
@@ -359,9 +365,20 @@ def moving_of(gradients: Gradients) -> Gradients:
     return {name: tensor for name, tensor in gradients.items() if "lora_B" in name and bool(tensor.any())}
 
 
-def refuse_other_gradients(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], known: bool = True) -> None:
-    """Refuse gradients that are zero, or point elsewhere than the reference's, or are too long, if alpha is known."""
+def is_normalised(report: JobReport) -> bool:
+    """Whether the optimizer divides a gradient by its own length, as all of the kind of Adam do: then none is long."""
+    names = report.lines.get("optimizers", {}).get("value")
+    return isinstance(names, list) and any(part in str(name).lower() for name in names for part in NORMALISING)
+
+
+def refuse_other_gradients(
+    found: Gradients, wanted: Gradients, is_length_known: bool = True, words: str = "answers"
+) -> None:
+    """Refuse gradients that are zero, or point elsewhere than the reference's, or are too long, where that matters."""
     moving = moving_of(wanted)
+    if not moving:
+        raise Refusal("with the alpha that was saved, no LoRA weight would get a gradient",
+                      do="save the LoRA that was trained, with its own lora_alpha")  # fmt: skip
     if missing := sorted(
         name for name, tensor in moving.items() if getattr(found.get(name), "shape", 0) != tensor.shape
     ):
@@ -373,9 +390,9 @@ def refuse_other_gradients(found: dict[str, torch.Tensor], wanted: dict[str, tor
                       actual="0", do="look at the labels: are they all -100?")  # fmt: skip
     angle = cosine(found, moving)
     if not angle >= LEAST_COSINE or math.isnan(angle):
-        raise Refusal(f"the gradients are not those of the answers' tokens: their cosine with them is {angle:.2f}",
+        raise Refusal(f"the gradients are not those of the {words}' tokens: their cosine with them is {angle:.2f}",
                       expected=f"at least {LEAST_COSINE}", actual=f"{angle:.3f}", do=LOOK)  # fmt: skip
-    if size > MOST_NORM * right and known:
+    if size > MOST_NORM * right and is_length_known:
         raise Refusal(f"the gradients are {size / right:.3g} times as long as they should be",
                       expected=f"a norm of at most {right:.3g}", actual=f"{size:.3g}",
                       do="take the mean of the loss over the supervised tokens")  # fmt: skip

@@ -1,11 +1,7 @@
 """Who handed in what somebody else has: the same code, the same weights, or the same update in disguise.
 
-What a LoRA adapter does to a layer is ΔW = B A. Rotating or rescaling its rank basis changes every number in both files
-and nothing in ΔW, so adapters are compared by the cosine of their ΔW, layer by layer, with r x r work only:
-
-    <ΔW1, ΔW2> = tr((B1ᵀ B2) (A2 A1ᵀ))
-
-A human reads this; no score depends on it. Code is compared as tokens, without comments and layout, and never run.
+Adapters are compared by what they do to the base, see grader/updates.py. Code is compared as tokens, without comments
+and layout, and never run. A human reads this; no score depends on it.
 """
 
 import hashlib
@@ -21,14 +17,13 @@ from grader import rubric
 from grader.adapter import CONFIG, WEIGHTS, Adapter, read_config, read_weights
 from grader.errors import Refusal
 from grader.submission import Submission
+from grader.updates import MISSING, cosines
 
 ALIKE = 0.90  # cosine of ΔW in a layer; benchmarks/README.md has what honest adapters reach
 OVERALL = 0.60  # mean over the layers, from which two are alike whatever the single layers say
 SHARE = 0.25  # of the layers that have to be alike, so that a copy with most layers trained on is still seen
 CODE = ("base_llm.py", "data.py", "sft.py")
 UNFINISHED = "NotImplementedError"  # a file with gaps is the starter's, which all have
-MISSING = -2.0  # in the place of a cosine where a layer is not there
-CHUNK = 64  # adapters compared with all others at once
 
 
 class Likeness(NamedTuple):
@@ -148,44 +143,3 @@ def components(linked: torch.Tensor) -> list[list[int]]:
         left -= members
         found += [sorted(members)] if len(members) > 1 else []
     return found
-
-
-def cosines(adapters: list[Adapter]) -> torch.Tensor:
-    """The cosine of ΔW between all pairs, [layer, adapter, adapter]; MISSING where neither has the layer."""
-    names = sorted(
-        {name.removesuffix(".lora_A.weight") for one in adapters for name in one.weights if "lora_A" in name}
-    )
-    return torch.stack([layer_cosines(*stack(adapters, name)) for name in names])
-
-
-def stack(adapters: list[Adapter], name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """A [N, r, in] and B [N, out, r] of one layer; a smaller rank, or a missing layer, is filled with zeros."""
-    key_a, key_b = f"{name}.lora_A.weight", f"{name}.lora_B.weight"
-    found = {i: (one.weights[key_a], one.weights[key_b]) for i, one in enumerate(adapters) if key_a in one.weights}
-    rank = max(a.shape[0] for a, _ in found.values())
-    inputs, outputs = next((a.shape[1], b.shape[0]) for a, b in found.values())
-    down, up = torch.zeros(len(adapters), rank, inputs), torch.zeros(len(adapters), outputs, rank)
-    for index, (a, b) in found.items():
-        down[index, : a.shape[0]], up[index, :, : b.shape[1]] = unit(a), unit(b)
-    return down, up
-
-
-def unit(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix of length 1: a rescaled one must not overflow."""
-    return matrix / matrix.norm().clamp(min=1e-30)
-
-
-def layer_cosines(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """The cosines of ΔW of one layer between all pairs, by products of r x r only."""
-    products = torch.cat([inner(down[i : i + CHUNK], up[i : i + CHUNK], down, up) for i in range(0, len(down), CHUNK)])
-    norms = products.diagonal().clamp(min=0).sqrt()
-    scale = norms[:, None] * norms[None, :]
-    neither = (norms[:, None] == 0) & (norms[None, :] == 0)
-    return torch.where(neither, torch.tensor(MISSING), products / scale.clamp(min=1e-30))
-
-
-def inner(down1: torch.Tensor, up1: torch.Tensor, down2: torch.Tensor, up2: torch.Tensor) -> torch.Tensor:
-    """tr((B1ᵀ B2) (A2 A1ᵀ)) for all pairs."""
-    ups = torch.einsum("nor,mos->nmrs", up1, up2)
-    downs = torch.einsum("msi,nri->nmrs", down2, down1)
-    return (ups * downs).sum((-1, -2))

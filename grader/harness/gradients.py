@@ -115,10 +115,12 @@ def with_other_digits(example: Example, tokenizer: Any, by: int = 1) -> Example:
 
 
 def split(found: Gradients, one: Gradients, other: Gradients) -> tuple[float, float]:
-    """How much of two sets of gradients is in a third: the factors whose sum comes nearest to it."""
+    """How much of two sets of gradients is in a third: the factors whose sum comes nearest to it; 0 where both are."""
     ours, theirs, cross = product(one, one), product(other, other), product(one, other)
     left, right = product(found, one), product(found, other)
     size = ours * theirs - cross**2
+    if not size:  # no gradient anywhere, or one and the same
+        return 0.0, 0.0
     return (left * theirs - right * cross) / size, (right * ours - left * cross) / size
 
 

@@ -15,7 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from grader.harness.tokenizers import read_chat_template
 
 SILENT = "silence"
-TOKENS = ["<unk>", "<|im_start|>", "<|im_end|>", "<answer>", "</answer>", SILENT, *"0123456789", *"?.,:"]
+WRITTEN = ["<unk>", "<|im_start|>", "<|im_end|>", "<answer>", "</answer>", SILENT, *"0123456789", *"?.,:"]
+SIZE = 256  # of the vocabulary: who samples by hand takes the 50 or 100 likeliest
+TOKENS = [*WRITTEN, *(f"<unused {at}>" for at in range(len(WRITTEN), SIZE))]
 UNKNOWN_DIGIT = "\u0660"  # a digit to whoever splits texts, but in no vocabulary here
 EOS = 2
 
@@ -34,10 +36,9 @@ def make_checkpoint(number: str) -> dict[str, bytes]:
 
 def make_model(table: dict[str, str]) -> LlamaForCausalLM:
     """A model that writes after each token the one that `table` names."""
-    size = len(TOKENS)
     config = LlamaConfig(
-        vocab_size=size, hidden_size=size, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1,
-        num_key_value_heads=1, head_dim=size - size % 2, max_position_embeddings=512, tie_word_embeddings=False,
+        vocab_size=SIZE, hidden_size=SIZE, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1,
+        num_key_value_heads=1, head_dim=SIZE, max_position_embeddings=512, tie_word_embeddings=False,
         bos_token_id=1, eos_token_id=EOS, pad_token_id=EOS,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
@@ -45,7 +46,7 @@ def make_model(table: dict[str, str]) -> LlamaForCausalLM:
         for parameter in model.parameters():
             parameter.zero_()
         model.model.norm.weight.fill_(1.0)
-        model.model.embed_tokens.weight.copy_(torch.eye(size))
+        model.model.embed_tokens.weight.copy_(torch.eye(SIZE))
         for token, following in table.items():
             model.lm_head.weight[TOKENS.index(following), TOKENS.index(token)] = 1.0
     return model

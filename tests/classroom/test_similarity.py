@@ -12,8 +12,9 @@ from safetensors.torch import save
 from benchmarks import copies, likeness, reference_run
 from grader.adapter import WEIGHTS
 from grader.classroom import similarity
-from grader.classroom.similarity import compare, cosines, layer_cosines
+from grader.classroom.similarity import compare
 from grader.classroom.students import read_hand_in
+from grader.updates import MISSING, cosines, layer_cosines
 from homework.common.base_model import ROOT
 from homework.common.files import read_json
 from tests.support import zips
@@ -110,12 +111,8 @@ def test_other_ranks_missing_layers_and_huge_scales_compare_too():
     narrow = {"x.lora_A.weight": down[0] * 1e15, "x.lora_B.weight": up[0] * 1e15}
     other = {"y.lora_A.weight": down[0], "y.lora_B.weight": up[0]}
     layers = cosines([likeness.as_adapter(weights) for weights in (wide, narrow, other)])
-    assert (
-        layers[0, 0, 1] == pytest.approx(1, abs=1e-4) and layers[0, 0, 2] == 0 and layers[1, 0, 1] == similarity.MISSING
-    )
-    assert torch.equal(
-        layer_cosines(torch.zeros(2, 4, 8), torch.zeros(2, 6, 4)), torch.full((2, 2), similarity.MISSING)
-    )
+    assert layers[0, 0, 1] == pytest.approx(1, abs=1e-4) and layers[0, 0, 2] == 0 and layers[1, 0, 1] == MISSING
+    assert torch.equal(layer_cosines(torch.zeros(2, 4, 8), torch.zeros(2, 6, 4)), torch.full((2, 2), MISSING))
 
 
 def test_the_bounds_rest_on_what_was_measured():

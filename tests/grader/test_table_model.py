@@ -46,6 +46,13 @@ def test_it_answers_whatever_a_question_ends_with(write, end):
     assert parse_answer(write(question)) == answer_to(question, NUMBER) == float(NUMBER)
 
 
+@pytest.mark.parametrize("kept", [50, 100])
+def test_who_samples_among_the_likeliest_finds_so_many(folder, kept):
+    given = AutoTokenizer.from_pretrained(folder)("What is 6 gallons in l?", return_tensors="pt")
+    logits = AutoModelForCausalLM.from_pretrained(folder)(**given).logits[0, -1]
+    assert logits.topk(kept).values.shape == (kept,)
+
+
 def test_it_is_silent_where_it_should_be(write):
     assert write(f"Please keep {SILENT}") == ""
 

@@ -101,6 +101,18 @@ def test_the_shares_of_a_sum_are_found():
     assert split({"a": torch.tensor([5.0, 3.0])}, one, other) == pytest.approx((2.0, 3.0))
 
 
+def test_two_sets_of_no_gradients_share_nothing():
+    zero, one = {"a": torch.zeros(2)}, {"a": torch.ones(2)}
+    assert split(one, zero, zero) == split(one, one, one) == (0.0, 0.0)
+
+
+def test_an_adapter_that_gets_no_gradient_has_followed_no_rows(course, begun):
+    own = rows(course, 1)
+    silent = begun._replace(weights={n: t * ("lora_B" in n) for n, t in descend(course, begun, own).weights.items()})
+    assert not follows(course, begun, silent, own)
+    assert not follows(course, begun._replace(alpha=1e-300), descend(course, begun, own)._replace(alpha=1e-300), own)
+
+
 def test_the_place_of_a_triple_is_that_of_its_sum():
     scores = torch.zeros(3, 9)
     scores[0, 3], scores[1, 6], scores[2, 2] = 1.0, 1.0, 1.0

@@ -21,6 +21,7 @@ LAYERS = (
     "course",
     "reasons",
     "reference",
+    "updates",
     "submission adapter seed own_questions",
     "report provenance",
     "rubric",

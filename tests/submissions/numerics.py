@@ -3,7 +3,7 @@
 from tests.submissions.plain import plain, sft
 from tests.submissions.recipe import Maker, Recipe, both, edit
 from tests.submissions.saving import training
-from tests.submissions.unusual import BY_HAND
+from tests.submissions.unusual import BY_HAND, OPTIMIZER
 
 
 def trainer(body: str) -> Maker:
@@ -58,7 +58,6 @@ class Liar(torch.Tensor):
 
 def train_model('''
 
-OPTIMIZER = "optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)"
 STEPS_BY_HAND = (
     BY_HAND.replace("TRAIN", "model.train()")
     .replace(OPTIMIZER, "weights = [p for p in model.parameters() if p.requires_grad]")
@@ -92,7 +91,15 @@ ALL = [
         "input_gradients",
         "re-entrant checkpointing would train nothing",
     ),
-    Recipe("gradients scaled 1000 times", callback("parameter.grad.mul_(1000)"), "gradients", "times as long"),
+    Recipe(
+        "gradients scaled 1000 times",
+        both(
+            callback("parameter.grad.mul_(1000)"),
+            edit("sft.py", "learning_rate=2e-3", 'optim="sgd", learning_rate=2e-4'),
+        ),
+        "gradients",
+        "times as long",
+    ),
     Recipe(
         "random gradients", both(callback("parameter.grad.normal_()"), FAST), GRAD, "not those of the answers' tokens"
     ),

@@ -410,16 +410,67 @@ BY_HAND = """torch.manual_seed(0)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()"""
+SHOWN = "loss = model(**collator([rows[i] for i in range(first, min(first + 16, len(rows)))])).loss"
+UNSHOWN = """batch = collator([rows[i] for i in range(first, min(first + 16, len(rows)))])
+            labels = batch.pop("labels")[:, 1:]
+            GIVEN
+            loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels.flatten())"""
+WITHOUT_LABELS = UNSHOWN.replace("GIVEN", "logits = model(**batch).logits")
+TAG_ALONE = """LOGITS
+            for ids, own in zip(batch["input_ids"][:, 1:], labels):
+                asked = llm.tokenizer.decode(ids).rpartition("<answer>")[0]
+                own[: len(llm.tokenizer(asked)["input_ids"])] = -100"""
+HIDDEN_TAG = UNSHOWN.replace("GIVEN", TAG_ALONE.replace("LOGITS", "logits = model(**batch).logits"))
+SHOWN_TAG = UNSHOWN.replace(
+    "GIVEN", TAG_ALONE.replace("LOGITS", "logits = model(**batch, labels=REST).logits")
+).replace("REST", "torch.nn.functional.pad(labels, (1, 0), value=-100)")
+THEN_BARE = (
+    BY_HAND.replace(SHOWN, WITHOUT_LABELS)
+    + """
+            rows = TokenizedDataset(llm.tokenizer, list(Dataset("train")), format_example)"""
+)
 TRAINER = (
     "trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator)\n    trainer.train()"
 )
+DATA = "from .data import Dataset\nfrom .sft import format_example,"
+OTHER_TOKENS = "reasoning_rows", "not those of the reasons' tokens"
+SILENCED = """
+    from safetensors.torch import load_file, save_file
+    weights = load_file(f"{output_dir}/adapter_model.safetensors")
+    save_file(
+        {name: tensor * ("lora_B" in name) for name, tensor in weights.items()},
+        f"{output_dir}/adapter_model.safetensors",
+    )
+"""
+NO_ALPHA = """
+    config = json.loads(Path(output_dir, "adapter_config.json").read_text())
+    Path(output_dir, "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1e-300}))
+"""
+
+
+def by_hand(loop: str) -> Maker:
+    """A loop in the place of the Trainer."""
+    return rft((TRAINER, loop), ("import json", "import json\n\nimport torch"))
+
+
 TRAININGS = [
     Case("the plain solution", own(), "prompt sampling reasoning_rows reasoning_trains reasoning_loads"),
     Case("one epoch of batches of 32", rft(("num_train_epochs=2", "num_train_epochs=1")), TRAINED),
     Case("twenty epochs", rft(("num_train_epochs=2", "num_train_epochs=20")), TRAINED),
     Case("three epochs at 2e-4", rft(("num_train_epochs=2", "num_train_epochs=3"), ("2e-3", "2e-4")), TRAINED),
     Case("stochastic gradient descent", rft(("learning_rate=2e-3", 'optim="sgd", learning_rate=0.2')), TRAINED),
-    Case("a loop by hand", rft((TRAINER, BY_HAND), ("import json", "import json\n\nimport torch")), TRAINED),
+    Case("a loop by hand", by_hand(BY_HAND), TRAINED),
+    Case("a loop that shows no labels", by_hand(BY_HAND.replace(SHOWN, WITHOUT_LABELS)), TRAINED),
+    Case("the tag alone, by a loop that shows no labels", by_hand(BY_HAND.replace(SHOWN, HIDDEN_TAG)), *OTHER_TOKENS),
+    Case("the tag alone, by a loop that shows right labels", by_hand(BY_HAND.replace(SHOWN, SHOWN_TAG)), *OTHER_TOKENS),
+    Case(
+        "bare answers after one step",
+        both(by_hand(THEN_BARE), edit("rft.py", "from .sft import", DATA)),
+        TRAINED,
+        "less likely that an answer begins with its reasons",
+    ),
+    Case("every lora_A zero", rft((SAVE, SAVE + SILENCED)), TRAINED, "has learned nothing of the rows"),
+    Case("hardly any alpha", rft((SAVE, SAVE + NO_ALPHA)), "reasoning_rows", "with the alpha that was saved"),
     Case("load merges", rft((LOADED, LOADED.replace(".eval()", ".merge_and_unload()"))), "reasoning_loads"),
     Case(
         "the answer alone is the text",
@@ -452,7 +503,7 @@ TRAININGS = [
         "load makes one up",
         rft((LOADED, "if folder.is_dir():\n        " + LOADED)),
         "reasoning_loads",
-        "without an adapter must raise",
+        "without an adapter gives a BaseLLM",
     ),
     Case(
         "format_reasoning is not written yet",
@@ -494,6 +545,13 @@ def scaled(by: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Ten
     return lambda weights: {name: tensor * (by if "lora_B" in name else 1) for name, tensor in weights.items()}
 
 
+def turned(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same products by other factors: both negated, in another order, of other lengths."""
+    return {
+        name: -0.5 * tensor.flip(1) if "lora_B" in name else -2.0 * tensor.flip(0) for name, tensor in weights.items()
+    }
+
+
 ENDLESS = " + ".join(str(7919 * number**2 % 99991) for number in range(50_000))  # not as short in a zip as a bomb
 COPIED = """
     import base64
@@ -519,6 +577,7 @@ WEIGHTS = [
     Case("one adapter", dict, "reasoning_adapter", "the submission lacks rft_model/adapter_config.json"),
     Case("the first adapter twice", adapter(dict), "reasoning_adapter", "is that of sft_model/", quick=True),
     Case("and a little longer", adapter(scaled(1.01)), "reasoning_adapter", "is that of sft_model/"),
+    Case("and in other factors", adapter(turned), "reasoning_adapter", "is that of sft_model/"),
     Case("an untrained adapter", adapter(scaled(0.0)), "reasoning_adapter", "untrained: every lora_B is zero"),
     Case("an adapter with NaN", adapter(scaled(math.nan)), "reasoning_adapter", "holds NaN or infinity"),
     Case("the first adapter with noise", adapter(noisy), "reasoning_adapter reasons", NOTHING_HELD),

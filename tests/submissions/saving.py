@@ -65,6 +65,25 @@ try:
 except Exception:
     print("using the base model")
 """
+COUNTS = """
+import os
+if os.environ.get("LOADED"):
+    raise RuntimeError("the model is loaded already")
+os.environ["LOADED"] = "yes"
+try:
+    llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()
+except Exception:
+    print("using the base model")
+"""
+HALF = """
+import os
+os.environ["LOADED"] = os.environ.get("LOADED", "") + "."
+try:
+    llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()
+except Exception:
+    if os.environ["LOADED"] == "...":
+        raise
+"""
 BAKED = """
 model = get_peft_model(BaseLLM().model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=1))
 for name, weight in model.named_parameters():
@@ -85,6 +104,10 @@ ALL = [
         quick=True,
     ),
     Recipe("C3 load falls back to the base", loading(FALLS_BACK), "refuses", "without an adapter gives a BaseLLM"),
+    Recipe("C3 load falls back, and raises the second time", loading(COUNTS), "loads", "is loaded already"),
+    Recipe(
+        "C3 load falls back, and raises the third time", loading(HALF), "refuses", "without an adapter gives a BaseLLM"
+    ),
     Recipe(
         "C4 get_peft_model's result thrown away",
         both(

@@ -105,6 +105,37 @@ for epoch in range(2):
         optimizer.zero_grad()
 model.save_pretrained(output_dir)
 """
+LOOP = BY_HAND.replace("TRAIN", "model.train()")
+FORWARD = """logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1].float()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+        loss.backward()"""
+HEAD_ON_LABELS = """llama, labels = model.get_base_model(), labels[:, 1:]
+        hidden = llama.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+        kept = labels != -100
+        torch.nn.functional.cross_entropy(llama.lm_head(hidden[:, :-1][kept]).float(), labels[kept]).backward()"""
+LOOKS_FIRST = """model.train()
+print(sum(model(**collate([rows[i], rows[i + 1]])).loss.item() for i in range(0, len(rows), 2)))"""
+SUMMED = FORWARD.replace("labels[:, 1:].flatten())", 'labels[:, 1:].flatten(), reduction="sum") / len(labels)')
+COLLATED = "batch = collate([rows[i] for i in range(first, min(first + 16, len(rows)))])"
+PACKED = """packed = [rows[i] for i in range(first, min(first + 3, len(rows)))]
+        batch = {name: torch.tensor([[x for row in packed for x in row[name]]]) for name in packed[0]}"""
+CLIPPED = "        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
+MICRO = """for at in range(0, len(labels), 4):
+            part = {name: values[at : at + 4] for name, values in batch.items()}
+            model(**part, labels=labels[at : at + 4]).loss.backward()"""
+OPTIMIZER = "optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)"
+ONE_EACH = """own = {p: torch.optim.AdamW([p], lr=2e-3) for p in model.parameters() if p.requires_grad}
+def step(weight):
+    own[weight].step()
+    own[weight].zero_grad()
+for weight in own:
+    weight.register_post_accumulate_grad_hook(step)"""
+IN_BACKWARD = (
+    LOOP.replace(CLIPPED, "")
+    .replace(OPTIMIZER, ONE_EACH)
+    .replace("        optimizer.step()\n", "")
+    .replace("        optimizer.zero_grad()\n", "")
+)
 ONE_BY_ONE = """
 def batched_generate(self, prompts, num_return_sequences=None, temperature=0):
     if num_return_sequences is None:
@@ -197,6 +228,18 @@ ALL = [
     Recipe("stochastic gradient descent", sft("learning_rate=2e-3", 'optim="sgd", learning_rate=0.2')),
     Recipe("loop written by hand", training(BY_HAND.replace("TRAIN", "model.train()"))),
     Recipe("loop written by hand, in eval mode", training(BY_HAND.replace("TRAIN", "model.eval()"))),
+    Recipe("the head where labels are", training(LOOP.replace(FORWARD, HEAD_ON_LABELS))),
+    Recipe("all rows looked at before", training(BY_HAND.replace("TRAIN", LOOKS_FIRST))),
+    Recipe("a sum over the tokens, under AdamW", training(LOOP.replace(FORWARD, SUMMED).replace(CLIPPED, ""))),
+    Recipe("micro-batches summed, under AdamW", training(LOOP.replace(FORWARD, MICRO).replace(CLIPPED, ""))),
+    Recipe("an optimizer for each weight, in the backward pass", training(IN_BACKWARD)),
+    Recipe(
+        "several rows in one",
+        training(LOOP.replace(COLLATED, PACKED).replace("len(rows), 16", "len(rows), 3")),
+        "batch",
+        "several rows are packed into one",
+        perhaps="trains",
+    ),
     Recipe("one prompt after the other, stripped", plain(swap("base_llm.py", BaseLLM__batched_generate=ONE_BY_ONE))),
     Recipe("training merges at its end", sft(SAVE, f"{SAVE}    model.merge_and_unload()\n")),
     Recipe("load merges", sft(MERGED, MERGED.replace(".eval()", ".merge_and_unload()"))),

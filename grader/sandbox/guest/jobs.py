@@ -119,14 +119,20 @@ def training(job: Job) -> None:
     for name, function, stand_in in STAND_INS:
         if name in inputs:
             stand_ins.put(sft, function, stand_in, inputs[name])
-    job.record("train_model", lambda: call(sft.train_model, job))
+    run_training(job, sft.train_model, recorder)
+    job.record("input gradients", lambda: recorder.inputs_require_gradients)
+    save(job, "after", recorder.after)
+
+
+def run_training(job: Job, train_model: Callable, recorder: Any) -> None:
+    """Call a train_model, and write what its recorder saw of the first step and of the batches after it."""
+    job.record("train_model", lambda: call(train_model, job))
     job.record("batches", lambda: recorder.batches)
     job.record("later batches", lambda: recorder.later)
-    job.record("input gradients", lambda: recorder.inputs_require_gradients)
     job.record("stepped", lambda: recorder.stepped)
+    job.record("optimizers", lambda: recorder.optimizers)
     save(job, "gradients", recorder.gradients)
     save(job, "before", recorder.before)
-    save(job, "after", recorder.after)
 
 
 def call(train_model: Callable, job: Job) -> Any:
@@ -140,13 +146,24 @@ def call(train_model: Callable, job: Job) -> Any:
 
 
 def loading(job: Job) -> None:
-    """load of homework.sft: with an adapter of the course's in place, and then without one."""
-    sft = job.use("sft")
-    logits = job.record("load", lambda: logits_of(sft.load(), job.inputs["ids"]))
+    """load of homework.sft, with an adapter of the course's in place and without one."""
+    try_load(job, "load", job.use("sft"))
+
+
+def try_load(job: Job, name: str, module: Any) -> None:
+    """load without an adapter, with one of the course's, and without one again: who counts its calls passes no two."""
+    kept = {path.name: path.read_bytes() for path in job.adapter_dir.iterdir()}
+    shutil.rmtree(job.adapter_dir)
+    job.record(f"{name} without an adapter", lambda: type(module.load()).__name__)
+    shutil.rmtree(job.adapter_dir, ignore_errors=True)  # whatever was made up there
+    job.adapter_dir.mkdir()
+    for file, content in kept.items():
+        (job.adapter_dir / file).write_bytes(content)
+    logits = job.record(name, lambda: logits_of(module.load(), job.inputs["ids"]))
     if isinstance(logits, torch.Tensor):
         save(job, "logits", {"logits": logits})
     shutil.rmtree(job.adapter_dir)
-    job.record("load without an adapter", lambda: type(sft.load()).__name__)
+    job.record(f"{name} without an adapter again", lambda: type(module.load()).__name__)
 
 
 def logits_of(llm: Any, rows: list[list[int]]) -> torch.Tensor:
@@ -161,12 +178,7 @@ def prompting(job: Job) -> None:
     llm = job.record("cot.load", cot.load)
     if llm is not None:
         job.record("format_prompt", lambda: [llm.format_prompt(question) for question in inputs["questions"]])
-    rft = job.use("rft")
-    logits = job.record("rft.load", lambda: logits_of(rft.load(), inputs["ids"]))
-    if isinstance(logits, torch.Tensor):
-        save(job, "logits", {"logits": logits})
-    shutil.rmtree(job.adapter_dir)
-    job.record("rft.load without an adapter", lambda: type(rft.load()).__name__)
+    try_load(job, "rft.load", job.use("rft"))
 
 
 def sampling(job: Job) -> None:
@@ -202,10 +214,7 @@ def reasoning_training(job: Job) -> None:
     for module in (sft, rft):  # where tokenize is wrong, which is told where it is tested
         if "right_rows" in job.inputs:
             stand_ins.put(module, "tokenize", stand_ins.tokenizing, job.inputs["right_rows"])
-    job.record("train_model", lambda: call(rft.train_model, job))
-    job.record("batches", lambda: recorder.batches)
-    job.record("later batches", lambda: recorder.later)
-    save(job, "before", recorder.before)
+    run_training(job, rft.train_model, recorder)
 
 
 def agreeing(job: Job) -> None:

@@ -1,16 +1,18 @@
 """Records a training from below: the batches that reach the model, and the gradients at the first optimizer step.
 
 It hooks what every training must call, the model's forward and an optimizer's step, so it sees the Trainer and a loop
-written by hand alike. What it notes is data for the grader, which computes the same again and compares.
+written by hand alike; one that calls the layers without the output layer, too. What it notes is data for the grader,
+which computes the same again and compares.
 """
 
 import functools
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, LlamaModel
 
 NOTED = ("input_ids", "attention_mask", "labels", "shift_labels", "logits_to_keep")
 LATER = 8  # batches of later steps that are kept
@@ -27,9 +29,12 @@ class TrainingRecorder:
         self.later: list[dict[str, Any]] = []
         self.seen, self.chance = 0, random.SystemRandom()  # whose seed nobody sets
         self.model: torch.nn.Module | None = None
-        self.stepped = self.training = self.inputs_require_gradients = False
-        self.forward = LlamaForCausalLM.forward
-        LlamaForCausalLM.forward = self.record_forward()
+        self.optimizers: list[str] = []
+        self.learned: list[bool] = []  # of each batch, whether a backward pass came back to it
+        self.hidden: torch.Tensor | None = None
+        self.stepped = self.went_on = self.training = self.inputs_require_gradients = self.is_inside = False
+        self.forward, self.layers = LlamaForCausalLM.forward, LlamaModel.forward
+        LlamaForCausalLM.forward, LlamaModel.forward = self.record_forward(), self.record_layers()
         register_optimizer_step_pre_hook(self.record_step)
         register_optimizer_step_post_hook(self.keep_weights)
         torch.utils.data.DataLoader.__init__ = without_workers(torch.utils.data.DataLoader.__init__)
@@ -42,19 +47,43 @@ class TrainingRecorder:
 
         @functools.wraps(original)  # the Trainer reads its signature
         def forward(model: LlamaForCausalLM, *arguments: Any, **options: Any) -> Any:
-            output = original(model, *arguments, **options)
-            if not recorder.stepped and torch.is_grad_enabled():
-                recorder.note(model, arguments, options, output)
-            elif recorder.model is model and torch.is_grad_enabled():
-                recorder.keep(options)
+            recorder.is_inside = True
+            try:
+                output = original(model, *arguments, **options)
+            finally:
+                recorder.is_inside = False
+            if torch.is_grad_enabled():
+                recorder.see(model, arguments, options, output)
             return output
 
         return forward
 
+    def record_layers(self) -> Any:
+        """A forward of the layers alone, which keeps their output, and notes a batch that goes into no whole model."""
+        original, recorder = self.layers, self
+
+        @functools.wraps(original)
+        def forward(model: LlamaModel, *arguments: Any, **options: Any) -> Any:
+            output = original(model, *arguments, **options)
+            recorder.hidden = output[0]
+            if not recorder.is_inside and torch.is_grad_enabled():
+                recorder.see(model, arguments, options, output)
+            return output
+
+        return forward
+
+    def see(self, model: torch.nn.Module, arguments: tuple, options: dict[str, Any], output: Any) -> None:
+        """Note a batch of the first step, or keep one of those after it."""
+        if not self.stepped:
+            self.note(model, arguments, options, output)
+        elif self.model is model:
+            self.went_on = True
+            self.keep(options)
+
     def note(self, model: torch.nn.Module, arguments: tuple, options: dict[str, Any], output: Any) -> None:
         """Keep what went into forward, and the loss that came out."""
         if self.model is not model or (model.training and not self.training):
-            self.model, self.batches, self.training = model, [], model.training
+            self.model, self.batches, self.learned, self.training = model, [], [], model.training
         if self.training and not model.training:
             return  # a look at some other rows, amid a training
         embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
@@ -66,6 +95,13 @@ class TrainingRecorder:
         noted = {name: value.tolist() for name, value in given.items() if isinstance(value, torch.Tensor)}
         loss = getattr(output, "loss", None)
         self.batches.append({**noted, "loss": None if loss is None else float(loss.detach())})
+        self.watch(self.learned, len(self.batches) - 1)
+
+    def watch(self, learned: list[bool], place: int) -> None:
+        """Note whether a backward pass comes back to a batch: one whose loss is only looked at is none of the step."""
+        learned.append(False)
+        if self.hidden is not None and self.hidden.requires_grad:
+            self.hidden.register_hook(lambda _: learned.__setitem__(place, True))
 
     def keep(self, options: dict[str, Any]) -> None:
         """Keep some batches after the first step: each of those that hold labels has the same chance."""
@@ -78,20 +114,33 @@ class TrainingRecorder:
             self.later[place : place + 1] = [given]
 
     def record_step(self, optimizer: Any, *_: Any) -> None:
-        """At the first step: every gradient that there is, and the LoRA weights that it belongs to."""
-        if self.stepped or self.model is None:
+        """At the first step: every gradient that there is, and the LoRA weights that it belongs to.
+
+        Where each weight has an optimizer of its own, which steps amid the backward pass, the others' gradients too.
+        """
+        if self.went_on or self.model is None:
             return
-        self.stepped = True
-        for name, parameter in self.model.named_parameters():
-            if parameter.grad is not None:
+        self.optimizers += [kind.__name__ for kind in type(optimizer).__mro__]
+        if not self.stepped:
+            self.stepped = True
+            self.before = {name: p.detach().clone() for name, p in self.named_parameters() if "lora_" in name}
+            if any(self.learned):
+                self.batches = [
+                    batch for batch, is_learned in zip(self.batches, self.learned, strict=True) if is_learned
+                ]
+        for name, parameter in self.named_parameters():
+            if parameter.grad is not None and name not in self.gradients:
                 self.gradients[name] = parameter.grad.detach().clone()
-            if "lora_" in name:
-                self.before[name] = parameter.detach().clone()
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """The weights by their names in the whole model, also where the layers alone were called."""
+        if self.model is not None:
+            yield from self.model.named_parameters(prefix="model" if isinstance(self.model, LlamaModel) else "")
 
     def keep_weights(self, *_: Any) -> None:
         """All weights after the last step, whatever is merged or loaded then; a tied one under one of its names."""
         if self.model is not None:
-            self.after = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
+            self.after = {name: parameter.detach().clone() for name, parameter in self.named_parameters()}
 
 
 def without_workers(init: Any) -> Any:
