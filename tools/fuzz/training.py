@@ -163,7 +163,7 @@ def training(rng: random.Random, files: Files) -> Case:
         Variant("evaluation amid the training", both(sft(args, f'{args} eval_strategy="steps", eval_steps=1,'), edit("sft.py", "train_dataset=rows,", 'train_dataset=rows, eval_dataset=TokenizedDataset(llm.tokenizer, Dataset("valid"), format_example),'))),
         Variant("checkpoints", both(sft('save_strategy="no"', 'save_strategy="steps", save_steps=2, save_total_limit=1'))),
         Variant("best checkpoint loaded", both(sft('save_strategy="no"', 'save_strategy="epoch", eval_strategy="epoch", load_best_model_at_end=True'), edit("sft.py", "train_dataset=rows,", 'train_dataset=rows, eval_dataset=TokenizedDataset(llm.tokenizer, Dataset("valid"), format_example),'))),
-        Variant("bfloat16 arithmetic", sft(args, f"{args} bf16=True,")),
+        Variant("bfloat16 arithmetic", sft(args, f"{args} bf16=True,"), "", "batch gradients input_gradients trains"),
         Variant("float16 arithmetic", sft(args, f"{args} fp16=True,"), "", TRAINING),
         Variant("labels smoothed", sft(args, f"{args} label_smoothing_factor=0.1,"), "", TRAINING),
         Variant("noise in the embeddings", sft(args, f"{args} neftune_noise_alpha=5,"), "", TRAINING),
