@@ -36,7 +36,19 @@ ROWS = [
     {"input_ids": [[5, 6]], "shift_labels": 5}, {"input_ids": [[5, 6]], "attention_mask": [[0, 0]]},
     {"input_ids": [[5, 6]], "labels": [[1.5, 10**30]]}, {"input_ids": [[2, 2]]},
 ]  # fmt: skip
-NASTY = [None, True, 10**4000, float("nan"), "\ud800", "<answer>" * 5000, [], [[]], {}, {"a": 1}, ["silence"] * 3]
+NASTY = [
+    None,
+    True,
+    10**4000,
+    float("nan"),
+    "\ud800",
+    "<answer>" * 5000,
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    ["silence"] * answering.QUESTIONS,
+]
 NASTY += [[row] * count for row in [*ROWS, None, 10**4000, "\ud800", {}] for count in (1, 3, 11, 16, 64)]
 NASTY += [[{"input_ids": [[5] * 40_000]}] * 3]  # more than the grader could compute with
 
@@ -78,7 +90,10 @@ def test_no_answer_breaks_a_check_or_earns_a_point(step):
 
 def test_a_prompt_without_a_question_earns_nothing():
     """answer would be right about nothing."""
-    values = {"format_prompt of questions": ["silence"] * 3, "answer": [float("nan")] * 3}
+    values = {
+        "format_prompt of questions": ["silence"] * answering.QUESTIONS,
+        "answer": [float("nan")] * answering.QUESTIONS,
+    }
     found = b"\n".join(json.dumps({"name": name, "value": value}).encode() for name, value in values.items())
     with pytest.raises(Refusal, match="format_prompt gives 'silence', but the rows"):
         answering.test_answer(code_of({"results.jsonl": found}))
