@@ -20,7 +20,7 @@ from homework.common.base_model import ROOT
 def homework(trained, tmp_path, monkeypatch):
     """A finished homework in a folder of its own, and few questions."""
     folder = tmp_path / "homework"
-    shutil.copytree(ROOT / "homework", folder, ignore=shutil.ignore_patterns("sft_model", "__pycache__"))
+    shutil.copytree(ROOT / "homework", folder, ignore=shutil.ignore_patterns("*_model", "__pycache__"))
     shutil.copytree(trained.folder, folder / "sft_model")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bundle, "Course", lambda: Course(hidden_questions=20, novel_questions=5))
