@@ -49,9 +49,9 @@ def check(known: Known, request: pytest.FixtureRequest) -> Callable[[str], None]
 
 
 def find_cause(name: str, known: Known) -> str | None:
-    """The first check that fails of those that a failing one rests on, themselves included in theirs."""
-    needs = next(needs for _, own, _, needs in CHECKS if own == name)
-    for need in needs:
+    """The gap behind a failing check: the first one that fails of those that it rests on, and those upon others."""
+    gaps = {own: needs for task, own, _, needs in CHECKS if task}
+    for need in [need for need in gaps[name] if need in gaps]:
         if cause := find_cause(need, known):
             return cause
         try:
