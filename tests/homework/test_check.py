@@ -417,7 +417,7 @@ CURES = {
     fault_batch: "pad the labels with -100 and keep them",
     fault_lora: "take the recipe's rank",
     fault_inputs: "has to call enable_input_require_grads",
-    fault_rate: "pass them on, and set no number in the code",
+    fault_rate: "set no number in the code",
     fault_load: "read_adapter_config raises where a file is missing",
 }
 
