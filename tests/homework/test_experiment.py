@@ -124,6 +124,7 @@ def test_the_guards_would_have_stopped_it(quick, monkeypatch):
     assert code == 1 and "every label is -100" in err
 
 
+@pytest.mark.everything
 def test_it_goes_on_where_it_stopped_and_trains_again_what_changed(quick, trainings, monkeypatch):
     ask = experiment.ask
 

@@ -100,7 +100,9 @@ def test_check_lists_every_gap_in_the_order_of_the_tasks(starter):
 def blanked(label: str, folder: Path) -> Path:
     """A copy of the repository's student side with one gap of the starter."""
     for name in ("homework", "tests/public", "data", "grader"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "sft_model", "rft_model"))
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "sft_model", "rft_model")
+        )
     (folder / "tests" / "__init__.py").touch()
     (folder / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     for name in FILES:

@@ -323,7 +323,7 @@ ALL = [
     ),
     Recipe("H12 a float of its own", parsing("Number(7)"), "parser matches_weights", "is 7$", quick=True),
     Recipe("H12 a number of 400 digits", parsing("10 ** 400"), "parser matches_weights", "not a number|too large"),
-    Recipe("H15 prints and writes scores", harmless(SCORES), quick=True),
+    Recipe("H15 prints and writes scores", harmless(SCORES)),
     Recipe(
         "forged lines of results", at_import(f"open('out/results.jsonl', 'a').write(chr(10).join({FORGED}) + chr(10))")
     ),
