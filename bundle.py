@@ -5,30 +5,24 @@
 The same files give the same zip, byte for byte. Nothing is written if the adapter is missing or unsound.
 """
 
-import os
-
 from grader import interrupts
 
 if __name__ == "__main__":
     interrupts.leave_at_once("no zip was written")
 
-# Before torch is imported: see grader/__main__.py.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-
 import argparse
+import os
 import re
 import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
 from grader import rubric
-from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS
-from grader.course import Course
 from grader.errors import Refusal
-from grader.grade import grade
 from grader.report import console
 from grader.report.text import plain
-from grader.sandbox.host import Sandbox
+from grader.rubric import CONFIG, REASONING_FILES, WEIGHTS
+from grader.startup import open_sandbox
 from grader.submission import Submission, open_submission
 
 NEEDED = ("__init__.py", "base_llm.py", "data.py", "sft.py", CONFIG, WEIGHTS)
@@ -119,7 +113,10 @@ def bundle(folder: Path, target: Path) -> int:
     scratch = target.with_name(f".{target.name}-{os.getpid()}")
     try:
         write_zip(scratch, files)
-        with Sandbox.open() as sandbox:
+        with open_sandbox() as sandbox:
+            from grader.course import Course  # torch comes with it: after what can be refused without it
+            from grader.grade import grade
+
             result = grade(scratch, Course(), sandbox, name=target.name)
         print(console.render(result, sys.stdout.isatty() and "NO_COLOR" not in os.environ))
         states = {check.name: check.state for check in result.checks}

@@ -23,8 +23,7 @@ from typing import Any, NamedTuple
 
 from safetensors.torch import load, save
 
-from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS
-from grader.rubric import REASONS, read_rubric
+from grader.rubric import CONFIG, REASONING_FILES, REASONS, WEIGHTS, read_rubric
 from homework.common import cli
 from homework.common.base_model import ROOT
 from tests.submissions import SUBMISSIONS
@@ -95,9 +94,9 @@ def fill_disk(process: subprocess.Popen, out: Path, with_code: bool) -> None:
 
 def once(folder: str, out: str, questions: str, with_code: str, jobs: str) -> int:
     """One class run, as `python -m grader.classroom FOLDER --out OUT --jobs N` with another number of questions."""
+    from grader.check_list import check_names
     from grader.classroom.__main__ import main as grade_class
     from grader.course import Course
-    from grader.runner import check_names
 
     course = Course(hidden_questions=int(questions), novel_questions=max(1, int(questions) // 3))
     checks = () if with_code == "True" else tuple(check_names("weights"))

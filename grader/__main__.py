@@ -4,33 +4,28 @@ python -m grader homework             # the folder, as it is
 python -m grader ID.zip               # the zip that will be handed in
 """
 
-import os
-
 from grader import interrupts
 
 if __name__ == "__main__":
     interrupts.leave_at_once("nothing was graded")
 
-# Before torch is imported: GNU OpenMP's threads spin long while they wait, and slow each other down.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-
 import argparse
+import os
 import sys
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
 from grader import rubric
-from grader.course import Course
+from grader.check_list import needs_sandbox, refuse_unknown
 from grader.errors import GraderFault
 from grader.files import write_whole
-from grader.grade import grade
-from grader.own_questions import HIDDEN_VARIABLE, read_hidden
+from grader.own_questions import HIDDEN_VARIABLE, Rows, read_hidden
 from grader.report import console, gradescope, html
 from grader.result import Result
-from grader.runner import needs_sandbox, refuse_unknown
-from grader.sandbox.host import Sandbox
 from grader.sandbox.tiers import Tier
-from grader.seed import KEY_VARIABLE, choose_seed
+from grader.seed import KEY_VARIABLE, Seed, choose_seed
+from grader.startup import open_sandbox
 
 EXAMPLES = """
 examples:
@@ -91,12 +86,10 @@ def main(words: list[str] | None = None) -> int:
     arguments = parse_arguments(words)
     checks = tuple(name.strip() for name in arguments.only.split(",") if name.strip())
     try:
-        course = Course(
-            choose_seed(arguments.seed, arguments.key_file), hidden=read_hidden(arguments.hidden),
-            rubric=rubric.read_rubric(arguments.rubric),
-        )  # fmt: skip
-        refuse_unknown(checks, course.rubric)
-        result = grade_once(arguments, course, checks)
+        seed, hidden = choose_seed(arguments.seed, arguments.key_file), read_hidden(arguments.hidden)
+        course_rubric = rubric.read_rubric(arguments.rubric)
+        refuse_unknown(checks, course_rubric)
+        result = grade_once(arguments, seed, hidden, course_rubric, checks)
     except GraderFault as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2
@@ -112,18 +105,22 @@ def main(words: list[str] | None = None) -> int:
     return 2 if result.is_fault or result.is_refused or not all(written) else 0
 
 
-def grade_once(arguments: argparse.Namespace, course: Course, checks: tuple[str, ...]) -> Result:
+def grade_once(
+    arguments: argparse.Namespace, seed: Seed, hidden: Rows | None, course_rubric: rubric.Rubric,
+    checks: tuple[str, ...],
+) -> Result:  # fmt: skip
     """The result of one submission, with a sandbox of its own if code has to run.
 
     Raises:
         GraderFault: if a sandbox is required and none holds.
     """
-    if not needs_sandbox(checks):
-        return grade(arguments.submission, course, None, checks)
-    required = arguments.sandbox == "required" or course.seed.is_official or course.hidden is not None
+    required = arguments.sandbox == "required" or seed.is_official or hidden is not None
     wanted = "auto" if arguments.sandbox == "required" else arguments.sandbox
-    with Sandbox.open(wanted, required) as sandbox:
-        return grade(arguments.submission, course, sandbox, checks)
+    with open_sandbox(wanted, required) if needs_sandbox(checks) else nullcontext() as sandbox:
+        from grader.course import Course  # torch comes with it: after wrong arguments, and beside the sandbox's own
+        from grader.grade import grade
+
+        return grade(arguments.submission, Course(seed, hidden=hidden, rubric=course_rubric), sandbox, checks)
 
 
 def holds_zips(folder: Path) -> bool:

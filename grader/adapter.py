@@ -18,8 +18,6 @@ from safetensors.torch import load
 from grader import rubric
 from grader.errors import Refusal
 
-CONFIG, WEIGHTS = f"{rubric.ADAPTER_DIR}/adapter_config.json", f"{rubric.ADAPTER_DIR}/adapter_model.safetensors"
-REASONING_FILES = tuple(name.replace(rubric.ADAPTER_DIR, rubric.REASONING_DIR) for name in (CONFIG, WEIGHTS))
 TRAIN_AGAIN = "train again with python -m homework.sft train, and bundle again (README, Hand in)"
 # What a student may choose, and what says only how the adapter was made.
 CHOSEN = {"r", "lora_alpha", "target_modules", "use_rslora", "lora_dropout"}

@@ -22,8 +22,11 @@ from typing import Any
 
 from grader import rubric
 from grader.files import write_whole
+from grader.own_questions import read_hidden
 from grader.report import gradescope
 from grader.result import CheckResult, State, read_check
+from grader.seed import choose_seed
+from grader.startup import open_sandbox
 
 SPARE_SECONDS = 60  # before the platform's own limit
 TICK = 0.25  # seconds between two looks at the process and its memory
@@ -107,21 +110,19 @@ def memory(pid: int) -> int:
 
 def grade_into(arguments: argparse.Namespace) -> None:
     """Grade, and write each check and then the whole report into the folder of the parent."""
-    from grader.course import Course
-    from grader.grade import grade
-    from grader.own_questions import read_hidden
-    from grader.sandbox.host import Sandbox
-    from grader.seed import choose_seed
-
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    course = Course(choose_seed(None, arguments.key_file), hidden=read_hidden(arguments.hidden))
+    seed, hidden = choose_seed(None, arguments.key_file), read_hidden(arguments.hidden)
 
     def tell(check: CheckResult) -> None:
         with (arguments.child / "checks.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(check)) + "\n")
 
-    with Sandbox.open("auto", required=True) as sandbox:
-        result = grade(find_submission(arguments.root / "submission"), course, sandbox, tell=tell)
+    with open_sandbox(required=True) as sandbox:
+        from grader.course import Course  # torch comes with it: in this process alone, and beside the sandbox's own
+        from grader.grade import grade
+
+        submission = find_submission(arguments.root / "submission")
+        result = grade(submission, Course(seed, hidden=hidden), sandbox, tell=tell)
     (arguments.child / "results.part").write_text(gradescope.render(result), encoding="utf-8")
     (arguments.child / "results.part").rename(arguments.child / "results.json")
 

@@ -8,11 +8,11 @@ import copy
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from torch.func import functional_call
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -20,6 +20,7 @@ from grader import rubric
 from grader.adapter import Adapter
 from grader.errors import GraderFault
 
+PEFT_PREFIX = "base_model.model."  # of the names in an adapter's file, before those of the model
 LONGEST_ANSWER = " <answer>-1.7976931348623157e+308</answer>"
 TOKEN_BUDGET = 8_192  # slots (rows times tokens) of one generated batch; larger ones leave the CPU's caches
 ROUNDING = 0.3  # between two logits: each of them is off by up to 0.14 where the base is in bfloat16
@@ -83,7 +84,7 @@ def load_base() -> Base:
     disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(rubric.BASE, dtype=torch.float32, use_safetensors=True)
     model.generation_config = GenerationConfig()
-    return Base(model.eval(), AutoTokenizer.from_pretrained(rubric.BASE))
+    return Base(model.eval().requires_grad_(False), AutoTokenizer.from_pretrained(rubric.BASE))
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -95,31 +96,41 @@ def fingerprint(model: PreTrainedModel) -> str:
     return digest.hexdigest()[:32]
 
 
-def attach(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
-    """The base model with validated LoRA weights, by our own configuration: the student's is never given to peft."""
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # peft computes with any number
-        target_modules=list(adapter.targets),
-        use_rslora=adapter.use_rslora,
-        lora_dropout=0.0,
-    )
-    adapted = get_peft_model(model, config)
-    left_out = get_peft_model_state_dict(adapted, save_embedding_layers=False)  # layers that a regular expression skips
-    zeros = {name: torch.zeros_like(tensor) for name, tensor in left_out.items()}
-    report: Any = set_peft_model_state_dict(adapted, zeros | adapter.weights)
-    if report.unexpected_keys or set(adapter.weights) - set(zeros):
-        raise GraderFault("the validated weights do not fit the base model")
-    return adapted.eval()
+def add_lora(model: PreTrainedModel, adapter: Adapter) -> dict[str, torch.Tensor]:
+    """The weights of the base that LoRA changes, by their names there: W + scale B A (Hu et al., arXiv:2106.09685).
+
+    The student's configuration is never given to peft; tests/grader/test_agreement.py holds this against it.
+
+    Raises:
+        GraderFault: if the adapter does not fit the model.
+    """
+    scale = adapter.alpha / (math.sqrt(adapter.rank) if adapter.use_rslora else adapter.rank)
+    base, changed = model.state_dict(), {}
+    try:
+        for name, up in adapter.weights.items():
+            layer, found, _ = name.removeprefix(PEFT_PREFIX).partition(".lora_B.")
+            if found:
+                down = adapter.weights[name.replace(".lora_B.", ".lora_A.")]
+                changed[f"{layer}.weight"] = base[f"{layer}.weight"] + scale * (up @ down)
+    except (KeyError, RuntimeError) as error:
+        raise GraderFault("the validated weights do not fit the base model") from error
+    return changed
+
+
+def with_lora(model: PreTrainedModel, adapter: Adapter) -> Callable[..., Any]:
+    """The model's forward with an adapter; gradients flow into the weights of the adapter that require one."""
+    changed = add_lora(model, adapter)
+    return lambda **inputs: functional_call(model, changed, kwargs=inputs)
 
 
 def merge(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
-    """A copy of the base model with the adapter added into its weights: it writes the same, in three quarters the time.
+    """A copy of the base model with the adapter added into its weights.
 
     The answers are those of the model with the adapter beside it, but for rounding (tests/grader/test_agreement.py).
     """
-    return attach(copy.deepcopy(model), adapter).merge_and_unload().eval()
+    merged = copy.deepcopy(model)
+    merged.load_state_dict(add_lora(model, adapter), strict=False)
+    return merged
 
 
 def ask(

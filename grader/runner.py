@@ -12,30 +12,26 @@ grader/checks is collected: no conftest, no plugin and no setting of the working
 
 import contextlib
 import os
-import re
 import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
 from grader import rubric
-from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS, Adapter, Config, read_config, read_weights
+from grader.adapter import Adapter, Config, read_config, read_weights
+from grader.check_list import CHECKS, FILES, refuse_unknown
 from grader.course import Course, MeasuredReasons
 from grader.errors import GraderFault, Refusal
 from grader.harness.harness import Harness
 from grader.result import CheckResult, State
+from grader.rubric import CONFIG, REASONING_FILES, WEIGHTS
 from grader.sandbox.host import Sandbox
 from grader.submission import Submission
 
-CHECKS = Path(__file__).parent / "checks"
-# In the order of the report: what counts most, then the student's tasks.
-WEIGHTS_FILES = ("weights", "reasoning_weights")
-CODE_FILES = ("answering", "scoring", "labels", "training", "loading", "reasoning_code")
-FILES = tuple(CHECKS / f"{name}.py" for name in (*WEIGHTS_FILES, *CODE_FILES))
 # No report of pytest's own: what a check found is in its result, and our streams stay as they are.
 OPTIONS = (
     "-c", str(CHECKS / "pytest.ini"), "--rootdir", str(CHECKS), "--noconftest", "-p", "no:cacheprovider",
@@ -85,7 +81,8 @@ class ScoringPlugin:
         self, submission: Submission, course: Course, sandbox: Sandbox | None, checks: tuple[str, ...],
         tell: Callable[[CheckResult], None] | None,
     ) -> None:  # fmt: skip
-        self.given, self.sandbox, self.checks, self.tell = (submission, course), sandbox, checks, tell
+        self.given, self.checks, self.tell = (submission, course), checks, tell
+        self.harness = Harness(submission, course, sandbox) if sandbox else None
         self.points = course.rubric.points
         self.results: dict[str, CheckResult] = {}
         self.measured: dict[str, Any] = {}
@@ -129,11 +126,11 @@ class ScoringPlugin:
         return course.measure_reasons(reasoning_adapter)
 
     @pytest.fixture(scope="session")
-    def code(self, submission: Submission, course: Course) -> Harness:
+    def code(self) -> Harness:
         """What the submission's code does in the sandbox."""
-        if self.sandbox is None:
+        if self.harness is None:
             raise GraderFault("no sandbox was given: a submission's code runs nowhere else")
-        return Harness(submission, course, self.sandbox)
+        return self.harness
 
     @pytest.fixture
     def give(self) -> Callable[..., None]:
@@ -160,6 +157,8 @@ class ScoringPlugin:
             if name_of(item) in wanted:
                 wanted |= set(needs_of(item))
         items[:] = [item for item in items if name_of(item) in wanted]
+        if self.harness and torch.get_num_threads() > 1:  # of a class, each process has one core
+            self.harness.run_ahead(dict.fromkeys(item.path.stem for item in items))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -223,30 +222,6 @@ def explain_failure(error: BaseException) -> tuple[State, dict[str, str]]:
     return State.FAULT, {"cause": cause, "traceback": "".join(traceback.format_exception(error))}
 
 
-def check_names(file: str = "") -> list[str]:
-    """The names of all checks that there are, or of those in one file, in the order in which they run."""
-    return [
-        name
-        for path in FILES
-        if not file or path.stem == file
-        for name in re.findall(r"^def test_(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    ]
-
-
-def refuse_unknown(checks: tuple[str, ...], course_rubric: rubric.Rubric) -> None:
-    """Raise GraderFault for the name of a check that the rubric does not have."""
-    if unknown := set(checks) - set(course_rubric.points):
-        raise GraderFault(
-            f"there is no check {min(unknown)!r} in the rubric {course_rubric.name}: choose among "
-            + ", ".join(course_rubric.points)
-        )
-
-
-def needs_sandbox(checks: tuple[str, ...]) -> bool:
-    """Whether some of the checks (all, if empty) run code of a student."""
-    return not checks or not set(checks) <= {name for file in WEIGHTS_FILES for name in check_names(file)}
-
-
 def name_of(item: pytest.Item) -> str:
     """The name of a check.  Example: test_trains -> 'trains'"""
     return item.name.removeprefix("test_")
@@ -288,8 +263,12 @@ def run_checks(
     """
     refuse_unknown(checks, course.rubric)
     plugin = ScoringPlugin(submission, course, sandbox, checks, tell)
-    with clean_pytest_env():
-        code = pytest.main([*OPTIONS, *map(str, FILES)], plugins=[plugin])
+    try:
+        with clean_pytest_env():
+            code = pytest.main([*OPTIONS, *map(str, FILES)], plugins=[plugin])
+    finally:
+        if plugin.harness:
+            plugin.harness.close()
     if code == pytest.ExitCode.INTERRUPTED and not plugin.errors:
         raise KeyboardInterrupt
     if not plugin.results or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from grader import reference, rubric
-from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS, Adapter, read_config, read_weights
+from grader.adapter import Adapter, read_config, read_weights
 from grader.course import Course, share_right
 from grader.harness.inputs import PROMPTED
 from grader.own_questions import HIDDEN_VARIABLE, Rows, read_hidden
-from grader.rubric import RUBRICS, read_rubric, write_bounds
+from grader.rubric import CONFIG, REASONING_FILES, RUBRICS, WEIGHTS, read_rubric, write_bounds
 from grader.seed import Seed
 from grader.world import draw_questions
 from homework import cot, datagen, rft

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from grader import rubric
-from grader.adapter import REASONING_FILES, Adapter, read_config, read_weights
+from grader.adapter import Adapter, read_config, read_weights
 from grader.checks.answering import is_number, refuse_unless_texts, same
 from grader.checks.loading import refuse_other_model, refuse_untrained
 from grader.checks.training import (
@@ -29,6 +29,7 @@ from grader.harness.harness import Harness
 from grader.harness.inputs import shifted
 from grader.harness.spans import IGNORE_INDEX, are_labels
 from grader.own_questions import DATA, read_rows
+from grader.rubric import REASONING_FILES
 from grader.runner import credit_for, needs
 
 LEAST_ROOM = 90  # tokens that a prompt has to leave for the chain

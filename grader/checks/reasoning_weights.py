@@ -4,11 +4,12 @@ import json
 from dataclasses import asdict
 
 from grader import rubric
-from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS, Adapter, read_config, read_weights
+from grader.adapter import Adapter, read_config, read_weights
 from grader.course import Course, MeasuredReasons
 from grader.equations import chain_key
 from grader.errors import Refusal
 from grader.own_questions import DATA, read_rows
+from grader.rubric import CONFIG, REASONING_FILES, WEIGHTS
 from grader.runner import credit_for, needs
 from grader.submission import Submission
 from grader.updates import is_same

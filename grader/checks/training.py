@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from grader import rubric
-from grader.adapter import CONFIG, WEIGHTS, Adapter, Config, named_shapes, read_config, read_weights, targets_of
+from grader.adapter import Adapter, Config, named_shapes, read_config, read_weights, targets_of
 from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.gradients import (
@@ -29,6 +29,7 @@ from grader.harness.job_report import JobReport
 from grader.harness.spans import IGNORE_INDEX, are_labels, diagnose_row, side_by_side
 from grader.harness.tokenizers import make_families
 from grader.reference import Answered
+from grader.rubric import CONFIG, WEIGHTS
 from grader.runner import needs
 
 LOSS_TOLERANCE = 0.02  # relative: a loss in bfloat16 is right, a loss over other tokens is not

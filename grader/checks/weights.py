@@ -2,9 +2,10 @@
 
 from dataclasses import asdict
 
-from grader.adapter import CONFIG, WEIGHTS, Adapter, Config
+from grader.adapter import Adapter, Config
 from grader.course import Course
 from grader.errors import Refusal
+from grader.rubric import CONFIG, WEIGHTS
 from grader.runner import credit_for, needs
 from grader.submission import Submission
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from grader import rubric
+from grader.check_list import check_names
 from grader.classroom.students import Student
 from grader.errors import GraderFault
 from grader.report.text import plain
-from grader.runner import check_names
 
 KEYS = ("ID", "SIS User ID", "SIS Login ID")  # columns of Canvas that may hold what a file name says
 NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)

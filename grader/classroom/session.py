@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from grader.check_list import needs_sandbox
 from grader.course import Course
 from grader.errors import GraderFault
 from grader.grade import grade
 from grader.reference import fingerprint
 from grader.result import Result
-from grader.runner import needs_sandbox
 from grader.sandbox.host import Sandbox
 
 

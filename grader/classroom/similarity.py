@@ -14,8 +14,9 @@ from typing import NamedTuple
 import torch
 
 from grader import rubric
-from grader.adapter import CONFIG, WEIGHTS, Adapter, read_config, read_weights
+from grader.adapter import Adapter, read_config, read_weights
 from grader.errors import Refusal
+from grader.rubric import CONFIG, WEIGHTS
 from grader.submission import Submission
 from grader.updates import MISSING, cosines
 

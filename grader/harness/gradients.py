@@ -4,7 +4,7 @@ Every figure is recomputed from the token ids that reached the model: the rows d
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from grader import rubric
 from grader.adapter import Adapter
 from grader.errors import Refusal
 from grader.harness.spans import IGNORE_INDEX
-from grader.reference import Base, attach
+from grader.reference import PEFT_PREFIX, Base, with_lora
 
 DIGITS = "123456789"
 Gradients = dict[str, torch.Tensor]
@@ -55,25 +55,17 @@ def read_tensors(content: bytes | None) -> dict[str, torch.Tensor]:
 
 def compute_step(base: PreTrainedModel, adapter: Adapter, examples: Sequence[Example]) -> Step:
     """One step of the grader's own: the mean loss over all supervised tokens, and the LoRA gradients."""
-    model: Any = attach(base, adapter)
-    try:
-        loss = mean_loss(model, examples)
-        loss.backward()
-        named = model.base_model.model.named_parameters()
-        return Step(float(loss.detach()), {name: p.grad.clone() for name, p in named if p.grad is not None})
-    finally:
-        model.unload()
+    weights = {name: tensor.detach().clone().requires_grad_() for name, tensor in adapter.weights.items()}
+    loss = mean_loss(with_lora(base, adapter._replace(weights=weights)), examples)
+    loss.backward()
+    named = {name.removeprefix(PEFT_PREFIX).replace(".weight", ".default.weight"): w for name, w in weights.items()}
+    return Step(float(loss.detach()), {name: w.grad for name, w in named.items() if w.grad is not None})
 
 
 def compute_loss(base: PreTrainedModel, adapter: Adapter | None, examples: Sequence[Example]) -> float:
     """The mean loss over all supervised tokens, with an adapter or of the base alone."""
-    model: Any = base if adapter is None else attach(base, adapter)
-    try:
-        with torch.no_grad():
-            return float(mean_loss(model, examples))
-    finally:
-        if adapter is not None:
-            model.unload()
+    with torch.no_grad():
+        return float(mean_loss(with_lora(base, adapter) if adapter else base, examples))
 
 
 def digit_chances(base: Base, adapter: Adapter | None, questions: Sequence[str], digits: str) -> torch.Tensor:
@@ -82,18 +74,14 @@ def digit_chances(base: Base, adapter: Adapter | None, questions: Sequence[str],
     Returns:
         A row for each of the places, given the digits before it; (3, 9).
     """
-    model: Any = base.model if adapter is None else attach(base.model, adapter)
+    model = with_lora(base.model, adapter) if adapter else base.model
     tokenizer, (one, two, three) = base.tokenizer, list(digits)
     among = tokenizer.convert_tokens_to_ids(list(DIGITS))
     forms = (digits, f"{one}.{two}{three}", f"{one}{two}.{three}")
     rows = [tokenizer(f"{question} <answer>{form}")["input_ids"] for question in questions for form in forms]
     width = max(map(len, rows))
-    try:
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([row + [0] * (width - len(row)) for row in rows])).logits
-    finally:
-        if adapter is not None:
-            model.unload()
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([row + [0] * (width - len(row)) for row in rows])).logits
     chances = logits.float().log_softmax(-1)[..., among]
     places = [[t - 1 for t in range(len(row) - 4, len(row)) if row[t] in among][-3:] for row in rows]
     return torch.stack([chances[at, place] for at, place in enumerate(places)]).mean(0)
@@ -129,7 +117,7 @@ def product(one: Gradients, other: Gradients) -> float:
     return sum(float((one[name].double() * tensor.double()).sum()) for name, tensor in other.items())
 
 
-def mean_loss(model: Any, examples: Sequence[Example]) -> torch.Tensor:
+def mean_loss(model: Callable[..., Any], examples: Sequence[Example]) -> torch.Tensor:
     """Cross-entropy over the supervised tokens of all rows, padded on the right and masked."""
     width = max(len(example.ids) for example in examples)
     ids = torch.tensor([example.ids + [0] * (width - len(example.ids)) for example in examples])

@@ -1,14 +1,16 @@
-"""Runs the jobs of a submission in the sandbox: each once, when a check first asks for it."""
+"""Runs the jobs of a submission in the sandbox: each once, ahead of the checks or when one first asks for it."""
 
+import contextlib
 import json
+import threading
 import time
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
 from safetensors.torch import save
 
 from grader import rubric
-from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS
 from grader.course import Course
 from grader.errors import GraderFault, Refusal, Stopped
 from grader.harness.inputs import COLD, EXAMPLE, FEW, Inputs
@@ -17,6 +19,7 @@ from grader.harness.spans import diagnose_row, read_row
 from grader.harness.table_model import make_checkpoint
 from grader.harness.tokenizers import FAMILIES, make_families
 from grader.result import State
+from grader.rubric import CONFIG, REASONING_FILES, WEIGHTS
 from grader.sandbox.host import WALL_SECONDS, Outcome, Sandbox
 from grader.submission import Submission
 
@@ -32,6 +35,14 @@ MODULES = {
     "prompting": ("cot", "rft"),
     "sampling": ("cot", "datagen"),
     "reasoning_training": ("rft", "sft"),
+}
+JOBS = {  # that the checks of a file ask for, in the order in which they do
+    "answering": ("answering",),
+    "scoring": ("scoring",),
+    "labels": ("labels",),
+    "training": ("labels", "training"),
+    "loading": ("loading", "agreeing"),
+    "reasoning_code": ("prompting", "sampling", "reasoning_training"),
 }
 
 
@@ -58,8 +69,35 @@ class Harness(Inputs):
         super().__init__(course, submission.sha256)
         self.submission, self.sandbox = submission, sandbox
         self.dead: dict[str, Stopped] = {}
+        self.reports: dict[str, JobReport] = {}
         self.faults: dict[str, GraderFault] = {}
         self.seconds = self.delay = 0.0
+        self.lock, self.closed, self.ahead = threading.Lock(), False, threading.Thread()
+
+    def run_ahead(self, files: Iterable[str]) -> None:
+        """Begin to run the jobs of some files of checks, one after the other, while the grader computes.
+
+        What fails there is met again by the check that asks for it.
+        """
+        jobs = [job for file in files for job in JOBS.get(file, ())]
+
+        def run() -> None:
+            for job in jobs:
+                if not self.closed:
+                    with contextlib.suppress(Exception):
+                        getattr(self, job)
+
+        with contextlib.suppress(GraderFault):  # of the base model, which the first check that needs it raises again
+            self.course.base  # noqa: B018 (or both threads would load it)
+            self.ahead = threading.Thread(target=run)
+            self.ahead.start()
+
+    def close(self) -> None:
+        """Run no job any more; one that no check has waited for is stopped."""
+        self.closed = True
+        if self.ahead.is_alive():
+            self.sandbox.stop(at_once=True)
+            self.ahead.join()
 
     @cached_property
     def answering(self) -> JobReport:
@@ -174,16 +212,21 @@ class Harness(Inputs):
         self, job: str, inputs: dict[str, Any], files: dict[str, bytes] | None = None,
         code: dict[str, bytes] | None = None,
     ) -> JobReport:  # fmt: skip
-        """Run a job; a module whose import ended an earlier one is not imported again."""
+        """The report of a job, which is run once; a module whose import ended an earlier one is not imported again."""
+        with self.lock:
+            if job not in self.reports:
+                self.reports[job] = self.run_new(job, inputs, files or {}, code or {})
+            return self.reports[job]
+
+    def run_new(self, job: str, inputs: dict[str, Any], files: dict[str, bytes], code: dict[str, bytes]) -> JobReport:
+        """Run a job for the first time, or raise again why that failed."""
         if job in self.faults:
             raise self.faults[job]
         for module in MODULES[job]:
             if module in self.dead:
                 raise self.dead[module]
-        placed = {**self.code, **(code or {})}
         content = json.dumps({"adapter_dir": rubric.ADAPTER_DIR, **inputs}).encode()
-        given = {"inputs.json": content, **(files or {})}
-        report = JobReport(job, self.run_once(job, placed, given))
+        report = JobReport(job, self.run_once(job, {**self.code, **code}, {"inputs.json": content, **files}))
         if report.stage.startswith("import homework.") and not report.outcome.ended.startswith("exit 3"):
             try:
                 report.refuse_end()

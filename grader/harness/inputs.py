@@ -260,7 +260,7 @@ class Inputs:
     @cached_property
     def written(self) -> list[str]:
         """What the base model writes after each prompt, by the grader's own greedy decoding."""
-        return [complete(self.course.base, self.course.base.model, [ids], 64)[0] for ids in self.ids]
+        return complete(self.course.base, self.course.base.model, self.ids, 64)
 
 
 def shuffled(texts: dict[str, str], rng: random.Random) -> list[tuple[str, bool]]:

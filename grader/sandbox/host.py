@@ -110,7 +110,12 @@ class Sandbox:
                 made[tier].close()
             return reason
 
-        tier, refused = tiers.choose(wanted, required, try_tier)
+        try:
+            tier, refused = tiers.choose(wanted, required, try_tier)
+        except BaseException:  # also Ctrl-C
+            for sandbox in made.values():
+                sandbox.close()
+            raise
         made[tier].refused = refused
         return made[tier]
 
@@ -284,6 +289,7 @@ class Sandbox:
     def stop(self, at_once: bool = False) -> None:
         """Let the fork server end by closing its pipe, and kill it if it does not, or at once."""
         process, self.process = self.process, None
+        at_once |= self.loading  # amid its imports, it would not see for seconds that the pipe is closed
         self.loading = self.loaded = False
         if process is None or process.stdin is None:
             return

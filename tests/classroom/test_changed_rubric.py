@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from grader import provenance, rubric
+from grader.check_list import check_names
 from grader.classroom import __main__ as cli
 from grader.classroom import gradebook, pages, reports, store, supervisor
 from grader.classroom.hand_ins import HandIn
@@ -18,7 +19,6 @@ from grader.course import Course
 from grader.provenance import describe_value, hash_rubric
 from grader.result import CheckResult, Result, State
 from grader.rubric import read_rubric
-from grader.runner import check_names
 from grader.seed import Seed
 
 SMALL, WEIGHTS = Course(hidden_questions=6, novel_questions=2), tuple(check_names("weights"))

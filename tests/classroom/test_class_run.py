@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import kill_class
-from grader import __main__, rubric, runner
+from grader import __main__, rubric
+from grader.check_list import check_names, needs_sandbox
 from grader.classroom import __main__ as cli
 from grader.classroom import session, supervisor
 from grader.classroom.store import Store, run_key
 from grader.course import Course
 from grader.errors import GraderFault
-from grader.runner import check_names
 from tests.support import zips
 
 SMALL, WEIGHTS = Course(hidden_questions=6, novel_questions=2), tuple(check_names("weights"))
@@ -200,7 +200,7 @@ def test_without_isolation_a_class_run_does_not_begin(graded_class, monkeypatch,
     monkeypatch.setattr(cli, "collect", lambda *_: pytest.fail("began"))
     assert cli.main([str(graded_class), "--out", str(graded_class.parent / "out")]) == 2
     assert "can't keep code of students in" in capsys.readouterr().err
-    assert session.require_isolation(WEIGHTS) == "no code is run" and runner.needs_sandbox(())
+    assert session.require_isolation(WEIGHTS) == "no code is run" and needs_sandbox(())
 
 
 @pytest.mark.parametrize("words", [

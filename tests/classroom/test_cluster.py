@@ -10,13 +10,13 @@ import pytest
 from submitit.core.core import Job
 
 from benchmarks import kill_class
+from grader.check_list import check_names
 from grader.classroom import __main__ as cli
 from grader.classroom import cluster
 from grader.classroom.jobs import WorkerConfig
 from grader.classroom.store import Store, run_key
 from grader.course import Course
 from grader.errors import GraderFault
-from grader.runner import check_names
 from tests.support import zips
 
 SMALL, WEIGHTS = Course(hidden_questions=4, novel_questions=2), tuple(check_names("weights"))

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save
 
 from benchmarks import copies, likeness, reference_run
-from grader.adapter import WEIGHTS
 from grader.classroom import similarity
 from grader.classroom.similarity import compare
 from grader.classroom.students import read_hand_in
+from grader.rubric import WEIGHTS
 from grader.updates import MISSING, cosines, layer_cosines
 from homework.common.base_model import ROOT
 from homework.common.files import read_json

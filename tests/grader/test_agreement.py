@@ -7,18 +7,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
 import grader.harness.label_diagnosis as graders
 import homework
 import homework.guards.label_diagnosis as students
 from grader import adapter as graded
 from grader import reference, rubric
-from grader.adapter import CONFIG, WEIGHTS, read_config, read_weights
+from grader.adapter import Adapter, Config, expected_shapes, read_config, read_weights
 from grader.course import Course
+from grader.errors import GraderFault
 from grader.harness import job_report
-from grader.rubric import ROOT
+from grader.rubric import CONFIG, ROOT, WEIGHTS
 from homework import base_llm, data
 from homework.common import errors
 from homework.common.base_model import BUNDLED, BUNDLED_NAME
@@ -42,6 +45,36 @@ def test_both_give_the_same_answers_to_the_last(trained, count):
     for one, sample in zip(answered, theirs.samples, strict=True):
         same = one.number == sample.answer or (math.isnan(one.number) and math.isnan(sample.answer))
         assert same and one.is_right == sample.is_correct, one.question
+
+
+@pytest.mark.parametrize("use_rslora", [False, True])
+def test_lora_added_by_the_grader_is_that_of_peft(use_rslora):
+    """The logits and the gradients of lora_A and lora_B, on a model in which each row of ids has its own."""
+    base, shape = reference.load_base().model, Config(3, 7.0, ("down_proj", "q_proj"), use_rslora)
+    shapes = expected_shapes(shape, json.loads((rubric.BASE / "config.json").read_text()))
+    weights = {name: torch.randn(size) / size[-1] ** 0.5 for name, size in shapes.items()}
+    ids = torch.tensor([[5, 6, 7, 8], [9, 8, 7, 6]])
+    ours = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
+    found = reference.with_lora(base, Adapter(*shape, ours))(input_ids=ids).logits
+    settings = {"r": 3, "lora_alpha": 7, "target_modules": [*shape.targets], "use_rslora": use_rslora}
+    peft_model = get_peft_model(reference.load_base().model, LoraConfig(task_type="CAUSAL_LM", **settings))
+    set_peft_model_state_dict(peft_model, weights)
+    wanted = peft_model(input_ids=ids).logits
+    assert torch.allclose(found, wanted, atol=1e-4)
+    found.square().mean().backward()
+    wanted.square().mean().backward()
+    theirs = {name.replace(".default", ""): tensor.grad for name, tensor in peft_model.named_parameters()}
+    assert ours and all(torch.allclose(ours[name].grad, theirs[name], rtol=1e-2, atol=1e-4) for name in ours)
+    assert all(tensor.grad is None for tensor in base.parameters()), "the base itself gets none"
+
+
+@pytest.mark.parametrize(("layer", "size"), [("layers.99", 0), ("layers.0", 1)])
+def test_an_adapter_that_does_not_fit_is_a_fault(layer, size):
+    shape = Config(3, 7.0, ("q_proj",), False)
+    shapes = expected_shapes(shape, json.loads((rubric.BASE / "config.json").read_text()))
+    weights = {name.replace("layers.0", layer): torch.zeros(a + size, b) for name, (a, b) in shapes.items()}
+    with pytest.raises(GraderFault, match="do not fit"):
+        reference.add_lora(reference.load_base().model, Adapter(*shape, weights))
 
 
 @given(st.text() | st.from_regex(r" ?<answer>[-+0-9.,e ]{0,12}</answer>?.{0,5}"))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from grader.runner import check_names
+from grader.check_list import check_names
 from grader.sandbox import tiers
 from grader.sandbox.tiers import Tier
 from homework.common.base_model import ROOT

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from grader import __main__, autograder, runner
+from grader import __main__, autograder
 from grader import own_questions as questions
+from grader.check_list import check_names
 from grader.classroom import __main__ as cli
 from grader.classroom import gradebook, pages, reports
 from grader.classroom.hand_ins import HandIn
@@ -31,7 +32,7 @@ from homework.common.errors import HomeworkError
 from tests.support import zips
 from tools import calibrate, make_autograder
 
-WEIGHTS = tuple(runner.check_names("weights"))
+WEIGHTS = tuple(check_names("weights"))
 HIDDEN = (("How many kg are in 4 t?", 4000.0), ("Which year came before 1970?", 1969.0))
 
 

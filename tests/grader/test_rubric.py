@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 from grader import __main__, rubric
+from grader.check_list import refuse_unknown
 from grader.course import Course
 from grader.errors import GraderFault
 from grader.rubric import VARIABLE, read_rubric, write_bounds
-from grader.runner import refuse_unknown
 from homework.common.errors import HomeworkError
 from tools import calibrate
 

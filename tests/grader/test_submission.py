@@ -8,8 +8,8 @@ import zipfile
 import pytest
 
 from grader import rubric, submission
-from grader.adapter import CONFIG, WEIGHTS
 from grader.errors import Refusal
+from grader.rubric import CONFIG, WEIGHTS
 from grader.submission import open_submission
 from tests.support import zips
 from tests.support.zips import HOSTILE

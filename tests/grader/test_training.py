@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from grader.adapter import CONFIG, REASONING_FILES, WEIGHTS, Adapter, read_config, read_weights
+from grader.adapter import Adapter, read_config, read_weights
 from grader.checks import reasoning_code, training
 from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.gradients import Example, compute_step, place_of, split, with_other_digits
 from grader.harness.harness import Harness
+from grader.rubric import CONFIG, REASONING_FILES, WEIGHTS
 from grader.seed import Seed
 
 SEEDS = 12

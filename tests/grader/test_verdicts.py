@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from grader.check_list import FILES, check_names
 from grader.course import Course
 from grader.grade import grade
 from grader.harness import job_report
 from grader.report import console
 from grader.result import Result, State
 from grader.rubric import read_rubric
-from grader.runner import FILES, check_names
 from grader.sandbox.host import LIMITS, Sandbox
 from tests.submissions import SUBMISSIONS
 from tests.submissions.reasoning import ALL, REASONED

@@ -8,10 +8,10 @@ import zipfile
 import pytest
 
 import bundle
-from grader.adapter import CONFIG, WEIGHTS
+from grader.check_list import check_names
 from grader.course import Course
 from grader.grade import grade
-from grader.runner import check_names
+from grader.rubric import CONFIG, WEIGHTS
 from homework.common import zip_contents
 from homework.common.base_model import ROOT
 
@@ -23,7 +23,7 @@ def homework(trained, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "homework", folder, ignore=shutil.ignore_patterns("*_model", "__pycache__"))
     shutil.copytree(trained.folder, folder / "sft_model")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bundle, "Course", lambda: Course(hidden_questions=20, novel_questions=5))
+    monkeypatch.setattr("grader.course.Course", lambda: Course(hidden_questions=20, novel_questions=5))
     return folder
 
 
@@ -46,7 +46,7 @@ def test_the_zip_holds_code_and_adapter_and_says_its_score(homework, capsys):
 def weights_alone(monkeypatch):
     """The zip is graded without its code, where only the adapter decides."""
     checks = tuple(check_names("weights"))
-    monkeypatch.setattr(bundle, "grade", lambda path, course, _, name: grade(path, course, None, checks, name))
+    monkeypatch.setattr("grader.grade.grade", lambda path, course, _, name: grade(path, course, None, checks, name))
 
 
 def test_the_same_files_give_the_same_bytes(homework, weights_alone):

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from grader import runner
+from grader.check_list import check_names
 from grader.result import CheckResult, Result, State
 from grader.rubric import read_rubric
-from grader.runner import check_names
 from grader.sandbox.host import Sandbox
 from homework.common.errors import HomeworkError
 from tools.fuzz import MUTATORS, __main__, judging

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from grader import runner
+from grader.check_list import check_names
 from grader.course import Course
 from grader.submission import Submission
 from homework.common.base_model import ROOT
@@ -16,14 +17,14 @@ LAYERS = (
     "__main__ autograder classroom",
     "grade checks",
     "runner",
-    "harness",
+    "harness startup",
     "sandbox",
     "course",
     "reasons",
     "reference",
     "updates",
     "submission adapter seed own_questions",
-    "report provenance",
+    "report provenance check_list",
     "rubric",
     "errors",
     "result interrupts",
@@ -119,7 +120,7 @@ def test_each_adapter_is_read_once_for_all_checks(files, monkeypatch):
     read, calls = runner.read_weights, []
     monkeypatch.setattr(runner, "read_weights", lambda *given: calls.append(given) or read(*given))
     submission, course = Submission("x.zip", files, [], "0"), Course(hidden_questions=10, novel_questions=5)
-    found = runner.run_checks(submission, course, checks=tuple(runner.check_names("weights")))
+    found = runner.run_checks(submission, course, checks=tuple(check_names("weights")))
     assert len(found.checks) == 4 and found.measured["questions"] == 10 and len(calls) == 1
 
 

@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 
 from grader import rubric
 from grader.__main__ import parse_arguments as parse_grader_arguments
+from grader.check_list import check_names
 from grader.classroom.__main__ import parse_arguments as parse_class_arguments
-from grader.runner import check_names
 from homework import base_llm, chat, check, cot, datagen, experiment, rft, sft
 from homework.common.base_model import ROOT
 from homework.common.cli import UsageError, parse_arguments

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from safetensors.torch import load, save
 
-from grader.adapter import CONFIG, WEIGHTS
+from grader.rubric import CONFIG, WEIGHTS
 
 Files = dict[str, bytes]
 Change = Callable[[Files], Files]

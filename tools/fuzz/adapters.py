@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load, save
 
-from grader.adapter import CONFIG, WEIGHTS
+from grader.rubric import CONFIG, WEIGHTS
 from tests.submissions.plain import plain
 from tests.submissions.recipe import Files, Maker, both
 from tests.support import adapters, zips

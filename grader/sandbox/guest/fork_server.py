@@ -96,8 +96,10 @@ def adopt_orphans() -> None:
 def preload(modules: list[str]) -> dict[str, Any]:
     """Import what every job needs, once; the garbage collector of a child need not look at any of it again."""
     started = time.perf_counter()
+    gc.disable()  # a quarter of the time of the imports, in which it finds nothing
     for module in modules:
         importlib.import_module(module)
+    gc.enable()
     gc.collect()
     gc.freeze()
     return {"seconds": time.perf_counter() - started}
