@@ -79,7 +79,7 @@ def label_value(rng: random.Random, files: Files) -> Case:
         (f"labels[{at}] = float(labels[{at}])", "supervised"),
         (f"labels[{at}] = None", "supervised"),
         (f"labels[{at}], labels[{at} + 1] = labels[{at} + 1], labels[{at}]", ""),
-        (f"labels[-{rng.randrange(1, 4)}:] = [ids[start]] * {rng.randrange(4, 7)}", "supervised"),
+        (f"labels[-{rng.randrange(1, 4)}:] = [ids[start]] * {rng.randrange(4, 7)}", "spans"),
         ("labels = [label for label in labels]", ""),
         ("labels = [-100 if i < start else token for i, token in enumerate(ids)]", ""),
         ("labels = ids.copy(); labels[:start] = [-100] * start", ""),
