@@ -80,15 +80,19 @@ def clean(found: dict[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
     if junk := len(found) - len(kept):
         notes.append(f"left out {junk} files of the system (__MACOSX, .DS_Store, caches)")
     read = [name for name in kept if is_read(name, READ_FILES)]
-    parents = shared_parents(read)
+    parents = find_package(read)
+    top = "".join(f"{parent}/" for parent in parents)
+    if beside := [name for name in read if not name.startswith(top)]:
+        notes.append(f"left out {len(beside)} files beside {top}: {', '.join(sorted(beside)[:3])[:200]}")
+        read = [name for name in read if name not in beside]
     answers = "/".join([*parents, rubric.ANSWERS])
-    other = [name for name in kept if name not in read and name != answers]
+    other = [name for name in kept if name not in (*read, *beside, answers)]
     if other:
         names = ", ".join(sorted(name.rpartition("/")[2] for name in other)[:3])
         notes.append(f"left out {len(other)} files that are no code: {names}")
     if len(parents) > 1:
         notes.append(f"the homework lies in {'/'.join(parents)}, not at the top: taken from there")
-    kept = {name.split("/", len(parents))[-1]: content for name, content in kept.items() if name not in other}
+    kept = {name.split("/", len(parents))[-1]: content for name, content in kept.items() if name in (*read, answers)}
     for name in kept:
         refuse_name(name)
     if long := [
@@ -109,6 +113,19 @@ def is_junk(name: str) -> bool:
     return (
         bool(JUNK_PARTS & set(parts)) or parts[-1] in JUNK_NAMES or parts[-1].startswith("._") or name.endswith(".pyc")
     )
+
+
+def find_package(names: list[str]) -> list[str]:
+    """The folders above the files of the package: the one homework/ that holds sft.py, or what all files share.
+
+    Example: ['ID/homework/sft.py', 'ID/data/rft.json'] -> ['ID', 'homework']
+    """
+    shared = shared_parents(names)
+    split = [name.split("/") for name in names]
+    found = sorted((parts[:-1] for parts in split if parts[-2:] == ["homework", "sft.py"]), key=len)
+    if not found or len(found[0]) <= len(shared):
+        return shared
+    return found[0] if len(found) == 1 or len(found[1]) > len(found[0]) else shared
 
 
 def shared_parents(names: list[str]) -> list[str]:

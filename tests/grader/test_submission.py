@@ -42,6 +42,24 @@ def test_a_parent_folder_is_taken_off(files, tmp_path, top):
     assert any("not at the top" in note for note in opened.notes) == (top.count("/") > 1)
 
 
+@pytest.mark.parametrize("top", ["", "123456/"])
+def test_what_lies_beside_the_package_is_left_out_and_said(files, tmp_path, top):
+    """An editor's settings, the data, or the whole of the repository: all have been handed in."""
+    beside = [".vscode/settings.json", "data/train.json", "conftest.py", "old.zip", "homework_old/sft.py"]
+    entries = [(f"{top}homework/{name}", content) for name, content in files.items()]
+    entries.append((f"{top}homework/{rubric.ANSWERS}", b"1"))
+    zips.write(tmp_path / "x.zip", [*entries, *((f"{top}{name}", b"x") for name in beside)])
+    opened = open_submission(tmp_path / "x.zip")
+    assert opened.files == files and opened.answers == b"1"
+    assert any(f"left out 5 files beside {top}homework/: " in note for note in opened.notes)
+
+
+def test_of_two_packages_none_is_chosen(files, tmp_path):
+    entries = [(f"{top}/homework/{name}", b"x") for top in ("a", "b") for name in files]
+    zips.write(tmp_path / "x.zip", entries)
+    assert "a/homework/sft.py" in open_submission(tmp_path / "x.zip").files
+
+
 def test_rubbish_of_systems_is_cleaned_up_and_said(files, tmp_path):
     rubbish = ["__MACOSX/homework/._sft.py", "homework/.DS_Store", "homework/__pycache__/sft.cpython-311.pyc"]
     entries = [(name, b"x") for name in rubbish] + [(f"homework/{name}", data) for name, data in files.items()]
