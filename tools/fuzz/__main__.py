@@ -1,7 +1,7 @@
 """Looks for right submissions that lose points, and for wrong ones that keep them.
 
 python -m tools.fuzz --cases 40                        # two minutes on one core
-python -m tools.fuzz --cases 1000 --out fuzz.json      # the same line goes on after Ctrl-C
+python -m tools.fuzz --out fuzz.json                   # forty of each mutator; the same line goes on after Ctrl-C
 python -m tools.fuzz --cases 50 --only mask_shifted    # one mutator alone; case 7 is the same in each run of a seed
 """
 
@@ -106,7 +106,7 @@ def show(name: str, entry: dict[str, Any]) -> str:
     )
 
 
-def main(*, cases: int = 1000, seed: int = 0, only: str | None = None, out: str | None = None) -> None:
+def main(*, cases: int = 40 * len(MUTATORS), seed: int = 0, only: str | None = None, out: str | None = None) -> None:
     """Make right and wrong submissions at random, grade them, and list the verdicts that are not those of their making.
 
     Exits with 1 if there is any: a false accusation, where a check fails that nothing in the submission is wrong for; a
