@@ -1,7 +1,7 @@
 """Kills a class run again and again, fills its disk, replaces a zip: no result is lost, doubled or changed.
 
     python -m benchmarks.kill_class           # 200 good zips and every bad one; needs a trained homework/sft_model
-    GRADER_RUBRIC=long python -m benchmarks.kill_class --good 6 --every 20 --kills 3    # thirty, of both kinds of fault
+    GRADER_RUBRIC=long python -m benchmarks.kill_class --good 11 --every 20 --kills 3   # thirty, of both kinds of fault
 
 Under the long rubric it needs homework/rft_model too, and the class holds the submissions of tasks 5 to 7 as well.
 It prints what it saw as JSON; benchmarks/README.md has the figures. tests/classroom/ has a small one.
