@@ -235,7 +235,7 @@ def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
         EOFError,
         NotImplementedError,
         RuntimeError,
-        UnicodeError,
+        ValueError,
         struct.error,
         OSError,
     ) as error:

@@ -12,6 +12,7 @@ from grader.adapter import Adapter
 
 MISSING = -2.0  # in the place of a cosine where a layer is not there
 CHUNK = 64  # adapters compared with all others at once
+TINY = 1e-150  # in the place of a length of 0
 SAME = 0.999  # a cosine that noise alone takes away
 
 
@@ -36,13 +37,21 @@ def stack(adapters: list[Adapter], name: str) -> tuple[torch.Tensor, torch.Tenso
     inputs, outputs = next((a.shape[1], b.shape[0]) for a, b in found.values())
     down, up = torch.zeros(len(adapters), rank, inputs), torch.zeros(len(adapters), outputs, rank)
     for index, (a, b) in found.items():
-        down[index, : a.shape[0]], up[index, :, : b.shape[1]] = unit(a), unit(b)
+        down[index, : a.shape[0]], up[index, :, : b.shape[1]] = balance(a, b)
     return down, up
 
 
-def unit(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix of length 1: a rescaled one must not overflow."""
-    return matrix / matrix.norm().clamp(min=1e-30)
+def balance(down: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same A [r, in] and B [out, r] but for one factor, with each rank component of one length in both.
+
+    However far a component is rescaled, up in one and down in the other, it overflows nowhere and counts as before.
+    """
+    down, up = down.double(), up.double()
+    sizes = down.norm(dim=1), up.norm(dim=0)
+    length = (sizes[0] * sizes[1]).sqrt()
+    length = length / length.max().clamp(min=TINY)
+    downs, ups = (length / size.clamp(min=TINY) for size in sizes)
+    return (down * downs[:, None]).float(), (up * ups).float()
 
 
 def layer_cosines(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:

@@ -88,9 +88,9 @@ def digit_chances(base: Base, adapter: Adapter | None, questions: Sequence[str],
 
 
 def place_of(digits: str, scores: torch.Tensor) -> int:
-    """The place of a triple among all 729, by the sum of its digits' scores; 1 is the best."""
+    """The place of a triple among all 729, by the sum of its digits' scores; 1 is the best, the last that of NaN."""
     sums = scores[0][:, None, None] + scores[1][:, None] + scores[2]
-    return int((sums >= sums[tuple(DIGITS.index(digit) for digit in digits)]).sum())
+    return int((~(sums < sums[tuple(DIGITS.index(digit) for digit in digits)])).sum())
 
 
 def with_other_digits(example: Example, tokenizer: Any, by: int = 1) -> Example:

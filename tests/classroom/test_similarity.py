@@ -14,7 +14,7 @@ from grader.classroom import similarity
 from grader.classroom.similarity import compare
 from grader.classroom.students import read_hand_in
 from grader.rubric import WEIGHTS
-from grader.updates import MISSING, cosines, layer_cosines
+from grader.updates import MISSING, cosines, is_same, layer_cosines
 from homework.common.base_model import ROOT
 from homework.common.files import read_json
 from tests.support import zips
@@ -62,6 +62,19 @@ def test_a_copy_in_disguise_is_named(tmp_path, files, honest, disguise):
     copy = likeness.disguises(honest)[disguise]
     named = found(tmp_path, files, {"a": honest[0], "b": copy, "honest": honest[2]})
     assert [(one.students, one.what) for one in named] == [(("a", "b"), "update")]
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(None, None, 2)])
+@pytest.mark.parametrize("factor", [1e20, 1e-22])
+def test_a_copy_rescaled_beyond_what_squares_hold_is_the_same(honest, rows, factor):
+    copy = {name: tensor.clone() for name, tensor in honest[0].items()}
+    for name, tensor in copy.items():
+        if "lora_A" in name:
+            tensor[rows] *= factor
+        else:
+            tensor[:, rows] /= factor
+    one, other, third = (likeness.as_adapter(weights) for weights in (honest[0], copy, honest[1]))
+    assert is_same(one, other) and not is_same(one, third)
 
 
 def test_an_exact_copy_is_named_once_and_by_its_file(tmp_path, files, honest):

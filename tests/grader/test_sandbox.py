@@ -153,10 +153,34 @@ def test_nothing_runs_where_nothing_holds(monkeypatch):
         assert sandbox.tier is Tier.NONE
 
 
+def test_the_inputs_are_gone_before_the_code_runs(tier, guest):
+    """They hold right outputs of some functions, for those that build upon them."""
+    with Sandbox(tier) as sandbox:
+        assert run_code(sandbox, "import os; print(os.listdir('in'), flush=True)").output == "[]\n"
+
+
+def test_a_job_that_waits_for_its_own_threads_is_not_delayed(monkeypatch, tmp_path):
+    """Sixty threads on one core: the first waits nearly all the time, and the machine has a CPU for the job."""
+    monkeypatch.syspath_prepend(str(ROOT / "grader" / "sandbox" / "guest"))
+    import watch  # type: ignore[import-not-found]
+
+    (tmp_path / "job").mkdir()
+    one = watch.Watch(os.getpid(), str(tmp_path / "job"), {"entries": 10, "disk": 10, "idle": 30}, False)
+    one.started -= 31
+    monkeypatch.setattr(watch, "queued_seconds", lambda _: 27.8)
+    for computed, delay in ((30.9, 0.1), (10.0, 21.0), (1.0, 27.8)):
+        monkeypatch.setattr(watch, "computing_seconds", lambda _, computed=computed: computed)
+        one.taken()
+        assert one.delay == pytest.approx(delay, abs=0.5)
+
+
 @pytest.mark.parametrize(
     ("code", "ended"),
     [
         ("import ctypes; ctypes.string_at(0)", "signal SIGSEGV"),
+        ("import signal; signal.raise_signal(40)", "signal 40"),
+        ("import ctypes, time\nctypes.CDLL(None).prctl(15, b'\\xff\\xfe', 0, 0, 0)\nend = time.monotonic() + 0.5\n"
+         "while time.monotonic() < end: pass", "exit 0"),
         ("while True: pass", "time"),
         rest("import os\nos.chdir('tmp')\nfor i in range(1500): os.mkdir('d'); os.chdir('d')\nos._exit(3)", "exit 3"),
         rest("import os\nos.chdir('tmp')\nfor i in range(20): os.mkdir('x' * 250); os.chdir('x' * 250)\n"

@@ -118,3 +118,4 @@ def test_the_place_of_a_triple_is_that_of_its_sum():
     scores = torch.zeros(3, 9)
     scores[0, 3], scores[1, 6], scores[2, 2] = 1.0, 1.0, 1.0
     assert place_of("473", scores) == 1 and place_of("471", scores) > 1 and place_of("111", scores) == 729
+    assert place_of("473", torch.full((3, 9), float("nan"))) == 729, "what is no number is no knowledge"

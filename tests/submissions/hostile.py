@@ -60,7 +60,7 @@ LINKS = """
 import os; os.symlink("/etc/passwd", "out/gradients.safetensors")
 import os; os.symlink("/", "homework/sft_model")
 import os; os.mkfifo("out/before.safetensors")
-import os; os.link("in/inputs.json", "out/after.safetensors")
+import os; os.link("data/train.json", "out/after.safetensors")
 """
 FRAMES = """
 import sys

@@ -137,6 +137,11 @@ def cut(path: Path, files: Files) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def beheaded(path: Path, files: Files) -> None:
+    good(path, files)
+    path.write_bytes(path.read_bytes()[100:])
+
+
 def garbage(path: Path, files: Files) -> None:
     path.write_bytes(random.Random(0).randbytes(5000))
 
@@ -202,6 +207,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "lying size": (lying_size, "damaged|another size"),
     "overlap": (overlap, "overlap in the zip|damaged"),
     "cut": (cut, "no zip file, or it was cut"),
+    "beheaded": (beheaded, "damaged or of a kind that is not read"),
     "garbage": (garbage, "no zip file"),
     "empty": (empty, "the zip is empty"),
     "empty file": (empty_file, "no zip file"),

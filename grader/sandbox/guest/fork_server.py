@@ -213,7 +213,7 @@ def children() -> list[int]:
     found = []
     for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc/self") else ()):
         try:
-            with open(f"/proc/{name}/stat") as file:
+            with open(f"/proc/{name}/stat", errors="replace") as file:  # the name of a process may hold anything
                 parent = file.read().rpartition(")")[2].split()[1]
         except OSError:  # it has just ended
             continue

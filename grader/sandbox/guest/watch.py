@@ -66,11 +66,12 @@ class Watch:
         threads = os.listdir(f"/proc/{self.pid}/task")
         entries, disk = self.measure_disk()
         computed = computing_seconds(self.pid)
-        self.delay = queued_seconds(self.pid)
+        running = time.monotonic() - self.started
+        self.delay = min(queued_seconds(self.pid), max(0.0, running - computed))  # behind its own threads, it is none
         return {
             "threads": len(threads), "entries": entries, "disk": disk, "written": written(self.pid),
             "resident": resident(self.pid), "time": computed, "idle": self.idle_seconds(computed, threads),
-            "wall": time.monotonic() - self.started,
+            "wall": running,
         }  # fmt: skip
 
     def measure_disk(self) -> tuple[int, int]:
@@ -105,12 +106,17 @@ class Watch:
             if peak > self.limits["resident"]:
                 return "resident"
             self.lacking = "memory"
-        return f"exit {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        return f"exit {code}" if code >= 0 else f"signal {name_signal(-code)}"
+
+
+def name_signal(number: int) -> str:
+    """The name of a signal, or its number: most of those for real time have none."""
+    return next((known.name for known in signal.Signals if known == number), str(number))
 
 
 def read_stat(path: str) -> list[str]:
     """The fields of a stat file from the state on, which is the third; the name before it may hold anything."""
-    with open(path) as file:
+    with open(path, errors="replace") as file:
         return file.read().rpartition(")")[2].split()
 
 

@@ -1,7 +1,8 @@
 """What a job works with beside a submission's code: inputs in, bytes out. It gives no verdict.
 
-What it writes are lines of JSON in out/results.jsonl and tensors in out/*.safetensors. It holds no secret and no right
-answer: whatever the code beside it does to it, the grader judges the bytes by its own computation.
+What it writes are lines of JSON in out/results.jsonl and tensors in out/*.safetensors. It holds no secret: whatever the
+code beside it does to it, the grader judges the bytes by its own computation. Its inputs hold right outputs of some
+functions, for those that build upon them: their file is gone before the code runs.
 """
 
 import json
@@ -25,6 +26,7 @@ class Job:
         self.folder = folder
         inputs = folder / "in" / "inputs.json"
         self.inputs: dict[str, Any] = json.loads(inputs.read_text(encoding="utf-8")) if inputs.exists() else {}
+        inputs.unlink(missing_ok=True)
 
     @property
     def adapter_dir(self) -> Path:
