@@ -59,7 +59,7 @@ ANSWERS_BYTES = 100_000  # of the answers that are read
 HEADER_BYTES = 1_000_000
 MAX_RANK, MAX_ALPHA = 64, 1024
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-CHECK_SECONDS = 600  # a check that takes longer is stopped; the whole of it takes 15 s on two cores
+CHECK_SECONDS = 600  # a check that takes longer is stopped; the whole of it takes half a minute on two slow cores
 
 RUBRICS = Path(__file__).with_name("rubrics")
 VARIABLE = "GRADER_RUBRIC"
