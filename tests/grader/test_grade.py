@@ -77,7 +77,8 @@ def test_the_reference_gets_full_points_twice_the_same(graded, graded_again):
 
 @pytest.mark.everything
 def test_most_of_the_time_the_model_generates(graded, graded_again, files):
-    assert min(graded.seconds, graded_again.seconds) < 30
+    for one in (graded, graded_again):  # four times as long in a class, on a fast machine or a slow one
+        assert one.seconds < 8 * one.measured["generating_seconds"]
     staff = Course()
     adapter = read_weights(files[WEIGHTS], read_config(files[CONFIG]), staff.base_config)
     assert staff.base
