@@ -18,6 +18,7 @@ from safetensors.torch import load
 from grader import rubric
 from grader.errors import Refusal
 
+PEFT_PREFIX = "base_model.model."  # of the names in an adapter's file, before those of the model
 TRAIN_AGAIN = "train again with python -m homework.sft train, and bundle again (README, Hand in)"
 # What a student may choose, and what says only how the adapter was made.
 CHOSEN = {"r", "lora_alpha", "target_modules", "use_rslora", "lora_dropout"}
@@ -145,7 +146,7 @@ def expected_shapes(config: Config, base_config: dict[str, Any]) -> dict[str, tu
     for layer in range(base_config["num_hidden_layers"]):
         for target in config.targets:
             block, inputs, outputs = sizes[target]
-            name = f"base_model.model.model.layers.{layer}.{block}.{target}"
+            name = f"{PEFT_PREFIX}model.layers.{layer}.{block}.{target}"
             shapes[f"{name}.lora_A.weight"] = (config.rank, inputs)
             shapes[f"{name}.lora_B.weight"] = (outputs, config.rank)
     return shapes
@@ -220,6 +221,11 @@ def read_weights(content: bytes, config: Config, base_config: dict[str, Any]) ->
         raise Refusal("the adapter is untrained: every lora_B is zero", expected="weights that training has moved",
                       actual="the base model, unchanged", do=TRAIN_AGAIN)  # fmt: skip
     return Adapter(config.rank, config.alpha, targets_of(weights), config.use_rslora, weights)
+
+
+def name_in_file(name: str) -> str:
+    """A LoRA weight as files call it.  Example: 'x.lora_A.default.weight' -> 'base_model.model.x.lora_A.weight'"""
+    return f"{PEFT_PREFIX}{name.replace('.default', '')}"
 
 
 def targets_of(names: Iterable[str]) -> tuple[str, ...]:

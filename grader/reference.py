@@ -17,10 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from transformers.utils.logging import disable_progress_bar
 
 from grader import rubric
-from grader.adapter import Adapter
+from grader.adapter import PEFT_PREFIX, Adapter
 from grader.errors import GraderFault
 
-PEFT_PREFIX = "base_model.model."  # of the names in an adapter's file, before those of the model
 LONGEST_ANSWER = " <answer>-1.7976931348623157e+308</answer>"
 TOKEN_BUDGET = 8_192  # slots (rows times tokens) of one generated batch; larger ones leave the CPU's caches
 ROUNDING = 0.3  # between two logits: each of them is off by up to 0.14 where the base is in bfloat16

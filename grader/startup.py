@@ -19,14 +19,13 @@ def open_sandbox(wanted: str = "auto", required: bool = False) -> Iterator[Sandb
     """
     # Before torch is imported: GNU OpenMP's threads spin long while they wait, and slow each other down.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    with without_collector(), contextlib.ExitStack() as stack:
-        importing = threading.Thread(target=import_grading, daemon=True)  # Ctrl-C breaks no import there
-        importing.start()
-        sandbox = stack.enter_context(Sandbox.open(wanted, required))
-        sandbox.preload()
-        importing.join()
-        opened = stack.pop_all()
-    with opened:
+    with contextlib.ExitStack() as stack:
+        with without_collector():
+            importing = threading.Thread(target=import_grading, daemon=True)  # Ctrl-C breaks no import there
+            importing.start()
+            sandbox = stack.enter_context(Sandbox.open(wanted, required))
+            sandbox.preload()
+            importing.join()
         yield sandbox
 
 

@@ -84,15 +84,15 @@ def clean(found: dict[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
     top = "".join(f"{parent}/" for parent in parents)
     if beside := [name for name in read if not name.startswith(top)]:
         notes.append(f"left out {len(beside)} files beside {top}: {', '.join(sorted(beside)[:3])[:200]}")
-        read = [name for name in read if name not in beside]
-    answers = "/".join([*parents, rubric.ANSWERS])
-    other = [name for name in kept if name not in (*read, *beside, answers)]
+    answers = f"{top}{rubric.ANSWERS}"
+    other = [name for name in kept if name not in read and name != answers]
     if other:
         names = ", ".join(sorted(name.rpartition("/")[2] for name in other)[:3])
         notes.append(f"left out {len(other)} files that are no code: {names}")
     if len(parents) > 1:
         notes.append(f"the homework lies in {'/'.join(parents)}, not at the top: taken from there")
-    kept = {name.split("/", len(parents))[-1]: content for name, content in kept.items() if name in (*read, answers)}
+    inside = {*read, answers}.difference(beside)
+    kept = {name.removeprefix(top): content for name, content in kept.items() if name in inside}
     for name in kept:
         refuse_name(name)
     if long := [
@@ -233,7 +233,6 @@ def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
         zipfile.BadZipFile,
         zlib.error,
         EOFError,
-        NotImplementedError,
         RuntimeError,
         ValueError,
         struct.error,

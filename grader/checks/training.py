@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from grader import rubric
-from grader.adapter import Adapter, Config, named_shapes, read_config, read_weights, targets_of
+from grader.adapter import Adapter, Config, name_in_file, named_shapes, read_config, read_weights, targets_of
 from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.gradients import (
@@ -158,7 +158,7 @@ def follows_rows(
         return False
     begun = adapter._replace(weights=start)
     wanted = moving_of(compute_step(course.base.model, begun, examples).gradients)
-    names = {name: f"base_model.model.{name.replace('.default', '')}" for name in wanted}
+    names = {name: name_in_file(name) for name in wanted}
     change = {name: start[full] - adapter.weights[full] for name, full in names.items()}
     for rows in others:
         other = compute_step(course.base.model, begun, rows).gradients
@@ -291,7 +291,7 @@ def begun_by(ids: list[int], prompts: dict[str, list[int]]) -> list[str]:
 def first_adapter(report: JobReport, course: Course, config_file: str = CONFIG) -> Adapter:
     """The LoRA weights of the first step of a training, under the names of a saved adapter."""
     seen = read_tensors(report.files.get("before.safetensors"))
-    weights = {f"base_model.model.{name.replace('.default', '')}": tensor for name, tensor in seen.items()}
+    weights = {name_in_file(name): tensor for name, tensor in seen.items()}
     ranks = [len(tensor) for name, tensor in weights.items() if "lora_A" in name and tensor.dim() == 2]
     if not ranks:
         refuse_no_step(report)
@@ -362,7 +362,7 @@ def refuse_other_loss(losses: list[float], wanted: float) -> None:
 
 
 def moving_of(gradients: Gradients) -> Gradients:
-    """The gradients of lora_B: not zero at first, but for layers without LoRA, whose lora_A is zero here."""
+    """The gradients of lora_B, which are not zero at first, where there are any."""
     return {name: tensor for name, tensor in gradients.items() if "lora_B" in name and bool(tensor.any())}
 
 

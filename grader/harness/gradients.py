@@ -13,10 +13,10 @@ from safetensors.torch import load
 from transformers import PreTrainedModel
 
 from grader import rubric
-from grader.adapter import Adapter
+from grader.adapter import PEFT_PREFIX, Adapter
 from grader.errors import Refusal
 from grader.harness.spans import IGNORE_INDEX
-from grader.reference import PEFT_PREFIX, Base, with_lora
+from grader.reference import Base, with_lora
 
 DIGITS = "123456789"
 Gradients = dict[str, torch.Tensor]

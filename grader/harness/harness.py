@@ -40,7 +40,7 @@ JOBS = {  # that the checks of a file ask for, in the order in which they do
     "answering": ("answering",),
     "scoring": ("scoring",),
     "labels": ("labels",),
-    "training": ("labels", "training"),
+    "training": ("training",),
     "loading": ("loading", "agreeing"),
     "reasoning_code": ("prompting", "sampling", "reasoning_training"),
 }

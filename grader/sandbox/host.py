@@ -105,17 +105,15 @@ class Sandbox:
         made: dict[Tier, Sandbox] = {}
 
         def try_tier(tier: Tier) -> str:
-            made[tier] = cls(tier)
-            if reason := made[tier].run_canary():
-                made[tier].close()
-            return reason
+            made[tier], reason = cls(tier), "it was interrupted"
+            try:
+                reason = made[tier].run_canary()
+                return reason
+            finally:
+                if reason:
+                    made[tier].close()
 
-        try:
-            tier, refused = tiers.choose(wanted, required, try_tier)
-        except BaseException:  # also Ctrl-C
-            for sandbox in made.values():
-                sandbox.close()
-            raise
+        tier, refused = tiers.choose(wanted, required, try_tier)
         made[tier].refused = refused
         return made[tier]
 

@@ -210,11 +210,12 @@ def sweep() -> None:
 
 def children() -> list[int]:
     """The processes whose parent this one is."""
+    from watch import read_stat
+
     found = []
     for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc/self") else ()):
         try:
-            with open(f"/proc/{name}/stat", errors="replace") as file:  # the name of a process may hold anything
-                parent = file.read().rpartition(")")[2].split()[1]
+            parent = read_stat(f"/proc/{name}/stat")[1]
         except OSError:  # it has just ended
             continue
         if int(parent) == os.getpid():
