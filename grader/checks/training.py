@@ -43,9 +43,9 @@ LEAST_OWN = 0.5  # of the rows of a step: about questions of data/train.json
 # Times the share of the rows' own gradient: that of the same rows with other digits; right ones < 0.01.
 MOST_OTHER = 0.5
 PROBED = 12  # questions after which it is looked at what an adapter expects; rows, at the least, of where it went
-MOST_PROBED = 32  # rows whose gradients are computed: the first step's alone, or twelve, are too few
+MOST_PROBED = 64  # rows whose gradients are computed: the first step's alone, or twelve, are too few
 SHIFTS = (2, 4, 7)  # of the digits, for other answers
-MOST_FOREIGN = 0.65  # times the rows' own share of a change: right trainings have at most 0.45, of other rows about 1
+MOST_FOREIGN = 0.65  # times the rows' own share of a change: right trainings have at most 0.5, of other rows about 1
 EXPECTED = 7  # the last place, of 729, of the digits of the training
 LOOK = "the collator and the Trainer have to keep tokenize's labels"
 
@@ -148,7 +148,8 @@ def follows_rows(
 ) -> bool:
     """Whether the change of lora_B goes where these rows would take it, and not as much where other answers would.
 
-    The gradients are those at its lora_A, and at the lora_B of the first step.
+    The gradients are those at its lora_A, and at the lora_B of the first step; roots of them, because most optimizers
+    move a weight less than in proportion to its gradient.
     """
     start = {
         name: first.weights.get(name, tensor) if ".lora_B." in name else tensor
@@ -157,15 +158,20 @@ def follows_rows(
     if any(start[name].shape != tensor.shape for name, tensor in adapter.weights.items()):
         return False
     begun = adapter._replace(weights=start)
-    wanted = moving_of(compute_step(course.base.model, begun, examples).gradients)
+    wanted = moving_of(roots_of(compute_step(course.base.model, begun, examples).gradients))
     names = {name: name_in_file(name) for name in wanted}
     change = {name: start[full] - adapter.weights[full] for name, full in names.items()}
     for rows in others:
-        other = compute_step(course.base.model, begun, rows).gradients
+        other = roots_of(compute_step(course.base.model, begun, rows).gradients)
         own, foreign = split(change, wanted, {name: other[name] for name in wanted})
         if not own > 0 or abs(foreign) > MOST_FOREIGN * own:
             return False
     return True
+
+
+def roots_of(gradients: Gradients) -> Gradients:
+    """The square roots of their sizes, with their signs."""
+    return {name: tensor.sign() * tensor.abs().sqrt() for name, tensor in gradients.items()}
 
 
 def with_shifted_digits(examples: list[Example], course: Course) -> list[list[Example]]:

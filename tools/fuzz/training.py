@@ -158,7 +158,7 @@ def training(rng: random.Random, files: Files) -> Case:
         Variant("all frozen", sft(lora, f"{lora}    model.requires_grad_(False)\n"), "batch trains", "gradients"),
         Variant("everything trained", sft(lora, f"{lora}    model.requires_grad_(True)\n"), "gradients trains"),
         Variant("norms trained", sft(lora, f'{lora}    for n, p in model.named_parameters():\n        p.requires_grad_("lora" in n or "norm" in n)\n'), "gradients trains"),
-        Variant("adapter off", sft("    trainer.train()", "    with model.disable_adapter():\n        trainer.train()"), "batch trains", "gradients"),
+        Variant("adapter off", sft("    trainer.train()", "    with model.disable_adapter():\n        trainer.train()"), "trains", "batch gradients"),
         Variant("two adapters, one trained", sft(lora, f'{lora}    model.add_adapter("other", config)\n'), "", "batch gradients trains"),
         Variant("evaluation amid the training", both(sft(args, f'{args} eval_strategy="steps", eval_steps=1,'), edit("sft.py", "train_dataset=rows,", 'train_dataset=rows, eval_dataset=TokenizedDataset(llm.tokenizer, Dataset("valid"), format_example),'))),
         Variant("checkpoints", both(sft('save_strategy="no"', 'save_strategy="steps", save_steps=2, save_total_limit=1'))),
