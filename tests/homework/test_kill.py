@@ -19,7 +19,7 @@ from homework.training.adapter import CONFIG, WEIGHTS
 from tests.support.rows import rest
 
 KILLS = int(os.environ.get("KILLS", "4"))
-STEPS, QUESTIONS = 24, 5
+STEPS, QUESTIONS = 12, 5
 
 
 def start(folder: Path) -> subprocess.Popen:

@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from filelock import FileLock
@@ -25,19 +27,24 @@ from homework.training.trainer import HomeworkTrainer
 from tests.support.rows import rest
 from tests.support.trainers import open_trainer
 
-STEPS = 40
+STEPS, MANY = 10, 40
 
 
-def line(folder, more: str = "") -> str:
-    return f"train --max-steps {STEPS} --questions 5 --output-dir {folder / 'a'} --run-dir {folder / 'run'} {more}"
+def line(folder, more: str = "", steps: int = STEPS) -> str:
+    return f"train --max-steps {steps} --questions 5 --output-dir {folder / 'a'} --run-dir {folder / 'run'} {more}"
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> bytes:
-    """The adapter of the same run, never interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    sft.train_model(max_steps=STEPS, questions=5, output_dir=str(folder / "a"), run_dir=str(folder / "run"))
-    return (folder / "a" / WEIGHTS).read_bytes()
+def uninterrupted(tmp_path_factory) -> Callable[[int], bytes]:
+    """`uninterrupted(steps)`: the adapter of the same run, never interrupted."""
+
+    @cache
+    def train(steps: int) -> bytes:
+        folder = tmp_path_factory.mktemp("whole")
+        sft.train_model(max_steps=steps, questions=5, output_dir=str(folder / "a"), run_dir=str(folder / "run"))
+        return (folder / "a" / WEIGHTS).read_bytes()
+
+    return train
 
 
 @contextlib.contextmanager
@@ -56,19 +63,19 @@ def interrupted(step: int, number: int = signal.SIGINT, times: int = 1):
         yield
 
 
-@pytest.mark.parametrize(("step", "number"), [(7, signal.SIGINT), rest(35, signal.SIGTERM)])
-def test_an_interrupted_run_gives_the_same_bytes(command, tmp_path, uninterrupted, step, number):
+@pytest.mark.parametrize(("step", "steps", "number"), [(7, STEPS, signal.SIGINT), rest(35, MANY, signal.SIGTERM)])
+def test_an_interrupted_run_gives_the_same_bytes(command, tmp_path, uninterrupted, step, steps, number):
     """Step 35 lies in the second epoch, whose order of rows must not depend on what happened before."""
     with interrupted(step, number):
-        code, out, err = command(sft.COMMANDS, line(tmp_path))
-    assert code == 130 and f"stopped after step {step} of {STEPS}" in err
+        code, out, err = command(sft.COMMANDS, line(tmp_path, steps=steps))
+    assert code == 130 and f"stopped after step {step} of {steps}" in err
     assert "the same command goes on from here" in err
     assert (tmp_path / "run" / f"checkpoint-{step}").is_dir() and not list((tmp_path / "a").iterdir())
-    code, out, err = command(sft.COMMANDS, line(tmp_path))
-    assert code == 0 and f"resumed after step {step} of {STEPS}" in out, err
-    assert (tmp_path / "a" / WEIGHTS).read_bytes() == uninterrupted
+    code, out, err = command(sft.COMMANDS, line(tmp_path, steps=steps))
+    assert code == 0 and f"resumed after step {step} of {steps}" in out, err
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == uninterrupted(steps)
     log = json.loads((tmp_path / "run" / run_dir.LOG).read_text())["log"]
-    assert [entry["step"] for entry in run_dir.steps_of(log)] == list(range(1, STEPS + 1))
+    assert [entry["step"] for entry in run_dir.steps_of(log)] == list(range(1, steps + 1))
 
 
 def test_a_second_ctrl_c_stops_at_once(command, tmp_path):
@@ -81,12 +88,12 @@ def test_a_second_ctrl_c_stops_at_once(command, tmp_path):
 @pytest.mark.everything
 def test_a_half_written_checkpoint_is_skipped(command, tmp_path, uninterrupted):
     with interrupted(25):
-        assert command(sft.COMMANDS, line(tmp_path))[0] == 130
+        assert command(sft.COMMANDS, line(tmp_path, steps=MANY))[0] == 130
     newest = tmp_path / "run" / "checkpoint-25"
     (newest / "optimizer.pt").write_bytes((newest / "optimizer.pt").read_bytes()[:1000])
-    code, out, _ = command(sft.COMMANDS, line(tmp_path))
+    code, out, _ = command(sft.COMMANDS, line(tmp_path, steps=MANY))
     assert code == 0 and "skipped checkpoint-25, which is half-written" in out and "resumed after step 20" in out
-    assert (tmp_path / "a" / WEIGHTS).read_bytes() == uninterrupted
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == uninterrupted(MANY)
 
 
 @pytest.fixture

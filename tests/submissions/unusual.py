@@ -166,7 +166,7 @@ MERGED = "llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()"
 SAVE = "    model.save_pretrained(output_dir)\n"
 
 ALL = [
-    Recipe("the plain solution", plain(), quick=True),
+    Recipe("the plain solution", plain()),
     Recipe("padded to a fixed length", plain(swap("sft.py", tokenize=PADDED))),
     Recipe("question and answer apart", tokenized(ANSWER_APART)),
     Recipe("offset mapping", tokenized(OFFSETS)),
