@@ -1,7 +1,8 @@
 """The equations in a text: found, computed, and compared.
 
 An equation is a run of sides joined by `=`, of which at least one computes: `46 * 0.305 = 12.2 + 1.83 = 14.03`.
-A fact such as `1 ft = 0.305 m` computes nothing and is none. A unit may stand behind each number.
+A fact such as `1 ft = 0.305 m` computes nothing and is none. A unit may stand behind each number. Of
+`46 ft = 46 * 0.305 m = 14.03 m` the first side says what is converted: it is the same length, and not the same number.
 """
 
 import itertools
@@ -60,10 +61,19 @@ def find_equations(text: str) -> list[Equation]:
     """
     found = []
     for match in SIDES.finditer(text):
-        sides = [read_side(side) for side in match[0].split("=")]
+        sides = [read_side(side) for side in without_amount(match[0].split("="))]
         if len(sides) > 1 and any(len(side) > 1 for side in sides):
             found.append(Equation("=".join(map("".join, sides)), tuple(map(compute, sides))))
     return found
+
+
+def without_amount(sides: list[str]) -> list[str]:
+    """The sides without a first one that is an amount in another unit than the last.
+
+    Example: ['46 ft ', ' 46 * 0.305 m ', ' 14.03 m'] -> [' 46 * 0.305 m ', ' 14.03 m']
+    """
+    first, last = (re.findall(rf"{NUMBER}(?: ?({UNIT}))?+", side) for side in (sides[0], sides[-1]))
+    return sides[1:] if len(first) == 1 and first[0] and last[-1] and first[0] != last[-1] else sides
 
 
 def read_side(side: str) -> list[str]:

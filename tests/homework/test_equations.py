@@ -26,6 +26,8 @@ def test_the_examples_of_the_docstrings():
         ("2 -3 = -1 ", (-1.0, -1.0)),
         ("5 * -3 = -15", (-15.0, -15.0)),
         ("so 12 ÷ 4 = 3 = 3", (3.0, 3.0, 3.0)),
+        ("46 ft = 46 * 0.305 m = 14.03 m", (14.03, 14.03)),
+        ("14.03 m = 46 ft * 0.305", (14.03, 14.03)),
     ],
 )
 def test_an_equation_is_read_with_units_signs_and_exponents(text, sides):
@@ -47,6 +49,9 @@ def test_a_fact_is_no_equation(text):
         ("100 * 1 = 100.6", False),
         ("2 * 3 = 6 = 7", False),
         ("5 / 0 = 5", False),
+        ("46 ft = 46 * 0.305 m = 15 m", False),
+        ("46 m = 46 * 0.305 m = 14.03 m", False),
+        ("46 = 46 * 0.305 m = 14.03 m", False),
         ("9e999 * 1 = 9e999", False),
     ],
 )
