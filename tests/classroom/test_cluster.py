@@ -18,6 +18,7 @@ from grader.classroom.store import Store, run_key
 from grader.course import Course
 from grader.errors import GraderFault
 from tests.support import zips
+from tests.support.rows import rest
 
 SMALL, WEIGHTS = Course(hidden_questions=4, novel_questions=2), tuple(check_names("weights"))
 
@@ -35,7 +36,7 @@ def folder(files, tmp_path) -> Path:
     return tmp_path / "class"
 
 
-@pytest.mark.parametrize("name", ["debug", "local"])
+@pytest.mark.parametrize("name", ["debug", rest("local")])
 def test_an_array_job_grades_the_class_once(folder, name, capsys):
     assert run(folder, name) == 0
     before = kill_class.snapshot(folder.parent / "out")
