@@ -8,7 +8,7 @@ The same files give the same zip, byte for byte. Nothing is written if the adapt
 from grader import interrupts
 
 if __name__ == "__main__":
-    interrupts.leave_at_once("no zip was written")
+    interrupts.leave_at_once("no new zip was written")
 
 import argparse
 import os
@@ -46,7 +46,9 @@ def choose_files(submission: Submission, reasons: bytes = b"") -> dict[str, byte
     files = submission.files
     if missing := [name for name in NEEDED if name not in files]:
         do = (
-            "train with python -m homework.sft train" if WEIGHTS in missing else "restore it with git checkout homework"
+            "train with python -m homework.sft train, and your ID as --seed"
+            if WEIGHTS in missing
+            else "restore it with git checkout homework"
         )
         raise Refusal(f"the homework lacks {', '.join(missing)}", do=do)
     if submission.answers:
@@ -75,8 +77,26 @@ def check_answers(content: bytes) -> None:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Refusal(
-            f"{rubric.ANSWERS} is no UTF-8 at byte {error.start}", do="save it as UTF-8 in your editor"
+            f"{rubric.ANSWERS} is not UTF-8 at byte {error.start}", do="save it as UTF-8 in your editor"
         ) from error
+
+
+def describe_answers(folder: Path, content: bytes) -> str:
+    """What the answers still lack, and what to do; nothing where each question has one.
+
+    Example: two of the five places are blank -> '2 of 5 questions in ANSWERS.md have no answer yet: write below them'
+    """
+    if not content and (folder / rubric.ANSWERS).is_file():
+        return f"{rubric.ANSWERS} is empty: restore its questions, git checkout homework/{rubric.ANSWERS}"
+    if not content:
+        others = sorted(path.name for path in folder.glob("*") if path.name.lower().startswith("answers"))
+        named = f"rename {plain(others[0])}" if others else f"git checkout homework/{rubric.ANSWERS} brings it back"
+        return f"{rubric.ANSWERS} is missing, with your answers: {named}"
+    _, *places = re.split(r"^Your answer:[ \t\r]*$", content.decode("utf-8"), flags=re.MULTILINE)
+    blank = sum(not place.partition("\n## ")[0].strip() for place in places)
+    return (
+        f"{blank} of {len(places)} questions in {rubric.ANSWERS} have no answer yet: write below them" if blank else ""
+    )
 
 
 def write_zip(path: Path, files: dict[str, bytes]) -> None:
@@ -106,10 +126,6 @@ def bundle(folder: Path, target: Path) -> int:
     submission = open_submission(folder, own=True)
     files = choose_files(submission, read_reasons(folder.resolve().parent / "data" / rubric.REASONS))
     print(show_sizes(files, sorted(set(submission.files) - set(files))))
-    if not submission.answers:
-        print(
-            f"    missing: {rubric.ANSWERS}, with your answers; git checkout homework/{rubric.ANSWERS} brings it back"
-        )
     scratch = target.with_name(f".{target.name}-{os.getpid()}")
     try:
         write_zip(scratch, files)
@@ -130,6 +146,8 @@ def bundle(folder: Path, target: Path) -> int:
     print(
         f"hand in {target.name}: {size:,} bytes, {result.score:g} of {result.points:g} points by the public questions"
     )
+    if lacking := describe_answers(folder, submission.answers):
+        print(f"but {lacking}: then bundle again")
     return 0
 
 
@@ -150,7 +168,7 @@ def main(words: list[str] | None = None) -> int:
         fix = f"\n  {refusal.details['do']}" if refusal.details["do"] else ""
         print(f"error: {plain(str(refusal))}{fix}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C: no zip was written", file=sys.stderr)
+        print("stopped by Ctrl-C: no new zip was written", file=sys.stderr)
         return 130
     except OSError as error:
         print(f"error: can't write {arguments.id}.zip ({error.strerror})", file=sys.stderr)

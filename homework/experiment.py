@@ -32,7 +32,8 @@ from homework.training import run_dir
 from homework.training.evaluation import take_reported
 from homework.training.recipe import LIMITS, Recipe, choose_recipe
 
-MEASURED, PICTURE = "measured.json", "comparison.png"
+MEASURED, PICTURE = "measured-{questions}.json", "comparison.png"
+LAST = 10  # steps at the end whose mean loss is shown: a single batch says little
 # What decides a result beside the packages training/ and guards/: the functions that make and ask the model.
 DECIDING = tuple(CODE / name for name in ("experiment.py", "sft.py", "base_llm.py", "data.py"))
 Spoil = Callable[[Row, int], Row]  # a right row, and the length of the longest one -> the row to train on
@@ -163,17 +164,19 @@ def measure(setup: Setup, name: str, variant: Variant, seed: int, restart: bool)
     longest = max(len(row["input_ids"]) for row in setup.rows)
     rows = [variant.spoil(row, longest) for row in setup.rows]
     folder = setup.folder / f"seed-{seed}" / re.sub(r"\W+", "-", name)
+    file = folder / MEASURED.format(questions=len(setup.asked))
     settings = describe(setup, variant, rows, seed)
-    measured = None if restart else read_json(folder / MEASURED)
-    said = "kept from before"
-    if measured is None or measured.get("settings") != settings:
+    measured, said = read_json(file), "kept from before"
+    changed = differences((measured or {}).get("settings", {}), settings)
+    if restart or changed:
         started = time.perf_counter()
         folder.mkdir(parents=True, exist_ok=True)
-        with quiet(folder / "output.txt"):
+        with named_interrupt(f"{name}, seed {seed}"), quiet(folder / "output.txt"):
             llm, log = train(setup, variant, rows, seed, folder, restart)
             measured = {"settings": settings, **ask(llm, log, setup.asked)}
-        write_json(folder / MEASURED, measured)
-        said = f"{time.perf_counter() - started:.0f} s"
+        said = f"{time.perf_counter() - started:.0f} s{f', because of other {changed}' if file.exists() else ''}"
+        write_json(file, measured)
+    assert measured is not None  # kept, or just made
     print(f"{name}, seed {seed}: accuracy {measured['figures']['accuracy']:.3f}, {said}", flush=True)
     return measured
 
@@ -192,6 +195,27 @@ def describe(setup: Setup, variant: Variant, rows: list[Row], seed: int) -> dict
         device=f"{llm.device} {llm.model.dtype}",
         files={path.name: fingerprint_file(path) for path in (*DECIDING, DATA_FOLDER / "valid.json")},
     )
+
+
+def differences(former: dict[str, Any], now: dict[str, Any]) -> str:
+    """The names of what is not as it was, of the files one by one.
+
+    Example: {'seed': 1, 'files': {'sft.py': 'a'}}, {'seed': 1, 'files': {'sft.py': 'b'}} -> 'sft.py'
+    """
+    flat = [{**values, **values.get("files", {}), "files": None} for values in (former, now)]
+    return ", ".join(name.replace("_", " ") for name in flat[1] if flat[0].get(name) != flat[1][name])
+
+
+@contextlib.contextmanager
+def named_interrupt(name: str) -> Iterator[None]:
+    """Let Ctrl-C say which training was stopped, where the words of the training speak of an adapter."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        where = "after a whole step, which is kept" if str(stop) else "at once"
+        raise KeyboardInterrupt(
+            f"stopped in {name}, {where}; the same command goes on there, and keeps what is done"
+        ) from stop
 
 
 @contextlib.contextmanager
@@ -243,10 +267,15 @@ def ask(llm: BaseLLM, log: list[dict], questions: list[tuple[str, float]]) -> Me
         "answer_rate": result.answer_rate,
         "ended_by_eos": sum(completion.ended for completion in completions) / len(completions),
         "first_loss": losses[0],
-        "last_loss": losses[-1],
+        "last_loss": mean_loss(losses[-LAST:]),
         "last_grad_norm": finite(steps[-1]["grad_norm"]),
     }
     return {"figures": figures, "losses": losses, "wrote": completions[0].text}
+
+
+def mean_loss(losses: list[float | None]) -> float | None:
+    """The mean of losses; None where one of them is not finite."""
+    return finite(sum(math.nan if loss is None else loss for loss in losses) / len(losses))
 
 
 def finite(value: float) -> float | None:
@@ -268,12 +297,13 @@ def experiment(
 ) -> None:
     """Train the variants of an experiment with the guards off, and show them side by side, as a table and a picture.
 
-    No adapter is saved: homework/sft_model stays as it is. The result of each training is kept in runs/, and the same
-    command goes on after an interruption; what has changed since then is trained again.
+    No adapter is saved: homework/sft_model stays as it is. Table, picture and the result of each training are kept in
+    runs/experiment-NAME/, and the same command goes on after an interruption; what has changed since is trained again.
+    Each training takes as long as python -m homework.sft train, six of them two minutes on two free cores.
 
     Args:
-        name: span, rank or learning-rate.
-        seeds: how many trainings of each variant, with the seeds 0, 1, ...; five make an interval over the seeds.
+        name: span (labels on wrong tokens), rank (LoRA with fewer and more parameters) or learning-rate.
+        seeds: how many trainings of each variant, with the seeds 0, 1, ...; three and more make an interval over them.
         checkpoint: folder or hub name of the base model; else HOMEWORK_CHECKPOINT, else the bundled model.
         questions: how many questions of valid to answer after each training; all by default.
         restart: train all variants again.
@@ -298,8 +328,8 @@ def check_arguments(name: str, seeds: int, json: str | None) -> None:
         raise UsageError(
             f"there is no experiment {name!r}{suggest(name, EXPERIMENTS)}: choose {', '.join(EXPERIMENTS)}"
         )
-    if not 1 <= seeds <= MAX_SEEDS:
-        raise HomeworkError(f"--seeds must be within 1 to {MAX_SEEDS}, got {seeds}")
+    if not 1 <= seeds <= MAX_SEEDS or seeds == 2:
+        raise HomeworkError(f"--seeds must be 1, or 3 to {MAX_SEEDS}, which make an interval, got {seeds}")
     if json and not Path(json).absolute().parent.is_dir():
         raise HomeworkError(f"--json {json}: there is no folder {Path(json).parent}")
 

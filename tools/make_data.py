@@ -14,9 +14,9 @@ from homework.common.cli import run
 ROWS, SEED = 1000, 2026
 
 
-def make_split(slice_name: str, folder: Path) -> str:
+def make_split(slice_name: str, folder: Path, count: int = ROWS) -> str:
     """Write one split, a row a line, and return the sha256 of the file."""
-    questions = draw_questions(slice_name, ROWS, SEED)
+    questions = draw_questions(slice_name, count, SEED)
     rows = [json.dumps([question.text, float(f"{question.fact.answer:.12g}")]) for question in questions]
     content = ("[\n" + ",\n".join(rows) + "\n]\n").encode()
     (folder / f"{slice_name}.json").write_bytes(content)

@@ -22,7 +22,7 @@ from homework.common.cli import run
 from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file, read_json, write_json
 from homework.data import Dataset
-from homework.reporting.comparison import format_table
+from homework.reporting.comparison import format_table, mean_of
 from homework.training.evaluation import take_reported
 from tools.calibrate import RESULT as CALIBRATION
 from tools.measure_reasoning import LINES
@@ -177,11 +177,11 @@ def renew_figures() -> None:
     cost = json.loads((ROOT / "benchmarks" / "guard_cost.json").read_text())["median_cost"]
     substitute(training, r"cost -?[\d.]+ % of its time", f"cost {100 * cost:.1f} % of its time")
     spans = json.loads(SPANS.read_text(encoding="utf-8"))
-    question, padding = (spans[f"{name} supervised too"]["0"] for name in ("question", "padding"))
-    flags = f"{question['first_loss']:.1f} or {padding['first_loss']:.1f}"
+    question, padding = (spans[f"{name} supervised too"] for name in ("question", "padding"))
+    flags = " or ".join(f"{mean_of(runs, 'first_loss'):.1f}" for runs in (question, padding))
     substitute(training, r"[\d.]+ or [\d.]+(?= \(SmolLM2)", flags)
     end = r"(?<=0\.1 to 0\.6 \| )[\d.]+(?= \| question supervised)"
-    substitute(training, end, f"{question['last_loss']:.2g}")
+    substitute(training, end, f"{mean_of(question, 'last_loss'):.2g}")
     logs = calibration["logs"]
     for metric, key in (
         ("loss at the start", "first_loss"),

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # 97.5 % quantiles of Student's distribution, by the number of seeds: one more than the degrees of freedom.
-STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+STUDENT_T = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 MAX_SEEDS = max(STUDENT_T)
-SHARES = ("accuracy", "answer_rate", "ended_by_eos")
+SHARES = {"accuracy": "accuracy", "answer_rate": "answer rate", "ended_by_eos": "ended by EOS"}
+DASHES = ("-", "--", "-.", ":", (0, (1, 4)), (0, (6, 1, 1, 1, 1, 1)))
 Figures = Mapping[str, float | None]
 Runs = Mapping[str, Figures]  # the figures of one variant, by seed
 Curve = Sequence[float | None]
@@ -25,11 +26,13 @@ def format_table(results: Mapping[str, Runs], questions: int, head: str) -> str:
     """The figures of each variant as a Markdown table whose columns stand in line, means over the seeds.
 
     Args:
-        results: `SHARES`, first_loss and last_loss (None where not finite), by variant and seed.
+        results: `SHARES`, first_loss and last_loss, of ten steps (None where not finite), by variant and seed.
         questions: how many were answered, for the interval of a single seed.
         head: of the column of the variants.
     """
-    rows = [[head, "accuracy (95 % interval)", "answer rate", "ended by EOS", "loss, first to last"]]
+    count = len(next(iter(results.values())))
+    over = "" if count == 1 else f", mean of {count} seeds"
+    rows = [[head, f"accuracy{over} (95 % interval)", "answer rate", "ended by EOS", "loss, first step to last ten"]]
     for name, runs in results.items():
         accuracy, answer_rate, ended = (f"{mean_of(runs, share):.3f}" for share in SHARES)
         low, high = interval_of(runs, questions)
@@ -83,23 +86,26 @@ def draw_comparison(
     # No pyplot: it keeps figures in a global list and looks for a screen.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 6))
-    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.25, top=0.88, wspace=0.5)
+    figure = Figure(figsize=(15, 6))
     figure.suptitle(title)
-    left, right = figure.subplots(1, 2)
+    left, middle = (figure.add_axes((x, 0.25, width, 0.63)) for x, width in ((0.05, 0.33), (0.52, 0.27)))
+    right = figure.add_axes((0.81, 0.25, 0.17, 0.63), sharey=middle)
     draw_losses(left, curves)
-    draw_accuracies(right, results, questions)
+    draw_accuracies(middle, results, questions)
+    draw_texts(right, results)
     figure.savefig(path, dpi=110)
 
 
 def draw_losses(panel: "Axes", curves: Mapping[str, Sequence[Curve]]) -> None:
     """Draw a curve a seed; the dashes differ too, so that colour is not the only sign."""
-    for index, ((name, runs), dashes) in enumerate(zip(curves.items(), cycle(("-", "--", "-.", ":")), strict=False)):
+    for index, ((name, runs), dashes) in enumerate(zip(curves.items(), cycle(DASHES), strict=False)):
         is_drawn = any(loss is not None for losses in runs for loss in losses)
         for seed, losses in enumerate(runs):
             values = [math.nan if loss is None else loss for loss in losses]
-            label = "_" if seed else name if is_drawn else f"{name} (no number)"
-            panel.plot(range(1, len(values) + 1), values, dashes, color=f"C{index}", linewidth=1, label=label)
+            label = "_" if seed else name if is_drawn else f"{name} (its loss is nan)"
+            panel.plot(
+                range(1, len(values) + 1), values, linestyle=dashes, color=f"C{index}", linewidth=1.2, label=label
+            )
     panel.set(title="loss (nats a supervised token)", xlabel="step", yscale="log")
     panel.grid(alpha=0.3)
     panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
@@ -115,3 +121,14 @@ def draw_accuracies(panel: "Axes", results: Mapping[str, Runs], questions: int) 
     panel.set(title=f"accuracy on {questions} questions, 95 % interval", xlim=(0, 1.1))
     panel.invert_yaxis()
     panel.grid(alpha=0.3, axis="x")
+
+
+def draw_texts(panel: "Axes", results: Mapping[str, Runs]) -> None:
+    """Draw two marks a variant: how many texts hold an answer, and how many end by EOS."""
+    for key, mark in (("answer_rate", "o"), ("ended_by_eos", "|")):
+        values = [mean_of(runs, key) for runs in results.values()]
+        panel.plot(values, list(results), mark, color="black", fillstyle="none", markersize=11, label=SHARES[key])
+    panel.set(title="share of the texts", xlim=(-0.05, 1.05))
+    panel.tick_params(labelleft=False)
+    panel.grid(alpha=0.3, axis="x")
+    panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)

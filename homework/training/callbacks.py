@@ -4,6 +4,7 @@ import copy
 import math
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -159,7 +160,7 @@ class InterruptCallback(TrainerCallback):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("\nstopping after this step, to keep a checkpoint (Ctrl-C again: at once)", flush=True)
+        print("\nstopping after this step, to keep a checkpoint (Ctrl-C again: at once)", file=sys.stderr, flush=True)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.asked = distributed.any_asks(self.asked)

@@ -30,7 +30,9 @@ def quick(command, monkeypatch, tiny_checkpoint):
     """`quick("span") -> (exit code, stdout, stderr)`: two variants, two steps each, on a one-layer model."""
     monkeypatch.setattr(experiment, "SPANS", {name: experiment.SPANS[name] for name in (EXACT, MASKED)})
     monkeypatch.setattr(experiment, "choose_recipe", lambda name, given: RECIPE)
-    return lambda words: command(experiment.experiment, f"{words} --checkpoint {tiny_checkpoint} --questions 5")
+    return lambda words, questions=5: command(
+        experiment.experiment, f"{words} --checkpoint {tiny_checkpoint} --questions {questions}"
+    )
 
 
 @pytest.fixture
@@ -135,24 +137,28 @@ def test_it_goes_on_where_it_stopped_and_trains_again_what_changed(quick, traini
 
     with monkeypatch.context() as patch:
         patch.setattr(experiment, "ask", stop)
-        assert quick("span")[0] == 130
+        code, _, err = quick("span")
+    assert code == 130 and f"stopped in {MASKED}, seed 0, at once; the same command goes on there" in err
     assert len(trainings) == 2
     code, out, _ = quick("span")
     assert code == 0 and len(trainings) == 3 and out.count("kept from before") == 1
+    assert quick("span", questions=4)[0] == 0 and len(trainings) == 5, "another number of questions has its own results"
+    trainings[3:] = []
     assert quick("span")[0] == 0 and len(trainings) == 3, "all is kept"
     assert quick("span --restart")[0] == 0 and len(trainings) == 5
     monkeypatch.setattr(
         experiment, "format_example", lambda question, answer: sft.format_example(question, answer * 1.01)
     )
-    assert quick("span")[0] == 0 and len(trainings) == 7, "other labels"
+    code, out, _ = quick("span")
+    assert code == 0 and len(trainings) == 7 and out.count(" s, because of other training rows\n") == 2, "other labels"
 
 
 @pytest.mark.everything
-def test_two_seeds_are_two_trainings_a_variant(quick, trainings, monkeypatch):
+def test_three_seeds_are_three_trainings_a_variant(quick, trainings, monkeypatch):
     monkeypatch.setattr(experiment, "RATES", (0.5, 1))
-    code, out, _ = quick("learning-rate --seeds 2")
-    assert code == 0 and out.count("seed 1: accuracy") == 2
-    assert [recipe.learning_rate for recipe in trainings] == [1e-3, 2e-3] * 2
+    code, out, _ = quick("learning-rate --seeds 3")
+    assert code == 0 and out.count("seed 2: accuracy") == 2 and "| accuracy, mean of 3 seeds (95 % interval) |" in out
+    assert [recipe.learning_rate for recipe in trainings] == [1e-3, 2e-3] * 3
 
 
 @pytest.mark.parametrize(
@@ -161,7 +167,8 @@ def test_two_seeds_are_two_trainings_a_variant(quick, trainings, monkeypatch):
         ("spam", 2, "there is no experiment 'spam' (did you mean span?): choose span, rank, learning-rate"),
         ("", 2, "missing argument NAME"),
         ("span --seed 3", 2, "unknown option --seed (did you mean --seeds?)"),
-        ("span --seeds 0", 1, "--seeds must be within 1 to 10, got 0"),
+        ("span --seeds 0", 1, "--seeds must be 1, or 3 to 10, which make an interval, got 0"),
+        ("span --seeds 2", 1, "--seeds must be 1, or 3 to 10, which make an interval, got 2"),
         ("span --questions 0", 1, "the number of questions must be at least 1, got 0"),
         ("span --json no/where.json", 1, "there is no folder no"),
     ],
@@ -218,6 +225,18 @@ def run_of(accuracy: float, loss: float | None = 1.0) -> dict[str, float | None]
     return {"accuracy": accuracy, "answer_rate": 1.0, "ended_by_eos": 0.5, "first_loss": 2.0, "last_loss": loss}
 
 
+def test_what_changed_since_a_training_is_named():
+    former = {"seed": 0, "training_rows": "a", "files": {"sft.py": "a", "data.py": "a"}}
+    assert not experiment.differences(former, former)
+    now = {"seed": 1, "training_rows": "a", "files": {"sft.py": "b", "data.py": "a"}}
+    assert experiment.differences(former, now) == "seed, sft.py"
+    assert experiment.differences({}, former)
+
+
+def test_the_loss_at_the_end_is_a_mean_unless_one_is_no_number():
+    assert experiment.mean_loss([1.0, 3.0]) == 2.0 and experiment.mean_loss([1.0, None]) is None
+
+
 def test_the_interval_is_students_over_seeds_and_wilsons_over_questions():
     assert interval_of({"0": run_of(0.7), "1": run_of(0.8), "2": run_of(0.9)}, 100) == pytest.approx(
         (0.8 - 4.303 * 0.1 / math.sqrt(3), 1.0)
@@ -238,8 +257,10 @@ def test_a_text_of_a_model_does_not_control_the_terminal():
 
 
 def test_a_picture_of_curves_without_a_number_is_drawn(tmp_path):
-    results = {"a": {"0": run_of(0.7), "1": run_of(0.8)}, "b": {"0": run_of(0.0, None)}}
-    draw_comparison(results, {"a": [[2.0, 1.0], [2.0, 0.5]], "b": [[None, None]]}, 100, tmp_path / "x.png", "title")
+    results = {"a": {"0": run_of(0.7), "1": run_of(0.8), "2": run_of(0.8)}, "b": {"0": run_of(0.0, None)}}
+    draw_comparison(
+        results, {"a": [[2.0, 1.0], [2.0, 0.5], [2.0, 0.6]], "b": [[None, None]]}, 100, tmp_path / "x.png", "title"
+    )
     assert (tmp_path / "x.png").stat().st_size > 10_000
 
 

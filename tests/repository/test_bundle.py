@@ -110,7 +110,7 @@ def save_otherwise(homework):
         (cut_weights, "was not written"),
         (shadow, "has the name of a library"),
         (write_on_and_on, "ANSWERS.md is too long"),
-        (save_otherwise, "ANSWERS.md is no UTF-8 at byte 3"),
+        (save_otherwise, "ANSWERS.md is not UTF-8 at byte 3"),
     ],
 )
 def test_what_cannot_be_handed_in_is_refused_and_leaves_the_former_zip(homework, weights_alone, capsys, spoil, message):
@@ -123,9 +123,27 @@ def test_what_cannot_be_handed_in_is_refused_and_leaves_the_former_zip(homework,
 
 
 def test_without_answers_the_zip_is_made_and_says_so(homework, weights_alone, capsys):
-    (homework / "ANSWERS.md").unlink()
     assert bundle.main(["homework", "1"]) == 0
-    assert "missing: ANSWERS.md" in capsys.readouterr().out
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "but 5 of 5 questions in ANSWERS.md have no answer yet: write below them: then bundle again"
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "ANSWERS.md is missing, with your answers: git checkout"),
+        ({"answers.md.txt": b"1."}, "ANSWERS.md is missing, with your answers: rename answers.md.txt"),
+        ({"ANSWERS.md": b""}, "ANSWERS.md is empty: restore its questions"),
+        ({"ANSWERS.md": b"## 1. A\n\nYour answer:\n\n## 2. B\n\nYour answer:\r\nEOS\r\n"}, "1 of 2 questions"),
+        ({"ANSWERS.md": b"## 1. A\n\nYour answer:\nit\n\n## 2. B\n\nYour answer:\n\nEOS\n"}, ""),
+        ({"ANSWERS.md": b"in a form of my own"}, ""),
+    ],
+)
+def test_what_the_answers_lack_is_named(tmp_path, files, said):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    found = bundle.describe_answers(tmp_path, files.get("ANSWERS.md", b""))
+    assert found.startswith(said) and bool(found) == bool(said)
 
 
 @pytest.mark.parametrize("words", [["homeworkk", "1"], ["homework", "../1"], ["homework"], ["homework", "1", "--fast"]])

@@ -294,11 +294,7 @@ def test_what_the_questions_and_model_answers_say_is_what_was_measured():
     assert first["last_loss"] < 2 * exact["last_loss"] and math.isnan(masked["first_loss"]), "1, 2"
     assert question["last_loss"] > 10 * exact["last_loss"], "3"
     assert 0 < exact["accuracy"] - question["accuracy"] < 0.1, "3"
-    assert padding["first_loss"] > question["first_loss"] > exact["first_loss"] > padding["last_loss"], "4"
-    # Near that of `exact`, where the loss can stay so high as that of `question`.
-    assert (
-        padding["last_loss"] - exact["last_loss"] < 0.01 * question["last_loss"]
-        and padding["accuracy"] <= exact["accuracy"]
-    ), "4"
-    assert min(masked["ended_by_eos"], eos["ended_by_eos"]) > 0.5 and masked["last_grad_norm"] == 0, "5"
-    assert all(eos[key] < exact[key] for key in ("answer_rate", "ended_by_eos")), "5"
+    assert padding["first_loss"] > question["first_loss"] > exact["first_loss"], "4"
+    assert padding["last_loss"] < exact["last_loss"] and padding["accuracy"] <= exact["accuracy"], "4"
+    assert 0.5 < masked["ended_by_eos"] < 0.9 and masked["last_grad_norm"] == 0, "5"
+    assert all(abs(eos[key] - exact[key]) < 0.01 for key in ("answer_rate", "ended_by_eos")), "5"
