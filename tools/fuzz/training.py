@@ -149,7 +149,7 @@ def training(rng: random.Random, files: Files) -> Case:
         Variant("trained on valid", sft('Dataset("train")', 'Dataset("valid")'), "batch", "trains"),
         Variant(f"trained on {few} rows of train", sft(rows, f'TokenizedDataset(llm.tokenizer, [Dataset("train")[i] for i in range({8 + few})], format_example)')),
         Variant("train in another order", sft(rows, 'TokenizedDataset(llm.tokenizer, list(Dataset("train"))[::-1], format_example)')),
-        Variant("answers of the next row", sft(rows, 'TokenizedDataset(llm.tokenizer, [(q, a) for (q, _), (_, a) in zip(d := list(Dataset("train")), d[1:] + d[:1])], format_example)'), "", "batch trains"),
+        Variant("answers of the next row", sft(rows, 'TokenizedDataset(llm.tokenizer, [(q, a) for (q, _), (_, a) in zip(list(Dataset("train")), list(Dataset("train"))[1:] + list(Dataset("train"))[:1])], format_example)'), "", "batch trains"),
         Variant(f"rank {rank}", sft("r=8", f"r={rank}"), "trains", "batch gradients"),
         Variant("DoRA", sft('bias="none"', 'bias="none", use_dora=True'), "trains", "batch gradients"),
         Variant("biases trained", sft('bias="none"', 'bias="all"'), "trains", "batch gradients"),
