@@ -19,6 +19,7 @@ from grader import rubric
 from grader.errors import Refusal
 
 PEFT_PREFIX = "base_model.model."  # of the names in an adapter's file, before those of the model
+ADAPTER_NAME = "default"  # which peft puts into the names of the weights while they are in memory
 TRAIN_AGAIN = "train again with python -m homework.sft train, and bundle again (README, Hand in)"
 # What a student may choose, and what says only how the adapter was made.
 CHOSEN = {"r", "lora_alpha", "target_modules", "use_rslora", "lora_dropout"}
@@ -108,17 +109,21 @@ def read_config(content: bytes) -> Config:
 
 
 def read_targets(targets: Any) -> tuple[str, ...]:
-    """The names of the layers with LoRA; none for a regular expression, which is never evaluated: it may take for ever.
+    """The names of the layers with LoRA; none where the names of the weights say more.
+
+    So it is with a regular expression, which is never evaluated, as it may take for ever, and with full names, as of
+    some of the layers: `model.layers.3.mlp.up_proj`.
 
     Raises:
         Refusal: for what is neither, or a list that names other layers.
     """
     if isinstance(targets, str) and targets:
         return ()
-    if not isinstance(targets, list) or not targets or not all(target in rubric.TARGETS for target in targets):
+    names = [f"{target}" for target in targets] if isinstance(targets, list) else []
+    if not names or not all(name.rpartition(".")[2] in rubric.TARGETS for name in names):
         raise Refusal("target_modules is no list of this model's linear layers", expected=", ".join(rubric.TARGETS),
                       actual=f"{targets!r}"[:120], do=f"name some of these, {TRAIN_AGAIN}")  # fmt: skip
-    return tuple(sorted(set(targets)))
+    return () if any("." in name for name in names) else tuple(sorted(set(names)))
 
 
 def refuse_extras(config: dict[str, Any]) -> None:
@@ -225,7 +230,7 @@ def read_weights(content: bytes, config: Config, base_config: dict[str, Any]) ->
 
 def name_in_file(name: str) -> str:
     """A LoRA weight as files call it.  Example: 'x.lora_A.default.weight' -> 'base_model.model.x.lora_A.weight'"""
-    return f"{PEFT_PREFIX}{name.replace('.default', '')}"
+    return f"{PEFT_PREFIX}{name.replace(f'.{ADAPTER_NAME}', '')}"
 
 
 def targets_of(names: Iterable[str]) -> tuple[str, ...]:

@@ -268,5 +268,5 @@ def is_number(value: Any) -> bool:
 
 
 def same(one: float, other: float) -> bool:
-    """Whether two numbers are the same, or both NaN."""
-    return abs(one - other) <= 1e-9 * abs(other) if one == one and other == other else one != one and other != other
+    """Whether two numbers are the same but for the rounding of float32, or both NaN."""
+    return abs(one - other) <= 1e-7 * abs(other) if one == one and other == other else one != one and other != other

@@ -4,6 +4,7 @@ Every figure is recomputed from the token ids that reached the model: the rows d
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,13 +14,14 @@ from safetensors.torch import load
 from transformers import PreTrainedModel
 
 from grader import rubric
-from grader.adapter import PEFT_PREFIX, Adapter
+from grader.adapter import ADAPTER_NAME, PEFT_PREFIX, Adapter
 from grader.errors import Refusal
 from grader.harness.spans import IGNORE_INDEX
 from grader.reference import Base, with_lora
 
 DIGITS = "123456789"
 TOGETHER = 16  # rows of one pass: all of a step in one would be padded by almost half
+IN_MEMORY = re.compile(r"(?<=\.lora_[AB])\.([^.]+)(?=\.weight$)")  # the name of the adapter in that of a weight
 Gradients = dict[str, torch.Tensor]
 
 
@@ -51,15 +53,30 @@ def read_tensors(content: bytes | None) -> dict[str, torch.Tensor]:
         raise Refusal("the training left damaged files behind", actual=f"{error}"[:200]) from error
     if any(tensor.dtype != torch.float32 for tensor in found.values()):  # the worker writes no other
         raise Refusal("the training left tensors behind that are not float32")
-    return found
+    return with_usual_name(found)
 
 
-def compute_step(base: PreTrainedModel, adapter: Adapter, examples: Sequence[Example]) -> Step:
-    """One step of the grader's own: the mean loss over all supervised tokens, and the LoRA gradients."""
+def with_usual_name(tensors: Gradients) -> Gradients:
+    """The tensors under the names of an adapter called "default", where all LoRA weights are of one of another name."""
+    names = {found[1] for name in tensors if (found := IN_MEMORY.search(name))}
+    if len(names) != 1:
+        return tensors
+    return {IN_MEMORY.sub(lambda found: found[0].replace(found[1], ADAPTER_NAME), name): tensor
+            for name, tensor in tensors.items()}  # fmt: skip
+
+
+def compute_step(base: PreTrainedModel, adapter: Adapter, *batches: Sequence[Example]) -> Step:
+    """One step of the grader's own: loss and LoRA gradients.
+
+    The loss is the mean over all supervised tokens of a batch; with several batches, the mean of their means.
+    """
     weights = {name: tensor.detach().clone().requires_grad_() for name, tensor in adapter.weights.items()}
-    loss = mean_loss(with_lora(base, adapter._replace(weights=weights)), examples)
+    model = with_lora(base, adapter._replace(weights=weights))
+    loss = torch.stack([mean_loss(model, examples) for examples in batches]).mean()
     loss.backward()
-    named = {name.removeprefix(PEFT_PREFIX).replace(".weight", ".default.weight"): w for name, w in weights.items()}
+    named = {
+        name.removeprefix(PEFT_PREFIX).replace(".weight", f".{ADAPTER_NAME}.weight"): w for name, w in weights.items()
+    }
     return Step(float(loss.detach()), {name: w.grad for name, w in named.items() if w.grad is not None})
 
 

@@ -39,9 +39,9 @@ def prune(value: Any, depth: int = 0) -> Any:
 
 
 def outputs() -> list[tuple[str, int]]:
-    """What is read of a job's folder: paths, and the most bytes of each."""
+    """What is read of a job's folder: paths, and the most bytes of each; of what it printed, the last ones."""
     tensors = [(f"out/{name}.safetensors", rubric.ZIP_BYTES) for name in ("gradients", "before", "after", "logits")]
-    lines = [("out/results.jsonl", RESULTS_BYTES), ("out/stage", RESULTS_BYTES), ("out/output.txt", OUTPUT_BYTES)]
+    lines = [("out/results.jsonl", RESULTS_BYTES), ("out/stage", RESULTS_BYTES), ("out/output.txt", -OUTPUT_BYTES)]
     folders, names = (rubric.ADAPTER_DIR, rubric.REASONING_DIR), ("adapter_config.json", "adapter_model.safetensors")
     adapters = [(f"homework/{folder}/{name}", rubric.ZIP_BYTES) for folder in folders for name in names]
     return [*tensors, *lines, *adapters]

@@ -123,6 +123,25 @@ CLIPPED = "        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
 MICRO = """for at in range(0, len(labels), 4):
             part = {name: values[at : at + 4] for name, values in batch.items()}
             model(**part, labels=labels[at : at + 4]).loss.backward()"""
+SINGLY = """for at in range(len(labels)):
+            part = {name: values[at : at + 1] for name, values in batch.items()}
+            (model(**part, labels=labels[at : at + 1]).loss / len(labels)).backward()"""
+CLOSURE = LOOP.replace(CLIPPED, "").replace("optimizer.step()", "optimizer.step(closure)")
+CLOSURE = CLOSURE.replace(
+    FORWARD,
+    """def closure():
+            optimizer.zero_grad()
+            model(**batch, labels=labels).loss.backward()""",
+)
+OWN_NAME = """model = get_peft_model(llm.model, config, adapter_name="units")"""
+MOVED = """    model.save_pretrained(output_dir)
+    for path in (Path(output_dir) / "units").iterdir():
+        path.rename(Path(output_dir) / path.name)
+"""
+NAMED = 'model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])'
+MADE, ADDED = "model = get_peft_model(llm.model, ", "model = llm.model\nmodel.add_adapter("
+BY_POSITION = LOOP.replace(MADE, ADDED).replace(NAMED, 'model(batch["input_ids"], batch["attention_mask"])')
+FULL_NAMES = "=[n for n, _ in llm.model.named_modules() if n.endswith('proj') and '.0.' not in n]"
 OPTIMIZER = "optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)"
 ONE_EACH = """own = {p: torch.optim.AdamW([p], lr=2e-3) for p in model.parameters() if p.requires_grad}
 def step(weight):
@@ -233,6 +252,14 @@ ALL = [
     Recipe("a sum over the tokens, under AdamW", training(LOOP.replace(FORWARD, SUMMED).replace(CLIPPED, ""))),
     Recipe("micro-batches summed, under AdamW", training(LOOP.replace(FORWARD, MICRO).replace(CLIPPED, ""))),
     Recipe("an optimizer for each weight, in the backward pass", training(IN_BACKWARD)),
+    Recipe("a row at a time, accumulated", training(LOOP.replace(FORWARD, SINGLY))),
+    Recipe("a step by a closure", training(CLOSURE)),
+    Recipe("a batch by position, and transformers' own adapter", training(BY_POSITION)),
+    Recipe(
+        "an adapter of another name",
+        both(sft("model = get_peft_model(llm.model, config)", OWN_NAME), edit("sft.py", SAVE, MOVED)),
+    ),
+    Recipe("some layers, by their full names", lora("=TARGETS", FULL_NAMES)),
     Recipe(
         "several rows in one",
         training(LOOP.replace(COLLATED, PACKED).replace("len(rows), 16", "len(rows), 3")),

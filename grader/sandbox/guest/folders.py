@@ -39,7 +39,7 @@ def collect(folder: str, wanted: Sequence[tuple[str, int]]) -> dict[str, bytes]:
 
 
 def read_file(path: str, most: int) -> bytes | None:
-    """The first `most` bytes of a regular file; None if there is none: links, folders and pipes are none."""
+    """The first `most` bytes of a regular file, or the last `-most`; None if there is none, as links and pipes are."""
     parent = os.path.dirname(path)
     if any(os.path.islink(above) for above in (parent, os.path.dirname(parent))):
         return None
@@ -51,7 +51,8 @@ def read_file(path: str, most: int) -> bytes | None:
         if not stat.S_ISREG(os.fstat(opened).st_mode):
             return None
         with open(opened, "rb", closefd=False) as file:
-            return file.read(most)
+            file.seek(max(0, os.fstat(opened).st_size + most) if most < 0 else 0)
+            return file.read(abs(most))
     finally:
         os.close(opened)  # also of a folder, of which Python makes no file
 

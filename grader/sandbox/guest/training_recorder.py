@@ -6,6 +6,7 @@ which computes the same again and compares.
 """
 
 import functools
+import inspect
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -43,7 +44,7 @@ class TrainingRecorder:
 
     def record_forward(self) -> Any:
         """A forward that notes its batch, where gradients can flow, as long as no optimizer step was taken."""
-        original, recorder = self.forward, self
+        original, recorder, names = self.forward, self, names_of(self.forward)
 
         @functools.wraps(original)  # the Trainer reads its signature
         def forward(model: LlamaForCausalLM, *arguments: Any, **options: Any) -> Any:
@@ -53,34 +54,34 @@ class TrainingRecorder:
             finally:
                 recorder.is_inside = False
             if torch.is_grad_enabled():
-                recorder.see(model, arguments, options, output)
+                recorder.see(model, {**dict(zip(names, arguments, strict=False)), **options}, output)
             return output
 
         return forward
 
     def record_layers(self) -> Any:
         """A forward of the layers alone, which keeps their output, and notes a batch that goes into no whole model."""
-        original, recorder = self.layers, self
+        original, recorder, names = self.layers, self, names_of(self.layers)
 
         @functools.wraps(original)
         def forward(model: LlamaModel, *arguments: Any, **options: Any) -> Any:
             output = original(model, *arguments, **options)
             recorder.hidden = output[0]
             if not recorder.is_inside and torch.is_grad_enabled():
-                recorder.see(model, arguments, options, output)
+                recorder.see(model, {**dict(zip(names, arguments, strict=False)), **options}, output)
             return output
 
         return forward
 
-    def see(self, model: torch.nn.Module, arguments: tuple, options: dict[str, Any], output: Any) -> None:
+    def see(self, model: torch.nn.Module, options: dict[str, Any], output: Any) -> None:
         """Note a batch of the first step, or keep one of those after it."""
         if not self.stepped:
-            self.note(model, arguments, options, output)
+            self.note(model, options, output)
         elif self.model is model:
             self.went_on = True
             self.keep(options)
 
-    def note(self, model: torch.nn.Module, arguments: tuple, options: dict[str, Any], output: Any) -> None:
+    def note(self, model: torch.nn.Module, options: dict[str, Any], output: Any) -> None:
         """Keep what went into forward, and the loss that came out."""
         if self.model is not model or (model.training and not self.training):
             self.model, self.batches, self.learned, self.training = model, [], [], model.training
@@ -90,8 +91,6 @@ class TrainingRecorder:
         first = torch.zeros(1, 1, dtype=torch.long, device=embeddings.weight.device)
         self.inputs_require_gradients = embeddings(first).requires_grad
         given = {name: options[name] for name in NOTED if options.get(name) is not None}
-        if arguments and "input_ids" not in given:
-            given["input_ids"] = arguments[0]
         noted = {name: value.tolist() for name, value in given.items() if isinstance(value, torch.Tensor)}
         loss = getattr(output, "loss", None)
         self.batches.append({**noted, "loss": None if loss is None else float(loss.detach())})
@@ -113,8 +112,25 @@ class TrainingRecorder:
             given = {name: value.tolist() for name in NOTED if isinstance(value := options.get(name), torch.Tensor)}
             self.later[place : place + 1] = [given]
 
-    def record_step(self, optimizer: Any, *_: Any) -> None:
+    def record_step(self, optimizer: Any, arguments: tuple, options: dict[str, Any]) -> Any:
         """At the first step: every gradient that there is, and the LoRA weights that it belongs to.
+
+        A step may compute them itself, by the function that it is given: then they are there when that comes back.
+        """
+        closure: Any = arguments[1] if len(arguments) > 1 else options.get("closure")
+        if closure is None:
+            self.record_gradients(optimizer)
+            return None
+
+        def recorded() -> Any:
+            loss = closure()
+            self.record_gradients(optimizer)
+            return loss
+
+        return (arguments[0], recorded), {name: value for name, value in options.items() if name != "closure"}
+
+    def record_gradients(self, optimizer: Any) -> None:
+        """Keep every gradient that there is, and at first the LoRA weights.
 
         Where each weight has an optimizer of its own, which steps amid the backward pass, the others' gradients too.
         """
@@ -141,6 +157,11 @@ class TrainingRecorder:
         """All weights after the last step, whatever is merged or loaded then; a tied one under one of its names."""
         if self.model is not None:
             self.after = {name: parameter.detach().clone() for name, parameter in self.named_parameters()}
+
+
+def names_of(forward: Any) -> list[str]:
+    """The names of what a method takes, but for itself."""
+    return list(inspect.signature(forward).parameters)[1:]
 
 
 def without_workers(init: Any) -> Any:
