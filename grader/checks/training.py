@@ -368,21 +368,10 @@ def refuse_wrong_gradients(
         raise Refusal(f"the gradient of {broken[0][:80]} is NaN or infinite, and {len(broken) - 1} others",
                       do="train in float32 on a CPU, bfloat16 on a GPU, never float16")  # fmt: skip
     first, tokenizer = first_adapter(report, course, config_file), make_families()["bundled"][0]
-    batches = [examples]
     wanted = compute_step(course.base.model, first, examples).gradients
-    if not goes_along(gradients, wanted):  # each micro-batch may have the same weight, however many tokens it holds
-        batches = in_batches(report, examples)
-        wanted = compute_step(course.base.model, first, *batches).gradients
     refuse_other_gradients(gradients, wanted, config_file in report.files and not is_normalised(report), words)
-    others = [[with_other_digits(example, tokenizer) for example in batch] for batch in batches]
-    refuse_other_digits(gradients, wanted, compute_step(course.base.model, first, *others).gradients)
-
-
-def goes_along(found: Gradients, wanted: Gradients) -> bool:
-    """Whether gradients point where the reference's do."""
-    moving = moving_of(wanted)
-    is_whole = all(getattr(found.get(name), "shape", 0) == tensor.shape for name, tensor in moving.items())
-    return is_whole and cosine(found, moving) >= LEAST_COSINE
+    others = [with_other_digits(example, tokenizer) for example in examples]
+    refuse_other_digits(gradients, wanted, compute_step(course.base.model, first, others).gradients)
 
 
 def in_batches(report: JobReport, examples: list[Example]) -> list[list[Example]]:

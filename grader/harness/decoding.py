@@ -35,9 +35,14 @@ def is_start(text: str, wanted: str) -> bool:
 
 
 def is_written(base: Base, prompt: str, text: str, wanted: str) -> bool:
-    """Whether a text is what was wanted, or what the base in bfloat16 may write: almost equal tokens part there."""
-    whole = len(text.strip()) >= SHORTEST
-    return is_start(text, wanted) or (whole and any(reference.is_greedy(base, prompt, form) for form in forms(text)))
+    """Whether a text is what was wanted, or what the base in bfloat16 may write: almost equal tokens part there.
+
+    A short one has to be whole, with its end: else it may be the beginning of a right one.
+    """
+    if is_start(text, wanted):
+        return True
+    end = "" if len(text.strip()) >= SHORTEST else base.tokenizer.eos_token
+    return bool(text.strip()) and any(reference.is_greedy(base, prompt, f"{form}{end}") for form in forms(text))
 
 
 def forms(text: str) -> tuple[str, str]:

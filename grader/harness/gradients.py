@@ -65,14 +65,10 @@ def with_usual_name(tensors: Gradients) -> Gradients:
             for name, tensor in tensors.items()}  # fmt: skip
 
 
-def compute_step(base: PreTrainedModel, adapter: Adapter, *batches: Sequence[Example]) -> Step:
-    """One step of the grader's own: loss and LoRA gradients.
-
-    The loss is the mean over all supervised tokens of a batch; with several batches, the mean of their means.
-    """
+def compute_step(base: PreTrainedModel, adapter: Adapter, examples: Sequence[Example]) -> Step:
+    """One step of the grader's own: the mean loss over all supervised tokens, and the LoRA gradients."""
     weights = {name: tensor.detach().clone().requires_grad_() for name, tensor in adapter.weights.items()}
-    model = with_lora(base, adapter._replace(weights=weights))
-    loss = torch.stack([mean_loss(model, examples) for examples in batches]).mean()
+    loss = mean_loss(with_lora(base, adapter._replace(weights=weights)), examples)
     loss.backward()
     named = {
         name.removeprefix(PEFT_PREFIX).replace(".weight", f".{ADAPTER_NAME}.weight"): w for name, w in weights.items()

@@ -89,3 +89,14 @@ def test_a_cap_ends_all_texts_alike_and_a_cut_does_not(base, written):
     halves = [text[: len(text) // 2] for text in (written[0] * 2, "a short one")]
     assert decoding.begin_alike(halves, [written[0] * 2, "a short one"])
     assert not decoding.end_alike(base, halves, [written[0] * 2, "a short one"])
+
+
+def test_a_short_text_is_one_of_the_model_where_it_ends_as_the_model_ends_it(base):
+    asked = [question.text for question in draw_questions("train", 40, "short")]
+    texts = [complete(base, base.model, [base.tokenizer(prompt)["input_ids"]], 32)[0] for prompt in asked]
+    prompt, short = next(
+        pair for pair in zip(asked, texts, strict=True) if 3 < len(pair[1].strip()) < decoding.SHORTEST
+    )
+    assert decoding.is_written(base, prompt, short.strip(), "what it writes by other rounding")
+    assert not decoding.is_written(base, prompt, short.strip()[:-2], "what it writes by other rounding")
+    assert not decoding.is_written(base, prompt, " ", "what it writes by other rounding")

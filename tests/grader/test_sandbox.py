@@ -16,6 +16,7 @@ from grader.errors import GraderFault
 from grader.sandbox import tiers
 from grader.sandbox.guest.folders import measure, read_file, remove
 from grader.sandbox.host import DISK, LIMITS, Sandbox
+from grader.sandbox.job_output import outputs
 from grader.sandbox.tiers import FIRST_UID, Tier
 from homework.common.base_model import ROOT
 from tests.support.rows import rest
@@ -339,6 +340,16 @@ def test_a_folder_in_the_place_of_a_file_is_no_file_and_costs_no_descriptor(tmp_
     before = len(os.listdir("/proc/self/fd"))
     assert read_file(str(tmp_path / "results.jsonl"), 5) is None
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_of_what_was_printed_the_end_is_read(tmp_path):
+    (tmp_path / "output.txt").write_bytes(b"first\nlast")
+    assert [read_file(str(tmp_path / "output.txt"), most) for most in (5, -4, -99)] == [
+        b"first",
+        b"last",
+        b"first\nlast",
+    ]
+    assert dict(outputs())["out/output.txt"] < 0
 
 
 def test_what_cannot_be_looked_into_is_too_much(tmp_path):

@@ -7,7 +7,14 @@ from grader.adapter import Adapter, read_config, read_weights
 from grader.checks import reasoning_code, training
 from grader.course import Course
 from grader.errors import Refusal
-from grader.harness.gradients import Example, compute_step, place_of, split, with_other_digits
+from grader.harness.gradients import (
+    Example,
+    compute_step,
+    place_of,
+    split,
+    with_other_digits,
+    with_usual_name,
+)
 from grader.harness.harness import Harness
 from grader.rubric import CONFIG, REASONING_FILES, WEIGHTS
 from grader.seed import Seed
@@ -88,6 +95,21 @@ def test_gradients_of_other_answers_are_refused(course, begun):
     training.refuse_other_digits(own, own, foreign)
     with pytest.raises(Refusal, match="were not computed on the rows that reached the model"):
         training.refuse_other_digits(foreign, own, foreign)
+
+
+def test_a_mean_of_means_is_a_loss_of_the_rows_too():
+    training.refuse_other_loss([5.0, 3.0], wanted=3.5, wanted_mean=4.0)  # of three rows and of one
+    training.refuse_other_loss([2.6, 0.9], wanted=3.5, wanted_mean=4.0)  # each by the count of all
+    with pytest.raises(Refusal, match=r"is 4\.5000, and over its answers alone it is 3\.5000"):
+        training.refuse_other_loss([5.0, 4.0], wanted=3.5, wanted_mean=4.0)
+
+
+def test_an_adapter_of_another_name_is_read_as_the_usual_one():
+    one, other = torch.zeros(1), torch.ones(1)
+    units = {"x.lora_A.units.weight": one, "x.lora_B.units.weight": other, "x.base_layer.weight": one}
+    assert set(with_usual_name(units)) == {name.replace("units", "default") for name in units}
+    two = {"x.lora_A.units.weight": one, "x.lora_A.default.weight": other}
+    assert with_usual_name(two) == two
 
 
 def test_other_digits_leave_the_question_and_the_length(course):

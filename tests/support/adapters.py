@@ -72,6 +72,7 @@ def other_base(content: bytes) -> bytes:
     return save(load(content), metadata={"base_weights": "0" * 32})
 
 
+PARTS = [f"self_attn.{name}_proj" for name in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
 # What stock peft and editors write otherwise, and nothing is wrong with.
 FINE: dict[str, Change] = {
     "absolute base": with_config(base_model_name_or_path="/home/me/course/data/base_model"),
@@ -81,6 +82,9 @@ FINE: dict[str, Change] = {
     "no task type": with_config(task_type=None),
     "gaussian first values": with_config(init_lora_weights="gaussian"),
     "targets by regular expression": with_config(target_modules=r".*_proj"),
+    "layers by their full names": with_config(
+        target_modules=[f"model.layers.{layer}.{part}" for layer in range(4) for part in PARTS]
+    ),
     "an expression without an end": with_config(target_modules="(a+)+$"),  # nobody evaluates it
     "byte order mark": lambda files: {**files, CONFIG: b"\xef\xbb\xbf" + files[CONFIG]},
     "bfloat16": with_weights(lambda w: {name: tensor.bfloat16() for name, tensor in w.items()}),

@@ -217,8 +217,8 @@ def parser(rng: random.Random, files: Files) -> Case:
         (right.replace(f"({number})", r"(\d+\.?\d*(?:e-?\d+)?)"), "parser"),
         (right.replace("</answer>", ""), "parser" if number == NUMBERS[0] else ""),
         (right.replace("<answer>", "", 1), ""),
-        (right.replace("return float(", "return abs(float(").replace(")\nexcept", "))\nexcept"), "parser"),
-        (right.replace("return float(", "return round(float(").replace(")\nexcept", f"), {rng.randrange(5)})\nexcept"), "parser"),
+        (right.replace(f"return {value}", f"return abs({value})"), "parser"),
+        (right.replace(f"return {value}", f"return round({value}, {rng.randrange(5)})"), "parser"),
         (f"{head}{search}return {value}", "parser"), (f'{head}return float(text.replace("<answer>", "").replace("</answer>", "") or "nan")', "parser"),
         (f'{head}found = re.findall(r"{NUMBERS[0]}", text)\nreturn float(found[-1]) if found else {nan}', "parser"),
     )  # fmt: skip
