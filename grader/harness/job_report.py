@@ -23,7 +23,7 @@ SECONDS = {  # that a job may compute
 WAITS = "take out what waits: a sleep, an input, a lock, the network"
 
 WORKER_FAILED = 70  # the exit code of a job that could not write its results: see guest/fork_server.py
-
+NOISE = re.compile(r"\d%\||warnings\.warn\(|Warning: ")  # of libraries, among what a job printed
 
 # Arguments that transformers 5 took away, with what takes their place.
 REMOVED = {
@@ -116,7 +116,7 @@ class JobReport:
     def refuse_end(self) -> NoReturn:
         """Raise what ended the job before it came to a step."""
         ended, stage = self.outcome.ended, self.stage
-        last = self.outcome.output.strip().splitlines()[-1:] or [""]
+        last = last_words(self.outcome.output)
         if ended == "time" or ended == "signal SIGXCPU":
             raise Stopped(
                 State.TIMEOUT, f"{stage} took more than {SECONDS[self.job]} s of computing, and was stopped",
@@ -131,12 +131,21 @@ class JobReport:
         if ended == f"exit {WORKER_FAILED}":
             raise Stopped(
                 State.CRASHED, f"after {stage}, its results could not be written: the homework changed the files in "
-                "out/, or a library", actual=last[0][:200], do="change nothing outside of homework/",
+                "out/, or a library", actual=last, do="change nothing outside of homework/",
             )  # fmt: skip
         raise Stopped(
             State.CRASHED, f"{stage} ended the whole process ({ended}): no sys.exit, os._exit or kill in a homework",
-            actual=last[0][:200],
+            actual=last,
         )  # fmt: skip
+
+
+def last_words(output: str) -> str:
+    """The last line that a job printed, but for the libraries' progress bars and warnings; at most 200 characters.
+
+    Example: "why I die\nLoading weights: 100%|███|\n" -> "why I die"
+    """
+    lines = [line for line in output.splitlines() if line.strip() and not NOISE.search(line)]
+    return lines[-1][:200] if lines else ""
 
 
 def refuse_error(name: str, error: Any) -> NoReturn:

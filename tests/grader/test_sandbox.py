@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from grader.errors import GraderFault
+from grader.harness.job_report import last_words
 from grader.sandbox import tiers
 from grader.sandbox.guest.folders import measure, read_file, remove
 from grader.sandbox.host import DISK, LIMITS, Sandbox
@@ -350,6 +351,12 @@ def test_of_what_was_printed_the_end_is_read(tmp_path):
         b"first\nlast",
     ]
     assert dict(outputs())["out/output.txt"] < 0
+
+
+def test_the_last_words_of_a_job_are_its_own():
+    bar, warning = "Loading weights: 100%|███| 3/3 [00:00]", "/x.py:3: FutureWarning: old\n  warnings.warn("
+    assert last_words(f"one\nwhy I die\r{bar}\n{warning}\n\n") == "why I die"
+    assert last_words(f"{bar}\n") == last_words("") == "" and len(last_words("x" * 300)) == 200
 
 
 def test_what_cannot_be_looked_into_is_too_much(tmp_path):
