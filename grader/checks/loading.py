@@ -48,7 +48,7 @@ def refuse_untrained(report: JobReport, load: str) -> None:
     for name in (f"{load} without an adapter", f"{load} without an adapter again"):
         if not report.error(name):
             raise Refusal(f"{load}() without an adapter gives a {report.value(name)!s:.40} and must raise an error",
-                          do="make no adapter in load, and catch none of its errors")  # fmt: skip
+                          do="make none in load, keep no model of a call before, and catch no error")  # fmt: skip
 
 
 @needs("weights_valid loads")
