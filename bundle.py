@@ -84,19 +84,21 @@ def check_answers(content: bytes) -> None:
 def describe_answers(folder: Path, content: bytes) -> str:
     """What the answers still lack, and what to do; nothing where each question has one.
 
-    Example: two of the five places are blank -> '2 of 5 questions in ANSWERS.md have no answer yet: write below them'
+    Example: two of the five places are blank -> '2 of 5 questions in ANSWERS.md have no answer yet'
     """
     if not content and (folder / rubric.ANSWERS).is_file():
         return f"{rubric.ANSWERS} is empty: restore its questions, git checkout homework/{rubric.ANSWERS}"
     if not content:
         others = sorted(path.name for path in folder.glob("*") if path.name.lower().startswith("answers"))
-        named = f"rename {plain(others[0])}" if others else f"git checkout homework/{rubric.ANSWERS} brings it back"
+        named = (
+            f"rename {plain(others[0])} to {rubric.ANSWERS}"
+            if others
+            else f"git checkout homework/{rubric.ANSWERS} brings it back"
+        )
         return f"{rubric.ANSWERS} is missing, with your answers: {named}"
-    _, *places = re.split(r"^Your answer:[ \t\r]*$", content.decode("utf-8"), flags=re.MULTILINE)
+    _, *places = re.split(r"^Your answer:", content.decode("utf-8"), flags=re.MULTILINE)
     blank = sum(not place.partition("\n## ")[0].strip() for place in places)
-    return (
-        f"{blank} of {len(places)} questions in {rubric.ANSWERS} have no answer yet: write below them" if blank else ""
-    )
+    return f"{blank} of {len(places)} questions in {rubric.ANSWERS} have no answer yet" if blank else ""
 
 
 def write_zip(path: Path, files: dict[str, bytes]) -> None:
@@ -147,7 +149,7 @@ def bundle(folder: Path, target: Path) -> int:
         f"hand in {target.name}: {size:,} bytes, {result.score:g} of {result.points:g} points by the public questions"
     )
     if lacking := describe_answers(folder, submission.answers):
-        print(f"but {lacking}: then bundle again")
+        print(f"but {lacking}; once that is mended, bundle again")
     return 0
 
 

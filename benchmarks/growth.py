@@ -133,7 +133,10 @@ def main(
                 cost = grade_class(count, how, files, Path(work)) if part == "class" else train(count, Path(work))
             found[part].append(cost)
             print(f"{part}: {cost}", file=sys.stderr, flush=True)
-    write_json(RESULTS, {"date": time.strftime("%Y-%m-%d"), "with code": with_code, "questions": questions, **found})
+    write_json(
+        RESULTS,
+        {"date": time.strftime("%Y-%m-%d"), "with code": with_code, "questions": questions, "jobs": jobs, **found},
+    )
     print("\n\n".join(table(each) for each in found.values() if each))
 
 

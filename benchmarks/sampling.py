@@ -86,7 +86,8 @@ def main(*, repeats: int = 3, questions: int = 64, count: int = 10) -> None:
             WAYS[name](llm, rows, count, TEMPERATURE)
             seconds[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    write_json(RESULTS, {"date": time.strftime("%Y-%m-%d"), "seconds": seconds, "medians": medians})
+    size = {"questions": questions, "texts of each": count}
+    write_json(RESULTS, {"date": time.strftime("%Y-%m-%d"), **size, "seconds": seconds, "medians": medians})
     for name, value in medians.items():
         print(f"{name:<20} {value:6.1f} s, {value / medians['ours']:.1f} times ours")
 

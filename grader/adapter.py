@@ -109,10 +109,10 @@ def read_config(content: bytes) -> Config:
 
 
 def read_targets(targets: Any) -> tuple[str, ...]:
-    """The names of the layers with LoRA; none where the names of the weights say more.
+    """The names of the layers with LoRA; empty for a regular expression or for full names.
 
-    So it is with a regular expression, which is never evaluated, as it may take for ever, and with full names, as of
-    some of the layers: `model.layers.3.mlp.up_proj`.
+    Then the names of the weights decide: an expression is never evaluated, as it may take for ever, and full names,
+    such as `model.layers.3.mlp.up_proj`, may leave some of the layers out.
 
     Raises:
         Refusal: for what is neither, or a list that names other layers.

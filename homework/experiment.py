@@ -166,15 +166,15 @@ def measure(setup: Setup, name: str, variant: Variant, seed: int, restart: bool)
     folder = setup.folder / f"seed-{seed}" / re.sub(r"\W+", "-", name)
     file = folder / MEASURED.format(questions=len(setup.asked))
     settings = describe(setup, variant, rows, seed)
-    measured, said = read_json(file), "kept from before"
-    changed = differences((measured or {}).get("settings", {}), settings)
+    measured = kept = read_json(file)
+    said, changed = "kept from before", differences((kept or {}).get("settings", {}), settings)
     if restart or changed:
         started = time.perf_counter()
         folder.mkdir(parents=True, exist_ok=True)
         with named_interrupt(f"{name}, seed {seed}"), quiet(folder / "output.txt"):
             llm, log = train(setup, variant, rows, seed, folder, restart)
             measured = {"settings": settings, **ask(llm, log, setup.asked)}
-        said = f"{time.perf_counter() - started:.0f} s{f', because of other {changed}' if file.exists() else ''}"
+        said = f"{time.perf_counter() - started:.0f} s{f', because of other {changed}' if kept and changed else ''}"
         write_json(file, measured)
     assert measured is not None  # kept, or just made
     print(f"{name}, seed {seed}: accuracy {measured['figures']['accuracy']:.3f}, {said}", flush=True)
@@ -203,7 +203,8 @@ def differences(former: dict[str, Any], now: dict[str, Any]) -> str:
     Example: {'seed': 1, 'files': {'sft.py': 'a'}}, {'seed': 1, 'files': {'sft.py': 'b'}} -> 'sft.py'
     """
     flat = [{**values, **values.get("files", {}), "files": None} for values in (former, now)]
-    return ", ".join(name.replace("_", " ") for name in flat[1] if flat[0].get(name) != flat[1][name])
+    changed = [name for name in flat[0] | flat[1] if flat[0].get(name) != flat[1].get(name)]
+    return ", ".join(name.replace("_", " ") for name in changed)
 
 
 @contextlib.contextmanager

@@ -61,8 +61,7 @@ def with_usual_name(tensors: Gradients) -> Gradients:
     names = {found[1] for name in tensors if (found := IN_MEMORY.search(name))}
     if len(names) != 1:
         return tensors
-    return {IN_MEMORY.sub(lambda found: found[0].replace(found[1], ADAPTER_NAME), name): tensor
-            for name, tensor in tensors.items()}  # fmt: skip
+    return {IN_MEMORY.sub(f".{ADAPTER_NAME}", name): tensor for name, tensor in tensors.items()}
 
 
 def compute_step(base: PreTrainedModel, adapter: Adapter, examples: Sequence[Example]) -> Step:

@@ -68,12 +68,13 @@ def find_equations(text: str) -> list[Equation]:
 
 
 def without_amount(sides: list[str]) -> list[str]:
-    """The sides without a first one that is an amount in another unit than the last.
+    """The sides without a first one that says what is converted: a number of the second, in another unit than the last.
 
     Example: ['46 ft ', ' 46 * 0.305 m ', ' 14.03 m'] -> [' 46 * 0.305 m ', ' 14.03 m']
     """
     first, last = (re.findall(rf"{NUMBER}(?: ?({UNIT}))?+", side) for side in (sides[0], sides[-1]))
-    return sides[1:] if len(first) == 1 and first[0] and last[-1] and first[0] != last[-1] else sides
+    is_other = len(first) == 1 and first[0] and last[-1] and first[0] != last[-1]
+    return sides[1:] if is_other and len(sides) > 2 and read_side(sides[0])[0] in read_side(sides[1]) else sides
 
 
 def read_side(side: str) -> list[str]:

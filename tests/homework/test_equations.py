@@ -28,6 +28,8 @@ def test_the_examples_of_the_docstrings():
         ("so 12 ÷ 4 = 3 = 3", (3.0, 3.0, 3.0)),
         ("46 ft = 46 * 0.305 m = 14.03 m", (14.03, 14.03)),
         ("14.03 m = 46 ft * 0.305", (14.03, 14.03)),
+        ("14.03 m = 46 * 0.305 so it is", (14.03, 14.03)),
+        ("14.03 m = 46 ft * 0.305 m/ft", (14.03, 14.03)),
     ],
 )
 def test_an_equation_is_read_with_units_signs_and_exponents(text, sides):
@@ -52,6 +54,10 @@ def test_a_fact_is_no_equation(text):
         ("46 ft = 46 * 0.305 m = 15 m", False),
         ("46 m = 46 * 0.305 m = 14.03 m", False),
         ("46 = 46 * 0.305 m = 14.03 m", False),
+        ("46 ft = 13 * 2 m", False),
+        ("9 m = 2 + 2 meters", False),
+        ("99 m = 46 * 0.305 so it is", False),
+        ("7 apples = 46 * 0.305 = 14.03 m", False),
         ("9e999 * 1 = 9e999", False),
     ],
 )

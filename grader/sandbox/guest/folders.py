@@ -33,7 +33,7 @@ def fill(folder: str, files: dict[str, bytes], uid: int | None) -> None:
 
 
 def collect(folder: str, wanted: Sequence[tuple[str, int]]) -> dict[str, bytes]:
-    """The files that there are of those wanted, by path and by the most bytes of each."""
+    """The files that there are of those wanted, by path and by the most bytes of each: of the end, where negative."""
     found = {name: read_file(os.path.join(folder, name), most) for name, most in wanted}
     return {name: content for name, content in found.items() if content is not None}
 

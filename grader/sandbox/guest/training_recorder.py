@@ -43,7 +43,7 @@ class TrainingRecorder:
         torch.nn.Dropout.forward = lambda module, values: values
 
     def record_forward(self) -> Any:
-        """A forward that notes its batch, where gradients can flow, as long as no optimizer step was taken."""
+        """A forward that shows its batch, where gradients can flow."""
         original, recorder, names = self.forward, self, names_of(self.forward)
 
         @functools.wraps(original)  # the Trainer reads its signature
@@ -113,12 +113,13 @@ class TrainingRecorder:
             self.later[place : place + 1] = [given]
 
     def record_step(self, optimizer: Any, arguments: tuple, options: dict[str, Any]) -> Any:
-        """At the first step: every gradient that there is, and the LoRA weights that it belongs to.
+        """Record the gradients before a step; where it computes them by a function, once that comes back.
 
-        A step may compute them itself, by the function that it is given: then they are there when that comes back.
+        Returns:
+            None, or what the step is called with instead: that function, watched.
         """
         closure: Any = arguments[1] if len(arguments) > 1 else options.get("closure")
-        if closure is None:
+        if not callable(closure) or any(parameter.grad is not None for _, parameter in self.named_parameters()):
             self.record_gradients(optimizer)
             return None
 
@@ -127,7 +128,9 @@ class TrainingRecorder:
             self.record_gradients(optimizer)
             return loss
 
-        return (arguments[0], recorded), {name: value for name, value in options.items() if name != "closure"}
+        if len(arguments) > 1:
+            return (arguments[0], recorded, *arguments[2:]), options
+        return arguments, {**options, "closure": recorded}
 
     def record_gradients(self, optimizer: Any) -> None:
         """Keep every gradient that there is, and at first the LoRA weights.
