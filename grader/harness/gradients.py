@@ -59,9 +59,8 @@ def read_tensors(content: bytes | None) -> dict[str, torch.Tensor]:
 def with_usual_name(tensors: Gradients) -> Gradients:
     """The tensors under the names of an adapter called "default", where all LoRA weights are of one of another name."""
     names = {found[1] for name in tensors if (found := IN_MEMORY.search(name))}
-    if len(names) != 1:
-        return tensors
-    return {IN_MEMORY.sub(f".{ADAPTER_NAME}", name): tensor for name, tensor in tensors.items()}
+    is_one = len(names) == 1
+    return {IN_MEMORY.sub(f".{ADAPTER_NAME}", name) if is_one else name: tensor for name, tensor in tensors.items()}
 
 
 def compute_step(base: PreTrainedModel, adapter: Adapter, examples: Sequence[Example]) -> Step:
@@ -164,6 +163,8 @@ def norm(tensors: dict[str, torch.Tensor]) -> float:
 def rows_of(batch: dict[str, Any]) -> list[tuple[list[int], list[int] | None]]:
     """The rows of a batch that reached the model, ids without padding, and their labels if it had any.
 
+    Without a mask, padding is what repeats the last id behind the last label: the model reads it after all that counts.
+
     Raises:
         Refusal: if the batch has no ids or no rectangular shape.
     """
@@ -173,11 +174,18 @@ def rows_of(batch: dict[str, Any]) -> list[tuple[list[int], list[int] | None]]:
         raise Refusal("a batch without input_ids reached the model", actual=f"{sorted(batch)}"[:200])
     labels, rows = labels_of(batch), []
     for at, row in enumerate(ids):
-        kept = [t for t in range(len(row)) if mask is None or mask[at][t]]
+        whole = len(row) if labels is None or mask is not None else end_of(row, labels[at])
+        kept = [t for t in range(whole) if mask is None or mask[at][t]]
         if not kept:
             raise Refusal("a batch with a row that is nothing but padding reached the model")
         rows.append(([row[t] for t in kept], None if labels is None else [labels[at][t] for t in kept]))
     return rows
+
+
+def end_of(ids: list[int], labels: list[int]) -> int:
+    """Where the padding of a row begins.  Example: [5, 6, 2, 2, 2], [-100, 6, 2, -100, -100] -> 3"""
+    end = max((t for t, label in enumerate(labels) if label != IGNORE_INDEX), default=len(ids) - 1) + 1
+    return end if set(ids[end:]) <= {ids[-1]} else len(ids)
 
 
 def labels_of(batch: dict[str, Any]) -> list[list[int]] | None:

@@ -55,7 +55,7 @@ def diagnose_labels(tokenizer: Any, question: str, answer: str, row: Row) -> str
     complaint = diagnose_form(tokenizer, question, answer, row)
     if complaint is None or row["attention_mask"][0]:
         return complaint
-    return complaint if diagnose_form(tokenizer, question, answer, without_left_padding(row)) else None
+    return diagnose_form(tokenizer, question, answer, without_left_padding(row))  # which is right, if all else is
 
 
 def without_left_padding(row: Row) -> Row:

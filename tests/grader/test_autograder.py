@@ -74,6 +74,7 @@ def test_the_reference_gets_the_same_full_score_twice(platform, reference_files)
     assert [one["tests"] for one in found] == [found[0]["tests"]] * 2
 
 
+@pytest.mark.everything
 def test_a_submission_that_hangs_ends_in_time_with_the_partial_score(platform, reference_files, monkeypatch):
     """The time is up in the first check of the code: the points of the weights count."""
     hanging = reference_files | {"__init__.py": b"while True:\n    pass\n"}

@@ -11,6 +11,7 @@ from grader.harness.gradients import (
     Example,
     compute_step,
     place_of,
+    rows_of,
     split,
     with_other_digits,
     with_usual_name,
@@ -108,6 +109,15 @@ def test_a_mean_of_means_is_a_loss_of_the_rows_too():
     refuse(2.6, 0.9)  # each by the count of all
     with pytest.raises(Refusal, match=r"is 4\.5000, and over its answers alone it is 3\.5000"):
         refuse(4.0, 5.0)
+
+
+def test_a_row_without_a_mask_ends_behind_its_last_label():
+    ids = [[5, 6, 2, 2], [5, 6, 7, 2], [5, 2, 3, 2]]
+    labels = [[-100, 6, 2, -100], [-100, 6, 7, 2], [-100, 2, -100, -100]]
+    assert [row for row, _ in rows_of({"input_ids": ids, "labels": labels})] == [[5, 6, 2], ids[1], ids[2]]
+    assert [row for row, _ in rows_of({"input_ids": ids})] == ids
+    mask = [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1]]
+    assert [row for row, _ in rows_of({"input_ids": ids, "labels": labels, "attention_mask": mask})][1] == [5, 6]
 
 
 def test_an_adapter_of_another_name_is_read_as_the_usual_one():

@@ -115,6 +115,7 @@ def test_the_same_seed_gives_the_same_adapter(tmp_path):
     assert first == again != other
 
 
+@pytest.mark.everything
 def test_micro_batches_give_the_adapter_of_the_whole_batch(tmp_path):
     whole, parts = quick(tmp_path / "a"), quick(tmp_path / "b", micro_batch_size=8)
     for name in whole:

@@ -126,6 +126,7 @@ MICRO = """for at in range(0, len(labels), 4):
 SINGLY = """for at in range(len(labels)):
             part = {name: values[at : at + 1] for name, values in batch.items()}
             (model(**part, labels=labels[at : at + 1]).loss / len(labels)).backward()"""
+NO_MASK_GIVEN = """model(input_ids=batch["input_ids"], labels=labels).loss.backward()"""
 CLOSURE = LOOP.replace(CLIPPED, "").replace("optimizer.step()", "optimizer.step(closure)")
 CLOSURE = CLOSURE.replace(
     FORWARD,
@@ -254,6 +255,7 @@ ALL = [
     Recipe("an optimizer for each weight, in the backward pass", training(IN_BACKWARD)),
     Recipe("a row at a time, accumulated", training(LOOP.replace(FORWARD, SINGLY))),
     Recipe("a step by a closure", training(CLOSURE)),
+    Recipe("a batch without its mask", training(LOOP.replace(FORWARD, NO_MASK_GIVEN))),
     Recipe("a batch by position, and transformers' own adapter", training(BY_POSITION)),
     Recipe(
         "an adapter of another name",
