@@ -74,15 +74,9 @@ def grade_class(count: int, how: kill_class.Run, files: dict[str, bytes], work: 
     folder.mkdir()
     for index in range(count):
         zips.good(folder / f"{index}.zip", kill_class.variant(files, index))
-    first, again = (watch(start_class(folder, out, how)) for _ in range(2))
+    first, again = (watch(kill_class.start(folder, out, how, subprocess.DEVNULL)) for _ in range(2))
     return {"students": count, "seconds": first.seconds, "memory": first.memory, "disk": size_of(out),
             "seconds again": again.seconds, "memory again": again.memory}  # fmt: skip
-
-
-def start_class(folder: Path, out: Path, how: kill_class.Run) -> subprocess.Popen:
-    """Begin a class run whose words nobody reads."""
-    line = [sys.executable, "-m", "benchmarks.kill_class", "once", str(folder), str(out), *map(str, how)]
-    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def train(count: int, work: Path) -> dict[str, float]:

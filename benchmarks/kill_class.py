@@ -70,10 +70,10 @@ def variant(files: dict[str, bytes], index: int) -> dict[str, bytes]:
     return {**files, WEIGHTS: save(weights)}
 
 
-def start(folder: Path, out: Path, run: Run) -> subprocess.Popen:
-    """Begin a class run in a process of its own."""
+def start(folder: Path, out: Path, run: Run, said: int = subprocess.PIPE) -> subprocess.Popen:
+    """Begin a class run in a process of its own, whose words go where `said` says."""
     line = [sys.executable, "-m", "benchmarks.kill_class", "once", str(folder), str(out), *map(str, run)]
-    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(line, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, text=True)
 
 
 def fill_disk(process: subprocess.Popen, out: Path, with_code: bool) -> None:

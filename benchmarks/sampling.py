@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig
 
 from homework.base_llm import Completion, plan_batches
 from homework.common.cli import run
@@ -44,20 +43,12 @@ def library(
     llm: CoTModel, rows: list[list[int]], count: int, temperature: float, size: int
 ) -> list[list[Completion]]:  # fmt: skip
     """transformers' generate on batches of questions of similar length, `size` texts at once."""
-    eos, texts = llm.tokenizer.eos_token_id, {}
+    texts: dict[int, list[Completion]] = {}
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    config = GenerationConfig(
-        max_new_tokens=llm.max_new_tokens, do_sample=True, temperature=temperature, top_k=0, eos_token_id=eos,
-        pad_token_id=eos, num_return_sequences=count,
-    )  # fmt: skip
     for start in range(0, len(rows), size // count):
         batch = order[start : start + size // count]
-        width = max(len(rows[index]) for index in batch)
-        ids = torch.tensor([[eos] * (width - len(rows[index])) + rows[index] for index in batch])
-        mask = torch.tensor([[0] * (width - len(rows[index])) + [1] * len(rows[index]) for index in batch])
-        with torch.inference_mode():
-            output = llm.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-        written = [llm.decode_completion(row) for row in output[:, width:].tolist()]
+        repeated = [rows[index] for index in batch for _ in range(count)]
+        written = llm.complete_batch(repeated, llm.max_new_tokens, temperature)
         texts |= {index: written[at * count : (at + 1) * count] for at, index in enumerate(batch)}
     return [texts[index] for index in range(len(rows))]
 

@@ -207,8 +207,16 @@ def check_entry(name: str, entry: Any, shape: tuple[int, int]) -> int:
     return math.prod(shape) * DTYPES[str(entry["dtype"])]
 
 
-def read_weights(content: bytes, config: Config, base_config: dict[str, Any]) -> Adapter:
+def read_weights(
+    content: bytes, config: Config, base_config: dict[str, Any], untrained: str = TRAIN_AGAIN
+) -> Adapter:  # fmt: skip
     """The tensors of an adapter, checked by name, shape, type and value.
+
+    Args:
+        content: of the file.
+        config: that lies beside it.
+        base_config: of the base model.
+        untrained: what to do where no `lora_B` has moved.
 
     Raises:
         Refusal: if anything is missing, foreign, misshapen, not finite, or untrained.
@@ -224,7 +232,7 @@ def read_weights(content: bytes, config: Config, base_config: dict[str, Any]) ->
                           do="find the cause in the log (README, What a log line means), train again")  # fmt: skip
     if not any(bool(tensor.any()) for name, tensor in weights.items() if ".lora_B." in name):
         raise Refusal("the adapter is untrained: every lora_B is zero", expected="weights that training has moved",
-                      actual="the base model, unchanged", do=TRAIN_AGAIN)  # fmt: skip
+                      actual="the base model, unchanged", do=untrained)  # fmt: skip
     return Adapter(config.rank, config.alpha, targets_of(weights), config.use_rslora, weights)
 
 

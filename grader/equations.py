@@ -72,9 +72,10 @@ def without_amount(sides: list[str]) -> list[str]:
 
     Example: ['46 ft ', ' 46 * 0.305 m ', ' 14.03 m'] -> [' 46 * 0.305 m ', ' 14.03 m']
     """
+    if len(sides) < 3 or read_side(sides[0])[0] not in read_side(sides[1]):
+        return sides
     first, last = (re.findall(rf"{NUMBER}(?: ?({UNIT}))?+", side) for side in (sides[0], sides[-1]))
-    is_other = len(first) == 1 and first[0] and last[-1] and first[0] != last[-1]
-    return sides[1:] if is_other and len(sides) > 2 and read_side(sides[0])[0] in read_side(sides[1]) else sides
+    return sides[1:] if len(first) == 1 and first[0] and last[-1] not in ("", first[0]) else sides
 
 
 def read_side(side: str) -> list[str]:

@@ -48,6 +48,7 @@ MOST_PROBED = 64  # rows whose gradients are computed: the first step's alone, o
 SHIFTS = (2, 4, 7)  # of the digits, for other answers
 MOST_FOREIGN = 0.65  # times the rows' own share of a change: right trainings have at most 0.5, of other rows about 1
 EXPECTED = 7  # the last place, of 729, of the digits of the training
+NO_RATE = "save the model that was trained; on 64 rows, let no single step have learning rate 0"
 LOOK = "the collator and the Trainer have to keep tokenize's labels"
 
 NAN = float("nan")
@@ -93,25 +94,13 @@ def test_trains(code: Harness, course: Course) -> None:
         if name not in files:
             raise Refusal(f"train_model came to its end, but there is no homework/{name}",
                           do="save the adapter there: load() and the zip expect it")  # fmt: skip
-    adapter = read_trained(files, course)
+    adapter = read_weights(files[WEIGHTS], read_config(files[CONFIG]), course.base_config, untrained=NO_RATE)
     still = sorted(name for name, tensor in adapter.weights.items() if ".lora_B." in name and not bool(tensor.any()))
     if still:
         raise Refusal(f"{len(still)} of the lora_B weights have not moved, first {still[0][:80]}",
                       do="give all LoRA weights to the optimizer")  # fmt: skip
     refuse_nothing_learned(code, course, adapter)
     refuse_changed_base(read_tensors(files.get("after.safetensors")), course)
-
-
-def read_trained(files: dict[str, bytes], course: Course) -> Adapter:
-    """The adapter that the training has saved; what is wrong with it is not about the one that was handed in."""
-    try:
-        return read_weights(files[WEIGHTS], read_config(files[CONFIG]), course.base_config)
-    except Refusal as refusal:
-        if "untrained" in str(refusal):
-            refusal.details["do"] = (
-                "save the model that was trained; on 64 rows, let no single step have learning rate 0"
-            )
-        raise
 
 
 def refuse_nothing_learned(code: Harness, course: Course, adapter: Adapter) -> None:

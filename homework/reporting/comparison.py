@@ -32,7 +32,8 @@ def format_table(results: Mapping[str, Runs], questions: int, head: str) -> str:
     """
     count = len(next(iter(results.values())))
     over = "" if count == 1 else f", mean of {count} seeds"
-    rows = [[head, f"accuracy{over} (95 % interval)", "answer rate", "ended by EOS", "loss, first step to last ten"]]
+    first, *others = SHARES.values()
+    rows = [[head, f"{first}{over} (95 % interval)", *others, "loss, first step to last ten"]]
     for name, runs in results.items():
         accuracy, answer_rate, ended = (f"{mean_of(runs, share):.3f}" for share in SHARES)
         low, high = interval_of(runs, questions)

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from safetensors.torch import save
 
-from grader.adapter import Adapter, read_config, read_weights
+from grader.adapter import TRAIN_AGAIN, Adapter, read_config, read_weights
 from grader.checks import reasoning_code, training
 from grader.course import Course
 from grader.errors import Refusal
@@ -109,6 +110,14 @@ def test_a_mean_of_means_is_a_loss_of_the_rows_too():
     refuse(2.6, 0.9)  # each by the count of all
     with pytest.raises(Refusal, match=r"is 4\.5000, and over its answers alone it is 3\.5000"):
         refuse(4.0, 5.0)
+
+
+def test_a_training_that_moved_nothing_is_told_what_to_do_there(course, files, begun):
+    config = read_config(files[CONFIG])
+    for remedy in (TRAIN_AGAIN, training.NO_RATE):
+        with pytest.raises(Refusal, match="untrained") as refused:
+            read_weights(save(begun.weights), config, course.base_config, remedy)
+        assert refused.value.details["do"] == remedy
 
 
 def test_a_row_without_a_mask_ends_behind_its_last_label():

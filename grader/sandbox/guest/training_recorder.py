@@ -44,7 +44,7 @@ class TrainingRecorder:
 
     def record_forward(self) -> Any:
         """A forward that shows its batch, where gradients can flow."""
-        original, recorder, names = self.forward, self, names_of(self.forward)
+        original, recorder = self.forward, self
 
         @functools.wraps(original)  # the Trainer reads its signature
         def forward(model: LlamaForCausalLM, *arguments: Any, **options: Any) -> Any:
@@ -54,21 +54,21 @@ class TrainingRecorder:
             finally:
                 recorder.is_inside = False
             if torch.is_grad_enabled():
-                recorder.see(model, {**dict(zip(names, arguments, strict=False)), **options}, output)
+                recorder.see(model, by_name(original, arguments, options), output)
             return output
 
         return forward
 
     def record_layers(self) -> Any:
         """A forward of the layers alone, which keeps their output, and notes a batch that goes into no whole model."""
-        original, recorder, names = self.layers, self, names_of(self.layers)
+        original, recorder = self.layers, self
 
         @functools.wraps(original)
         def forward(model: LlamaModel, *arguments: Any, **options: Any) -> Any:
             output = original(model, *arguments, **options)
             recorder.hidden = output[0]
             if not recorder.is_inside and torch.is_grad_enabled():
-                recorder.see(model, {**dict(zip(names, arguments, strict=False)), **options}, output)
+                recorder.see(model, by_name(original, arguments, options), output)
             return output
 
         return forward
@@ -162,9 +162,9 @@ class TrainingRecorder:
             self.after = {name: parameter.detach().clone() for name, parameter in self.named_parameters()}
 
 
-def names_of(forward: Any) -> list[str]:
-    """The names of what a method takes, but for itself."""
-    return list(inspect.signature(forward).parameters)[1:]
+def by_name(method: Any, arguments: tuple, options: dict[str, Any]) -> dict[str, Any]:
+    """What a method is called with, by name, itself left out."""
+    return dict(zip(list(inspect.signature(method).parameters)[1:], arguments, strict=False)) | options
 
 
 def without_workers(init: Any) -> Any:
