@@ -55,7 +55,11 @@ def diagnose_labels(tokenizer: Any, question: str, answer: str, row: Row) -> str
     complaint = diagnose_form(tokenizer, question, answer, row)
     if complaint is None or row["attention_mask"][0]:
         return complaint
-    return diagnose_form(tokenizer, question, answer, without_left_padding(row))  # which is right, if all else is
+    unpadded = without_left_padding(row)
+    view = view_of(tokenizer, question, answer, unpadded)
+    if view.start < len(view.prompt):  # the mask was counted from the padding on
+        return complaint
+    return diagnose_form(tokenizer, question, answer, unpadded)
 
 
 def without_left_padding(row: Row) -> Row:

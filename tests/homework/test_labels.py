@@ -51,6 +51,27 @@ def test_padding_on_the_right_is_allowed(real_tokenizer):
     assert diagnose(real_tokenizer, row) is None
 
 
+def padded_left(tokenizer, masked: int) -> dict[str, list[int]]:
+    """A row behind 40 tokens of padding, whose mask was counted from its first token, padding included."""
+    row = tokenize(tokenizer, QUESTION, ANSWER)
+    ids = [tokenizer.pad_token_id] * 40 + row["input_ids"]
+    seen = [0] * 40 + row["attention_mask"]
+    labels = [
+        token if bit and at >= masked else IGNORE_INDEX for at, (token, bit) in enumerate(zip(ids, seen, strict=True))
+    ]
+    return {"input_ids": ids, "attention_mask": seen, "labels": labels}
+
+
+def test_padding_on_the_left_is_allowed_where_the_mask_is_right(real_tokenizer):
+    asked = len(ids_of(real_tokenizer, QUESTION))
+    right = padded_left(real_tokenizer, 40 + asked)
+    assert diagnose(real_tokenizer, right) is None
+    no_end = right | {"labels": [*right["labels"][:-1], IGNORE_INDEX]}
+    assert "EOS is masked" in diagnose(real_tokenizer, no_end)
+    for masked in (asked, 40 + asked - 1):
+        assert "padding stands before the question" in diagnose(real_tokenizer, padded_left(real_tokenizer, masked))
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
