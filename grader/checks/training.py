@@ -190,11 +190,11 @@ def expects_digits(code: Harness, course: Course, adapter: Adapter) -> bool:
 
 def batches_of(report: JobReport) -> list[dict[str, Any]]:
     """The batches that reached the model before the first optimizer step."""
-    failed = report.error("train_model")  # a training that failed later had batches too
-    found = report.lines.get("batches", {}).get("value") if failed else report.value("batches")
+    found = report.lines.get("batches", {}).get("value")  # a training that failed or died later had batches too
     batches = [batch for batch in found if isinstance(batch, dict)] if isinstance(found, list) else []
     if not batches:
         report.value("train_model")  # where it failed, that is the cause
+        report.value("batches")
         raise Refusal("train_model ended without one step of training on the 64 rows of the grader",
                       do="call trainer.train(), or write the loop; let a last batch with fewer rows count")  # fmt: skip
     return batches

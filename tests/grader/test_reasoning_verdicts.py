@@ -28,7 +28,10 @@ Grade = Callable[..., Result]
 def grade_one(reference_files, tmp_path_factory) -> Iterator[Grade]:
     """`grade_one(case, files)`: base model and sandbox are those of the process, as in a class run."""
     folder, number = tmp_path_factory.mktemp("reasoning"), iter(range(1000))
-    course = Course(hidden_questions=40, novel_questions=10, long_questions=40, rubric=read_rubric("long"))
+    long = read_rubric("long")
+    # A right prompt reaches 0.80 to 0.85 of the questions; of twenty, 13 or fewer in one run of fifteen.
+    rubric = long._replace(bounds={**long.bounds, "prompt": (0.2, 0.5)})
+    course = Course(hidden_questions=40, novel_questions=10, long_questions=40, rubric=rubric)
     with Sandbox.open("auto") as sandbox:
 
         def one(case: Case, files: dict[str, bytes] = reference_files) -> Result:

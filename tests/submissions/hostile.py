@@ -268,6 +268,20 @@ ALL = [
         12,
     ),
     Recipe("H4 sleeps", at_import("import time\ntime.sleep(3600)"), EVERYTHING, "did nothing for", STOPPED, 6),
+    Recipe(
+        "H4 sleeps after the training",
+        sft("    trainer.train()\n", "    trainer.train()\n    import time\n    time.sleep(3600)\n"),
+        "trains",
+        "train_model did nothing for",
+        STOPPED,
+    ),
+    Recipe(
+        "H5 os._exit after the training",
+        sft("    trainer.train()\n", "    trainer.train()\n    import os\n    os._exit(3)\n"),
+        "trains",
+        r"train_model ended the whole process \(exit 3\)",
+        STOPPED,
+    ),
     Recipe("H5 os._exit", at_import("import os\nos._exit(0)"), EVERYTHING, "ended the whole process", STOPPED),
     Recipe("H5 sys.exit", at_import("import sys\nsys.exit(0)"), EVERYTHING, "SystemExit"),
     Recipe(

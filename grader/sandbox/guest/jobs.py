@@ -7,6 +7,7 @@ import inspect
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import stand_ins
@@ -114,25 +115,31 @@ def training(job: Job) -> None:
     """train_model of homework.sft on a few rows, recorded from outside of it."""
     from training_recorder import TrainingRecorder
 
-    recorder = TrainingRecorder()
+    recorder = TrainingRecorder(partial(write_first_step, job))
     sft, inputs = job.use("sft"), job.inputs
     for name, function, stand_in in STAND_INS:
         if name in inputs:
             stand_ins.put(sft, function, stand_in, inputs[name])
     run_training(job, sft.train_model, recorder)
-    job.record("input gradients", lambda: recorder.inputs_require_gradients)
     save(job, "after", recorder.after)
 
 
 def run_training(job: Job, train_model: Callable, recorder: Any) -> None:
     """Call a train_model, and write what its recorder saw of the first step and of the batches after it."""
     job.record("train_model", lambda: call(train_model, job))
-    job.record("batches", lambda: recorder.batches)
+    recorder.go_on()
     job.record("later batches", lambda: recorder.later)
+
+
+def write_first_step(job: Job, recorder: Any) -> None:
+    """Write what a recorder saw of the first step, amid the training or at its end."""
+    job.record("batches", lambda: recorder.batches)
     job.record("stepped", lambda: recorder.stepped)
     job.record("optimizers", lambda: recorder.optimizers)
+    job.record("input gradients", lambda: recorder.inputs_require_gradients)
     save(job, "gradients", recorder.gradients)
     save(job, "before", recorder.before)
+    job.stage("train_model")
 
 
 def call(train_model: Callable, job: Job) -> Any:
@@ -209,7 +216,7 @@ def reasoning_training(job: Job) -> None:
     """train_model of homework.rft on a few rows with reasons, recorded from outside of it."""
     from training_recorder import TrainingRecorder
 
-    recorder, rft = TrainingRecorder(), job.use("rft")
+    recorder, rft = TrainingRecorder(partial(write_first_step, job)), job.use("rft")
     sft = job.use("sft")
     for module in (sft, rft):  # where tokenize is wrong, which is told where it is tested
         if "right_rows" in job.inputs:

@@ -8,7 +8,7 @@ which computes the same again and compares.
 import functools
 import inspect
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,9 +20,14 @@ LATER = 8  # batches of later steps that are kept
 
 
 class TrainingRecorder:
-    """What one training showed: `batches` and `gradients` of its first step, its weights before and after."""
+    """What one training showed: `batches` and `gradients` of its first step, its weights before and after.
 
-    def __init__(self) -> None:
+    Args:
+        when_stepped: called once, when the first step is over, so that a training that dies later has shown it.
+    """
+
+    def __init__(self, when_stepped: Callable[["TrainingRecorder"], None]) -> None:
+        self.when_stepped = when_stepped
         self.batches: list[dict[str, Any]] = []
         self.gradients: dict[str, torch.Tensor] = {}
         self.before: dict[str, torch.Tensor] = {}
@@ -78,8 +83,14 @@ class TrainingRecorder:
         if not self.stepped:
             self.note(model, options, output)
         elif self.model is model:
-            self.went_on = True
+            self.go_on()
             self.keep(options)
+
+    def go_on(self) -> None:
+        """Leave the first step, if that has not been done: at the next one, or at the end."""
+        if not self.went_on:
+            self.went_on = True
+            self.when_stepped(self)
 
     def note(self, model: torch.nn.Module, options: dict[str, Any], output: Any) -> None:
         """Keep what went into forward, and the loss that came out."""
