@@ -135,7 +135,8 @@ def bundle(folder: Path, target: Path) -> int:
             from grader.course import Course  # torch comes with it: after what can be refused without it
             from grader.grade import grade
 
-            result = grade(scratch, Course(), sandbox, name=target.name)
+            course = Course()
+            result = grade(scratch, course, sandbox, name=target.name)
         print(console.render(result, sys.stdout.isatty() and "NO_COLOR" not in os.environ))
         states = {check.name: check.state for check in result.checks}
         if result.is_fault or any(states.get(name) != "passed" for name in REQUIRED):
@@ -145,9 +146,8 @@ def bundle(folder: Path, target: Path) -> int:
     finally:
         scratch.unlink(missing_ok=True)
     size = target.stat().st_size
-    print(
-        f"hand in {target.name}: {size:,} bytes, {result.score:g} of {result.points:g} points by the public questions"
-    )
+    points = f"{result.score:g} of {result.points:g} points by the {course.rubric.name} rubric"
+    print(f"hand in {target.name}: {size:,} bytes, {points}; the official grade asks other questions")
     if lacking := describe_answers(folder, submission.answers):
         print(f"but {lacking}; once that is mended, bundle again")
     return 0

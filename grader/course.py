@@ -76,7 +76,12 @@ class MeasuredReasons:
     def describe_reasons(self) -> str:
         """One line for the student about the reasons."""
         said = f"{self.reasoned:.3f} of the questions have a right answer and a reason that holds"
-        return f"{said}; where one does not: {self.fault}, as in {shorten(self.example, 160)!r}" if self.fault else said
+        return said + describe_fault(self.fault, self.example)
+
+
+def describe_fault(fault: str, example: str) -> str:
+    """What is wrong most often where something is, with a text that shows it; nothing where nothing is."""
+    return f"; the others, most often: {fault}, as in {shorten(example, 160)!r}" if fault else ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class MeasuredPrompt:
     def describe(self) -> str:
         """One line for the student."""
         said = f"{self.share:.2f} of {self.questions} answers are right, with a reason that holds"
-        return f"{said}; the others: {self.fault}, as in {shorten(self.example, 120)!r}" if self.fault else said
+        return said + describe_fault(self.fault, self.example)
 
 
 @dataclass

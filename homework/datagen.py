@@ -1,7 +1,7 @@
 """Rejection sampling: many answers of the reasoning prompt to each question of train, of which the right ones are kept.
 
     python -m homework.datagen generate                   # -> data/rft.json, a minute or two on two cores
-    python -m homework.datagen generate --questions 20    # a quick run
+    python -m homework.datagen generate --questions 60    # a quick run
     python -m homework.datagen show                       # what was kept and what was not, with the reason
 
 All samples are recorded in runs/: after an interruption, or when you have changed your rule, the same command goes on
@@ -300,7 +300,7 @@ def show(*, rows: int = 5, first: int = 0, fault: str | None = None) -> None:
     used = sorted(run_dir.RUNS.glob(f"datagen-*/{run_dir.SETTINGS}"), key=lambda path: path.stat().st_mtime)
     records = [path.with_name(RECORD) for path in used if path.with_name(RECORD).is_file()]
     if not records:
-        raise HomeworkError("there are no samples yet: python -m homework.datagen generate --questions 20")
+        raise HomeworkError("there are no samples yet: python -m homework.datagen generate --questions 60")
     record, train = SampleRecord(records[-1].parent), Dataset("train")
     if rows < 1 or not 0 <= first < len(train):
         raise HomeworkError(f"--rows must be at least 1, and --first within 0 to {len(train) - 1}")

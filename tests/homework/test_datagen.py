@@ -228,7 +228,7 @@ def test_show_says_what_the_rule_says_of_each_text(scripted, capsys):
 
 def test_show_without_samples_says_how_to_make_them(monkeypatch, tmp_path):
     monkeypatch.setattr(run_dir, "RUNS", tmp_path)
-    with pytest.raises(HomeworkError, match="generate --questions 20"):
+    with pytest.raises(HomeworkError, match="generate --questions 60"):
         datagen.show()
 
 

@@ -38,7 +38,7 @@ def test_the_zip_holds_code_and_adapter_and_says_its_score(homework, capsys):
     answers = zipfile.ZipFile("123456.zip").read("homework/ANSWERS.md")
     assert answers == (ROOT / "homework" / "ANSWERS.md").read_bytes()
     out = capsys.readouterr().out
-    assert re.search(r"hand in 123456.zip: [\d,]+ bytes, \d+(\.\d+)? of 100 points by the public questions", out)
+    assert re.search(r"hand in 123456.zip: [\d,]+ bytes, \d+(\.\d+)? of 100 points by the short rubric; the", out)
     assert "left out: sft_model/optimizer.json" in out and "sft_model/adapter_model.safetensors" in out
 
 
