@@ -12,7 +12,7 @@ from typing import Any
 from grader import reference, rubric
 from grader.adapter import Adapter
 from grader.errors import GraderFault, Refusal
-from grader.own_questions import PUBLIC_NOTE, SOURCES, Rows, read_public
+from grader.own_questions import BOUNDS_NOTE, PUBLIC_NOTE, SOURCES, Rows, are_bounds_of_others, read_public
 from grader.reasons import diagnose_reason, most_frequent
 from grader.reference import Answered, Base
 from grader.rubric import Rubric, read_rubric
@@ -132,7 +132,8 @@ class Course:
     @property
     def notes(self) -> list[str]:
         """What every report has to say of the questions."""
-        return [PUBLIC_NOTE] if self.source == "valid" else []
+        public = [PUBLIC_NOTE] if self.source == "valid" else []
+        return [*public, BOUNDS_NOTE] if are_bounds_of_others() else public
 
     @cached_property
     def base_config(self) -> dict[str, Any]:

@@ -21,6 +21,11 @@ PUBLIC_NOTE = "the questions of the accuracy are those of data/valid.json: their
 SEED_NOTE = (
     "the questions of the accuracy are the public ones of the course, which students have: no --key-file was given"
 )
+BOUNDS_NOTE = (
+    "for staff: the bounds of the rubric were calibrated on other questions than those in data/: "
+    "python -m tools.calibrate"
+)
+CALIBRATION = Path(rubric.__file__).with_name("calibration.json")
 SOURCES = {"hidden": "the hidden file", "valid": "data/valid.json, answers public"}  # in the words of tables
 Rows = tuple[tuple[str, float], ...]
 
@@ -56,12 +61,31 @@ def read_public() -> Rows | None:
     if digest is None:
         return None
     path = DATA / "valid.json"
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+    if not path.is_file() or hash_public() != digest:
         raise GraderFault(
             f"data/valid.json is not the one that data/{MARK} names: import the questions again (docs/staff.md), or "
             "take data/ again from where you have this folder"
         )
     return read_rows(path)
+
+
+def hash_public() -> str:
+    """The sha256 of data/valid.json, which tells one set of questions from another."""
+    return hashlib.sha256((DATA / "valid.json").read_bytes()).hexdigest()
+
+
+def are_bounds_of_others() -> bool:
+    """Whether the bounds of the rubrics were calibrated on other questions than those in data/.
+
+    Raises:
+        GraderFault: if one of the two files can't be read.
+    """
+    try:
+        return json.loads(CALIBRATION.read_text(encoding="utf-8")).get("valid") != hash_public()
+    except (OSError, ValueError) as error:
+        raise GraderFault(
+            f"can't read {CALIBRATION.name} or data/valid.json ({error}): take the grader again"
+        ) from error
 
 
 def read_mark() -> str | None:

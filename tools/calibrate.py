@@ -24,7 +24,7 @@ from grader import reference, rubric
 from grader.adapter import Adapter, read_config, read_weights
 from grader.course import Course, share_right
 from grader.harness.inputs import PROMPTED
-from grader.own_questions import HIDDEN_VARIABLE, Rows, read_hidden
+from grader.own_questions import CALIBRATION, HIDDEN_VARIABLE, Rows, hash_public, read_hidden
 from grader.rubric import CONFIG, REASONING_FILES, RUBRICS, WEIGHTS, read_rubric, write_bounds
 from grader.seed import Seed
 from grader.world import draw_questions
@@ -35,7 +35,6 @@ from homework.common.files import read_json, write_json
 from homework.sft import train_model
 from homework.training.run_dir import LOG, steps_of
 
-RESULT = Path(rubric.__file__).with_name("calibration.json")
 ZERO = 0.5  # of the accuracy on the course's own questions: the format alone gives less
 
 
@@ -117,17 +116,16 @@ def choose_bounds(result: dict[str, Any], zero: float | None = None) -> tuple[fl
     lower = math.floor(full * 200 / 3) / 100 if zero is None else zero
     if not result["base_alone"] <= lower < full:
         raise HomeworkError(
-            f"no bounds fit: the upper one can be {full:.2f} at most, and the lower one must lie below it and above "
-            f"the {result['base_alone']:.2f} of what has learned nothing: more rows, easier questions, or more epochs "
-            "in the recipe"
+            f"no bounds fit, and nothing is written: the trainings reach {result['mean']:.2f}, of which chance may "
+            f"take {result['mean'] - result['highest_full']:.2f}, and what has learned nothing reaches "
+            f"{result['base_alone']:.2f}: more rows, easier questions, or more epochs in the recipe"
         )
     return lower, full
 
 
 def choose_reasoning_bounds(found: dict[str, dict[str, Any]]) -> dict[str, tuple[float, float]]:
     """Bounds of the checks of tasks 5 to 7, from what was measured."""
-    without = math.ceil(found["reasoning_accuracy"]["base_alone"] * 100) / 100
-    zeros = {"reasoning_accuracy": without}
+    zeros = {"reasoning_accuracy": math.ceil(found["reasoning_accuracy"]["base_alone"] * 100) / 100}
     return {check: choose_bounds(result, zeros.get(check)) for check, result in found.items()}
 
 
@@ -184,17 +182,15 @@ def main(*, seeds: int = 5, draws: int = 4, hidden: str | None = None, rubric: s
         logs.append(steps)
         print(f"seed {seed}: {', '.join(f'{value:.3f}' for value in accuracies[-1])}", *reasoned[-1:], flush=True)
     result = summarise(accuracies, measure_base(rows), len(course.scored())) | {"logs": summarise_logs(logs)}
-    kept = {} if is_long else {"reasoning": read_json(RESULT).get("reasoning")}
-    reasoning = {"reasoning": summarise_reasoning(reasoned, len(course.long()))} if is_long else kept
-    write_json(RESULT, result | {"source": course.source} | reasoning)
-    put_bounds(result | reasoning, course.source)
+    reasoning = summarise_reasoning(reasoned, len(course.long())) if is_long else {}
+    bounds = {"accuracy": choose_bounds(result, ZERO if course.source == "drawn" else None)}
+    put_bounds(bounds | (choose_reasoning_bounds(reasoning) if is_long else {}))
+    kept = reasoning or read_json(CALIBRATION).get("reasoning")
+    write_json(CALIBRATION, result | {"source": course.source, "valid": hash_public(), "reasoning": kept})
 
 
-def put_bounds(result: dict[str, Any], source: str) -> None:
-    """Write the bounds that the figures allow into the rubrics, and say them."""
-    found = {"accuracy": choose_bounds(result, ZERO if source == "drawn" else None)}
-    if result.get("reasoning"):
-        found |= choose_reasoning_bounds(result["reasoning"])
+def put_bounds(found: dict[str, tuple[float, float]]) -> None:
+    """Write bounds by check into the rubrics that have it, and say them."""
     for check, bounds in found.items():
         for path in RUBRICS.glob("*.toml"):
             if check in read_rubric(path.stem).bounds:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from grader import rubric
+from grader.own_questions import CALIBRATION
 from homework.common.base_model import BUNDLED_NAME
 from homework.common.cli import run
 from homework.common.errors import HomeworkError
@@ -24,7 +25,6 @@ from homework.common.files import fingerprint_file, read_json, write_json
 from homework.data import Dataset
 from homework.reporting.comparison import format_table, mean_of
 from homework.training.evaluation import take_reported
-from tools.calibrate import RESULT as CALIBRATION
 from tools.measure_reasoning import LINES
 from tools.measure_reasoning import RESULT as REASONING
 from tools.model_card import MEASURES

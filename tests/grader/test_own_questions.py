@@ -23,9 +23,10 @@ from grader.classroom.supervisor import environment
 from grader.course import Course
 from grader.errors import GraderFault
 from grader.grade import grade
-from grader.own_questions import MARK, PUBLIC_NOTE, SEED_NOTE, read_hidden
+from grader.own_questions import BOUNDS_NOTE, CALIBRATION, MARK, PUBLIC_NOTE, SEED_NOTE, read_hidden
 from grader.report import console, gradescope, html
 from grader.result import Result
+from grader.rubric import read_rubric
 from grader.sandbox.host import Sandbox
 from grader.seed import PUBLIC, official_seed
 from homework.common.errors import HomeworkError
@@ -59,9 +60,10 @@ def own(tmp_path, monkeypatch) -> Path:
 
 def test_the_hidden_file_comes_first_then_valid_then_the_draw(own, hidden):
     course = Course(hidden=read_hidden(str(hidden)))
-    assert (course.source, course.label, course.notes) == ("hidden", "the hidden file", [])
+    assert (course.source, course.label, course.notes) == ("hidden", "the hidden file", [BOUNDS_NOTE])
     assert course.scored() == list(HIDDEN)
-    assert Course().source == "valid" and len(Course().scored()) == 20 and Course().notes == [PUBLIC_NOTE]
+    assert Course().source == "valid" and len(Course().scored()) == 20
+    assert Course().notes == [PUBLIC_NOTE, BOUNDS_NOTE]
     assert "answers public" in Course().label
     (own / MARK).unlink()
     drawn = Course(hidden_questions=3)
@@ -252,13 +254,35 @@ def test_the_autograder_takes_the_hidden_file_with_it_and_to_its_process(hidden,
 
 
 def test_the_bounds_rest_on_what_was_measured():
-    result = {"highest_full": 0.757, "base_alone": 0.0}
+    result = {"mean": 0.8, "highest_full": 0.757, "base_alone": 0.0}
     assert calibrate.choose_bounds(result) == (0.5, 0.75) == calibrate.choose_bounds(result, 0.5)
     for wrong in ({"highest_full": 0.04, "base_alone": 0.05}, {"highest_full": -0.2, "base_alone": 0.0}):
-        with pytest.raises(HomeworkError, match="no bounds fit: the upper one can be"):
-            calibrate.choose_bounds(wrong)
+        with pytest.raises(HomeworkError, match=r"nothing is written: the trainings reach 0\.80, of which"):
+            calibrate.choose_bounds(result | wrong)
     with pytest.raises(HomeworkError, match="no bounds fit"):
-        calibrate.choose_bounds({"highest_full": 0.4, "base_alone": 0.0}, 0.5)
+        calibrate.choose_bounds(result | {"highest_full": 0.4}, 0.5)
+
+
+def test_bounds_of_other_questions_are_told_until_they_are_calibrated(own, tmp_path, monkeypatch):
+    assert BOUNDS_NOTE in Course().notes
+    for content, said in (({"valid": questions.hash_public()}, False), ({"valid": "0"}, True), ({}, True)):
+        monkeypatch.setattr(questions, "CALIBRATION", tmp_path / "calibration.json")
+        questions.CALIBRATION.write_text(json.dumps(content))
+        assert (BOUNDS_NOTE in Course().notes) is said
+    questions.CALIBRATION.write_text("{")
+    with pytest.raises(GraderFault, match="can't read calibration"):
+        Course().notes  # noqa: B018
+
+
+def test_a_calibration_that_fails_writes_nothing(own, monkeypatch):
+    before = CALIBRATION.read_bytes(), read_rubric("short").bounds
+    monkeypatch.setattr(calibrate, "train", lambda *_: (None, []))
+    monkeypatch.setattr(calibrate, "measure", lambda *_: [0.1])
+    monkeypatch.setattr(calibrate, "measure_base", lambda *_: 0.2)
+    monkeypatch.setattr(calibrate, "summarise_logs", lambda _: {})
+    with pytest.raises(HomeworkError, match="nothing is written"):
+        calibrate.main()
+    assert before == (CALIBRATION.read_bytes(), read_rubric("short").bounds)
 
 
 def test_the_calibration_asks_the_instructors_questions_once_for_each_training(own, monkeypatch):
@@ -281,4 +305,4 @@ def test_the_calibration_asks_the_instructors_questions_once_for_each_training(o
 
 def test_an_official_key_does_not_make_public_answers_secret(own):
     course = Course(official_seed(b"a staff key of twenty-odd bytes"))
-    assert course.source == "valid" and course.notes == [PUBLIC_NOTE]
+    assert course.source == "valid" and PUBLIC_NOTE in course.notes

@@ -93,7 +93,7 @@ def test_bounds_are_written_where_a_rubric_has_them(rubrics):
 
 def measured(full: float, base: float = 0.0) -> dict[str, float]:
     """Figures of one check."""
-    return {"highest_full": full, "base_alone": base}
+    return {"mean": full, "highest_full": full, "base_alone": base}
 
 
 def test_the_lower_bound_of_the_reasoned_answers_is_what_is_reached_without_reasons():
@@ -107,7 +107,7 @@ def test_the_lower_bound_of_the_reasoned_answers_is_what_is_reached_without_reas
 def test_the_bounds_go_into_each_rubric_that_has_the_check(rubrics, capsys):
     before = (rubrics / "short.toml").read_text()
     reasoning = {"reasoning_accuracy": measured(0.9, 0.6), "reasons": measured(0.6), "prompt": measured(0.3)}
-    calibrate.put_bounds({**FULL, "reasoning": reasoning}, "drawn")
+    calibrate.put_bounds({"accuracy": (0.5, 0.95)} | calibrate.choose_reasoning_bounds(reasoning))
     assert read_rubric("short").bounds == {"accuracy": (0.5, 0.95)}
     wanted = {"accuracy": (0.5, 0.95), "reasoning_accuracy": (0.6, 0.9), "reasons": (0.4, 0.6), "prompt": (0.2, 0.3)}
     assert read_rubric("long").bounds == wanted
@@ -117,5 +117,5 @@ def test_the_bounds_go_into_each_rubric_that_has_the_check(rubrics, capsys):
 
 def test_without_figures_of_the_reasons_their_bounds_stay(rubrics):
     before = read_rubric("long").bounds
-    calibrate.put_bounds({**FULL, "reasoning": None}, "hidden")
+    calibrate.put_bounds({"accuracy": (0.63, 0.95)})
     assert read_rubric("long").bounds == {**before, "accuracy": (0.63, 0.95)}
