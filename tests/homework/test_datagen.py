@@ -153,7 +153,8 @@ def test_rows_hold_the_answers_of_train_and_as_many_chains_as_asked(scripted, ca
     assert len(rows) == 60
     said = capsys.readouterr().out
     assert "round 1 of 3: 10 texts for each of 20 questions" in said
-    assert "kept 20 of 20 questions (1.00) with 10.00 different chains each, 60 rows; pass@1 1.00, pass@10 1.00" in said
+    assert "kept 20 of 20 questions (1.00) with 10.00 different chains each, of which select_rows took 3.00" in said
+    assert "60 rows; pass@1 1.00, pass@10 1.00" in said
 
 
 def test_a_question_without_a_right_text_is_sampled_again_twice_as_often(scripted, capsys):
