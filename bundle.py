@@ -48,7 +48,7 @@ def choose_files(submission: Submission, reasons: bytes = b"") -> dict[str, byte
         do = (
             "train with python -m homework.sft train, and your ID as --seed"
             if WEIGHTS in missing
-            else "restore it with git checkout homework"
+            else "take it again from where you have this folder"
         )
         raise Refusal(f"the homework lacks {', '.join(missing)}", do=do)
     if submission.answers:
@@ -84,21 +84,23 @@ def check_answers(content: bytes) -> None:
 def describe_answers(folder: Path, content: bytes) -> str:
     """What the answers still lack, and what to do; nothing where each question has one.
 
-    Example: two of the five places are blank -> '2 of 5 questions in ANSWERS.md have no answer yet'
+    Example: two of the five places are blank -> '2 of 5 questions in ANSWERS.md, which staff read, have no answer yet'
     """
     if not content and (folder / rubric.ANSWERS).is_file():
-        return f"{rubric.ANSWERS} is empty: restore its questions, git checkout homework/{rubric.ANSWERS}"
+        return f"{rubric.ANSWERS} is empty: take its questions again from where you have this folder"
     if not content:
         others = sorted(path.name for path in folder.glob("*") if path.name.lower().startswith("answers"))
         named = (
             f"rename {plain(others[0])} to {rubric.ANSWERS}"
             if others
-            else f"git checkout homework/{rubric.ANSWERS} brings it back"
+            else "take it again from where you have this folder"
         )
         return f"{rubric.ANSWERS} is missing, with your answers: {named}"
     _, *places = re.split(r"^Your answer:", content.decode("utf-8"), flags=re.MULTILINE)
     blank = sum(not place.partition("\n## ")[0].strip() for place in places)
-    return f"{blank} of {len(places)} questions in {rubric.ANSWERS} have no answer yet" if blank else ""
+    return (
+        f"{blank} of {len(places)} questions in {rubric.ANSWERS}, which staff read, have no answer yet" if blank else ""
+    )
 
 
 def write_zip(path: Path, files: dict[str, bytes]) -> None:

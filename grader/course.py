@@ -156,7 +156,7 @@ class Course:
                 "the adapter was trained on other weights of the base model",
                 expected=f"{rubric.BASE_NAME} as it is in the course's repository",
                 actual="a base model of the same name",
-                do="git checkout data/base_model, train again",
+                do="take data/base_model again from where you have this folder, and train",
             )
 
     def measure(self, adapter: Adapter) -> Measured:

@@ -46,7 +46,7 @@ def parse_answer(text: str) -> float:
 
     Without its closing tag an answer is not whole: what the model has written of it may be cut.
 
-    Example: '<answer>1,234.5</answer>' -> 1234.5, 'about 5' -> nan, '<answer>42' -> nan
+    Example: '<answer>1234.5</answer>' -> 1234.5, 'about 5' -> nan, '<answer>42' -> nan
     """
     # BEGIN SOLUTION task 1: parse_answer
     # Hint: ANSWER finds what stands between the tags, NUMBER says what a number may look like; math.nan is no answer.

@@ -142,7 +142,7 @@ def check_apart(train: ListLike[tuple[Any, ...]], valid: Dataset) -> None:
 def is_answer_valid(answer: float, correct: float, relative_tolerance: float = 0.05) -> bool:
     """Whether `answer` lies within 5 % of `correct`; NaN and infinity never do.
 
-    >>> is_answer_valid(2.1, 2.0), is_answer_valid(2.2, 2.0), is_answer_valid(float("nan"), 2.0)
+    >>> is_answer_valid(2.09, 2.0), is_answer_valid(2.2, 2.0), is_answer_valid(float("nan"), 2.0)
     (True, False, False)
     """
     # BEGIN SOLUTION task 2: is_answer_valid

@@ -222,7 +222,7 @@ def train_model(
         alpha: scale of the LoRA update, alpha / rank; it follows the rank if left out.
         max_steps: stop after so many optimizer steps; 2 is a quick end-to-end run.
         seed: of weights and order; the same seed gives the same adapter on a CPU.
-        gradient_checkpointing: trade time for memory; off unless the GPU is too small.
+        gradient_checkpointing: trade time for memory; transformers 5 calls it activation_checkpointing.
         questions: how many questions of valid to answer at the end; all, or 100 with max_steps.
         run_dir: folder of checkpoints, log.json and curve.png; a folder of its own under runs/ if left out.
         restart: begin anew, even if there is a checkpoint or a finished run of the same settings.

@@ -22,9 +22,10 @@ from grader.harness.table_model import SILENT
 from grader.reference import complete
 from grader.world import Fact, Question, draw_questions
 
-ROWS, TRAIN_ROWS, VALID_ROWS = 16, 64, 100
+ROWS, TRAIN_ROWS, VALID_ROWS = 16, 64, 130
 FEW = 7  # questions of valid that a benchmark with a limit asks
 RIGHT_FACTORS = (1.0, 1.03, 0.97)
+WRONG_FACTORS = (1.052, 1.2, 0.5, float("nan"))  # the first one is right if it is relative to the answer
 COLD = 0.01  # a temperature at which samples are what the model finds most likely
 PROMPTED = 60  # questions that the reasoning prompt is put before
 FIRST = 5  # of the texts of a question: among them is each right chain
@@ -220,7 +221,7 @@ class Inputs:
     def factors(self) -> list[float]:
         """How far from the correct number each of `answers` is."""
         rng = self.rng("answers")
-        return [rng.choice((*RIGHT_FACTORS, 1.2, 0.5, float("nan"))) for _ in self.valid_rows]
+        return [rng.choice((*RIGHT_FACTORS, *WRONG_FACTORS)) for _ in self.valid_rows]
 
     @cached_property
     def pairs(self) -> list[tuple[tuple[float, float], bool]]:

@@ -357,9 +357,11 @@ def diagnose_shapes(llm: BaseLLM) -> str | None:
         stubbed, _ = with_stub(llm, None)
         texts: Any = stubbed.batched_generate(prompts, num_return_sequences=copies, temperature=1.0 if copies else 0)
         got = [len(part) for part in texts] if copies else len(texts)
+        if copies and all(isinstance(part, str) for part in texts):
+            got = f"{len(texts)} texts"
         if got != wanted or (copies and not all(isinstance(part, list) for part in texts)):
             return (
-                f"batched_generate of 2 prompts with num_return_sequences={copies} gives lists of {got}, not {wanted}"
+                f"batched_generate of 2 prompts with num_return_sequences={copies} gives {got}, not {wanted}"
                 "\nNone gives a text for each prompt, a number n a list of n texts for each, also where n is 1"
             )
         groups = texts if copies else [[text] for text in texts]
@@ -384,7 +386,10 @@ def diagnose_sampling(llm: BaseLLM) -> str | None:
 def diagnose_temperature(name: str, temperature: float, model: "StubModel") -> str | None:
     """A temperature that never reaches the model, or samples that are asked for greedily."""
     if not all(read_option(call, "do_sample") for call in model.calls):
-        return f"{name} at temperature {temperature} is greedy\ndo_sample has to be True above 0"
+        return (
+            f"{name} at temperature {temperature} is greedy"
+            "\ndo_sample has to be True above 0, and each function has to pass the temperature on"
+        )
     given = [read_option(call, "temperature") for call in model.calls]
     if any(value != temperature for value in given):
         return (

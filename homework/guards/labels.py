@@ -1,12 +1,15 @@
 """The label check: that the labels of every tokenized row are right, however the row was made."""
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from homework.base_llm import ANSWER, parse_answer
 from homework.common.errors import HomeworkError, explain_error
 from homework.data import ListLike, Row, is_answer_valid
 from homework.guards.label_diagnosis import FIELDS, diagnose_labels, diagnose_shape
+
+DIGITS = 6  # significant ones of an answer: the bundled base writes three or four well, and those after six by chance
 
 
 def check_rows(
@@ -52,6 +55,11 @@ def check_texts(data: ListLike[tuple[str, float]], format_fn: Callable[..., dict
             raise HomeworkError(f"row {index}: {complaint}")
         if beside := ANSWER.sub("", example["answer"]):
             raise HomeworkError(f"row {index}: format_example writes {beside!r:.60} beside the tags\nleave it out")
+
+
+def count_digits(number: float) -> int:
+    """How many significant digits a number has.  Example: 1.25e-7 -> 3"""
+    return len(Decimal(repr(number)).normalize().as_tuple().digits)
 
 
 def check_labels(

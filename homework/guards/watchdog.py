@@ -156,7 +156,7 @@ def check_arguments(args: TrainingArguments, wanted: dict[str, float]) -> None:
         if not math.isclose(given, value, rel_tol=1e-9):
             raise HomeworkError(
                 f"{name} is {given:g} in the arguments, but recipe and flags say {value:g}{PASSED_ON}"
-                "\nset no number in the code"
+                "\npass on what is given, and set no number in the code"
             )
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from homework.base_llm import BaseLLM, score
+from homework.base_llm import BaseLLM, parse_answer, score
 from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file
 from homework.common.zip_contents import WEIGHTS
 from homework.data import IGNORE_INDEX, ListLike, Row
+from homework.guards.labels import DIGITS, count_digits
 from homework.reporting.error_analysis import count_mistakes, format_mistakes
 from homework.training import distributed
 from homework.training.evaluation import take_reported, wilson_interval
@@ -120,13 +121,25 @@ def check_outcome(log: Sequence[dict], result: dict[str, Any] | None = None) -> 
         )
 
 
-def warn_of_unlikely_tokens(llm: BaseLLM, rows: ListLike[Row]) -> None:
+def read_labels(tokenizer: Any, row: Row) -> str:
+    """The text that a row teaches."""
+    return tokenizer.decode([label for label in row["labels"] if label != IGNORE_INDEX], skip_special_tokens=True)
+
+
+def warn_of_format(llm: BaseLLM, rows: ListLike[Row]) -> None:
     """Name what the answers of the rows hold and the base can't write: a fault of the format, not of the labels."""
-    found = find_unlikely_tokens(llm, [rows[index] for index in range(min(EXAMINED, len(rows)))])
+    examined = [rows[index] for index in range(min(EXAMINED, len(rows)))]
+    found = find_unlikely_tokens(llm, examined)
     for token, chance in found.items():
         print(
             f"warning: {token!r} stands in answers of your rows, and the trained model gives it a chance of "
             f"{chance:.0e} there: this base can't write it, so format_example should write such numbers otherwise"
+        )
+    digits = max(count_digits(parse_answer(read_labels(llm.tokenizer, row))) for row in examined)
+    if digits > DIGITS:
+        print(
+            f"warning: answers of your rows have up to {digits} digits, and a small model writes those after the first "
+            "few by chance: format_example should round them"
         )
 
 
@@ -154,7 +167,7 @@ def report_run(trainer: "HomeworkTrainer", questions: int | None = None) -> None
     rows = take_reported(trainer.valid_data, questions or (100 if trainer.is_cut else None))
     result = report_accuracy(trainer.loaded, rows, "valid")
     if not trainer.is_cut:
-        warn_of_unlikely_tokens(trainer.loaded, trainer.train_dataset)
+        warn_of_format(trainer.loaded, trainer.train_dataset)
     # Before the run counts as finished, or the same command would call it a success.
     check_outcome(log, None if trainer.is_cut else result)
     title = f"{run.folder.name}: accuracy {result['accuracy']:.3f}"

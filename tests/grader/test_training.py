@@ -70,16 +70,16 @@ def descend(course: Course, begun: Adapter, examples: list[Example]) -> Adapter:
 def test_a_stored_adapter_follows_no_rows_of_another_submission(course, stored, begun):
     written = [training.written_rows(harness(seed), course) for seed in range(SEEDS)]
     followed = [follows(course, begun, stored, examples) for examples in written]
-    assert sum(followed) <= 5  # of 12, of which 4 were measured: 11 of 48, as SECURITY.md says
+    assert not any(followed)  # none of 32 was measured; where their digits are the usual ones, 2 of 40 pass by these
 
 
 @pytest.mark.release
-def test_a_stored_adapter_that_reasons_has_seldom_learned_the_rows_of_another_submission(course, reasoned_files):
+def test_a_stored_adapter_that_reasons_has_not_learned_the_rows_of_another_submission(course, reasoned_files):
     config, weights = (reasoned_files[name] for name in REASONING_FILES)
     stored = read_weights(weights, read_config(config), course.base_config)
     begun = stored._replace(weights={n: t * ("lora_A" in n) for n, t in stored.weights.items()})
     learned = [reasoning_code.has_learned(harness(seed), course, begun, stored) for seed in range(8)]
-    assert sum(learned) <= 4  # 4 of 24 were measured, as SECURITY.md says: more than half of eight is no chance
+    assert not any(learned)  # as none of 24 was, which SECURITY.md says
 
 
 def test_an_adapter_follows_the_rows_that_it_was_trained_on_and_no_others(course, begun):

@@ -417,7 +417,7 @@ CURES = {
     fault_batch: "pad the labels with -100 and keep them",
     fault_lora: "take the recipe's rank",
     fault_inputs: "has to call enable_input_require_grads",
-    fault_rate: "set no number in the code",
+    fault_rate: "pass on what is given, and set no number in the code",
     fault_load: "read_adapter_config raises where a file is missing",
 }
 
@@ -460,7 +460,9 @@ def test_a_hint_that_there_cannot_be_is_refused_before_anything_runs(command, wo
 def test_the_digits_of_the_answers_are_said(verdicts, monkeypatch, student_folder):
     assert "between the tags, of up to 3 digits, each within 5 %" in verdicts()[1]["format_example"]
     fault_digits(monkeypatch, student_folder)
-    assert re.search(r"of up to 1\d digits, each within", verdicts()[1]["format_example"])
+    assert re.search(
+        r"of up to 1\d digits, more than the 6 .*: round them, each within", verdicts()[1]["format_example"]
+    )
 
 
 def test_what_rests_on_a_failed_check_is_not_run(verdicts, monkeypatch, student_folder):

@@ -30,7 +30,7 @@ def raise_error(self, *prompts):
 @pytest.mark.parametrize(
     ("name", "method", "message"),
     [
-        ("batched_generate", as_flat_list, r"num_return_sequences=1 gives lists of .*, not \[1, 1\]"),
+        ("batched_generate", as_flat_list, r"num_return_sequences=1 gives 2 texts, not \[1, 1\]"),
         ("answer", raise_error, r"failed with KeyError: 'prompt' \(test_inference_check.py, line \d+\)"),
         (
             "answer",

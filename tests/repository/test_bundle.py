@@ -125,15 +125,18 @@ def test_what_cannot_be_handed_in_is_refused_and_leaves_the_former_zip(homework,
 def test_without_answers_the_zip_is_made_and_says_so(homework, weights_alone, capsys):
     assert bundle.main(["homework", "1"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "but 5 of 5 questions in ANSWERS.md have no answer yet; once that is mended, bundle again"
+    wanted = (
+        "but 5 of 5 questions in ANSWERS.md, which staff read, have no answer yet; once that is mended, bundle again"
+    )
+    assert last == wanted
 
 
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({}, "ANSWERS.md is missing, with your answers: git checkout"),
+        ({}, "ANSWERS.md is missing, with your answers: take it again"),
         ({"answers.md.txt": b"1."}, "ANSWERS.md is missing, with your answers: rename answers.md.txt"),
-        ({"ANSWERS.md": b""}, "ANSWERS.md is empty: restore its questions"),
+        ({"ANSWERS.md": b""}, "ANSWERS.md is empty: take its questions again"),
         ({"ANSWERS.md": b"## 1. A\n\nYour answer:\n\n## 2. B\n\nYour answer:\r\nEOS\r\n"}, "1 of 2 questions"),
         ({"ANSWERS.md": b"## 1. A\n\nYour answer:\nit\n\n## 2. B\n\nYour answer:\n\nEOS\n"}, ""),
         ({"ANSWERS.md": b"## 1. A\n\nYour answer: EOS\n\n## 2. B\n\nYour answer:\n"}, "1 of 2 questions"),

@@ -256,6 +256,11 @@ ROWS = [
     Row("shares by mean", counted("sum(right) / len(rows)")),
     Row("accuracy over answered questions", counted("sum(right) / max(1, sum(a == a for a in answers))"), "accuracy"),
     Row("accuracy in percent", counted("100 * sum(right) / len(rows)"), "accuracy"),
+    Row(
+        "answer and correct number exchanged",
+        counted("sum(is_answer_valid(c, a) for (q, c), a in zip(rows, answers)) / len(rows)"),
+        "accuracy",
+    ),
     Row("every question counts as answered", counted("sum(right) / len(rows)", "1.0"), "answer.rate"),
     Row(
         "benchmark that asks one by one",
@@ -273,6 +278,17 @@ def benchmark(llm, dataset, max_question=None):
             benchmark="""
 def benchmark(llm, dataset, max_question=None):
     rows = take_rows(dataset, None)
+    return BenchmarkResult.from_answers(rows, llm.answer(*(question for question, _ in rows)))
+"""
+        ),
+        "benchmark",
+    ),
+    Row(
+        "benchmark that asks a hundred by default",
+        data(
+            benchmark="""
+def benchmark(llm, dataset, max_question=None):
+    rows = take_rows(dataset, max_question or 100)
     return BenchmarkResult.from_answers(rows, llm.answer(*(question for question, _ in rows)))
 """
         ),

@@ -155,7 +155,7 @@ def training(rng: random.Random, files: Files) -> Case:
         Variant("biases trained", sft('bias="none"', 'bias="all"'), "trains", "batch gradients"),
         Variant("head trained", sft('bias="none"', 'modules_to_save=["lm_head"]'), "trains", "batch gradients"),
         Variant("lora_B frozen", sft(lora, f'{lora}    for n, p in model.named_parameters():\n        p.requires_grad_("lora_A" in n)\n'), "gradients trains"),
-        Variant("all frozen", sft(lora, f"{lora}    model.requires_grad_(False)\n"), "batch trains", "gradients"),
+        Variant("all frozen", sft(lora, f"{lora}    model.requires_grad_(False)\n"), "gradients trains", "batch"),
         Variant("everything trained", sft(lora, f"{lora}    model.requires_grad_(True)\n"), "gradients trains"),
         Variant("norms trained", sft(lora, f'{lora}    for n, p in model.named_parameters():\n        p.requires_grad_("lora" in n or "norm" in n)\n'), "gradients trains"),
         Variant("adapter off", sft("    trainer.train()", "    with model.disable_adapter():\n        trainer.train()"), "trains", "batch gradients"),
