@@ -239,14 +239,14 @@ def check_benchmark(known: Known) -> str:
 def check_format_example(known: Known) -> str:
     """The text of every row's answer."""
     from homework.base_llm import parse_answer
-    from homework.guards.labels import DIGITS, check_texts, count_digits
+    from homework.guards.labels import check_texts, count_digits, doubt_format
     from homework.sft import format_example
 
     check_texts(known.train, format_example)
-    numbers = [parse_answer(format_example(*row)["answer"]) for row in known.train]
-    digits = max(map(count_digits, numbers))
-    many = f", more than the {DIGITS} that a small model learns: round them" if digits > DIGITS else ""
-    return f"{len(numbers)} answers between the tags, of up to {digits} digits{many}, each within 5 % of its number"
+    answers = [format_example(*row)["answer"] for row in known.train]
+    digits = max(count_digits(parse_answer(answer)) for answer in answers)
+    doubt = f"; but a small model learns badly {doubt}" if (doubt := doubt_format(answers)) else ""
+    return f"{len(answers)} answers between the tags, of up to {digits} digits, each within 5 % of its number{doubt}"
 
 
 def check_tokenize(known: Known) -> str:

@@ -89,7 +89,7 @@ def how_to_restore(path: Path) -> str:
         return "correct it"
     if (DATA_FOLDER.parent / ".git").exists() and not (DATA_FOLDER / OWN_MARK).exists():
         return f"git checkout data/{path.name}"
-    return "take it again from where you have this folder"
+    return f"take data/{path.name} again from where you have this folder"
 
 
 def how_to_part() -> str:

@@ -1,6 +1,6 @@
 """The label check: that the labels of every tokenized row are right, however the row was made."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -55,6 +55,26 @@ def check_texts(data: ListLike[tuple[str, float]], format_fn: Callable[..., dict
             raise HomeworkError(f"row {index}: {complaint}")
         if beside := ANSWER.sub("", example["answer"]):
             raise HomeworkError(f"row {index}: format_example writes {beside!r:.60} beside the tags\nleave it out")
+
+
+def doubt_format(answers: Sequence[str]) -> str:
+    """What a small model learns badly of the way in which right answers are written; nothing if nothing is.
+
+    Example: ['<answer>6e+03</answer>'] -> 'numbers such as 6e+03: it writes 6000 better, so take an exponent ...'
+    """
+    texts = [found[0].strip() for answer in answers if (found := ANSWER.findall(answer))]
+    numbers = {text: parse_answer(f"<answer>{text}</answer>") for text in texts}
+    digits = max(map(count_digits, numbers.values()), default=0)
+    if digits > DIGITS:
+        return f"numbers of up to {digits} digits: it writes those after the first {DIGITS} by chance, so round them"
+    if short := next((text for text, number in numbers.items() if "e" in text.lower() and is_plain(number)), ""):
+        return f"numbers such as {short}: it writes {numbers[short]:g} better, so take an exponent for others alone"
+    return ""
+
+
+def is_plain(number: float) -> bool:
+    """Whether a number is better written without an exponent."""
+    return number == 0 or 1e-4 <= abs(number) < 1e6
 
 
 def count_digits(number: float) -> int:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from homework.base_llm import BaseLLM, parse_answer, score
+from homework.base_llm import BaseLLM, score
 from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file
 from homework.common.zip_contents import WEIGHTS
 from homework.data import IGNORE_INDEX, ListLike, Row
-from homework.guards.labels import DIGITS, count_digits
+from homework.guards.labels import doubt_format
 from homework.reporting.error_analysis import count_mistakes, format_mistakes
 from homework.training import distributed
 from homework.training.evaluation import take_reported, wilson_interval
@@ -135,12 +135,8 @@ def warn_of_format(llm: BaseLLM, rows: ListLike[Row]) -> None:
             f"warning: {token!r} stands in answers of your rows, and the trained model gives it a chance of "
             f"{chance:.0e} there: this base can't write it, so format_example should write such numbers otherwise"
         )
-    digits = max(count_digits(parse_answer(read_labels(llm.tokenizer, row))) for row in examined)
-    if digits > DIGITS:
-        print(
-            f"warning: answers of your rows have up to {digits} digits, and a small model writes those after the first "
-            "few by chance: format_example should round them"
-        )
+    if doubt := doubt_format([read_labels(llm.tokenizer, row) for row in examined]):
+        print(f"warning: a small model learns badly {doubt} (format_example)")
 
 
 def report_run(trainer: "HomeworkTrainer", questions: int | None = None) -> None:

@@ -394,7 +394,9 @@ class HomeworkTrainer(Trainer):
         try:
             return load()
         except HomeworkError as error:
-            raise HomeworkError(f"the adapter is saved in {self.output}, but load() fails: {error}") from error
+            raise HomeworkError(
+                f"the adapter is saved in {self.output}, but load(), which has to read that very folder, fails: {error}"
+            ) from error
 
 
 def check_cap(cap: int, rows: ListLike[Row]) -> None:

@@ -87,8 +87,8 @@ def test_a_corrupt_file_names_file_row_and_reason(tmp_path, content, message):
     ("git", "mark", "tool", "fix"),
     [
         (True, False, False, r"git checkout data/train.json"),
-        (False, False, False, "take it again from where you have this folder"),
-        (True, True, False, "take it again from where you have this folder"),
+        (False, False, False, r"take data/train.json again from where you have this folder"),
+        (True, True, False, r"take data/train.json again from where you have this folder"),
         (True, True, True, r"python -m tools.import_data data/train.json data/valid.json"),
     ],
 )
@@ -112,7 +112,7 @@ def test_an_error_names_git_only_where_git_has_the_courses_rows(tmp_path, monkey
             (folder / "train.json").write_text(content)
         else:
             (folder / "train.json").unlink()
-        with pytest.raises(HomeworkError, match="git checkout data/train" if git and not mark else "take it again"):
+        with pytest.raises(HomeworkError, match="git checkout data/train" if git and not mark else "again from where"):
             Dataset("train", folder)
 
 

@@ -9,7 +9,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, Dataset, is_answer_valid
-from homework.guards.labels import check_rows, check_texts, diagnose_row, plain_row
+from homework.guards.labels import check_rows, check_texts, diagnose_row, doubt_format, plain_row
 from homework.sft import TokenizedDataset, format_example, tokenize
 from tests.support.wrong_spans import WRONG_SPANS, ids_of, pads_supervised
 
@@ -81,6 +81,24 @@ def test_padding_on_the_left_is_allowed_where_the_mask_is_right(real_tokenizer):
 )
 def test_the_text_of_the_answer_is_proved_too(bundled_tokenizer, answer, message):
     assert message in diagnose(bundled_tokenizer, tokenize(bundled_tokenizer, QUESTION, answer), answer=answer)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ("6000 0.00123 1.9e10 1.5e-7 -3 0", ""),
+        ("6000 6e+03", "numbers such as 6e+03: it writes 6000 better"),
+        ("1.2E-4", "numbers such as 1.2E-4: it writes 0.00012 better"),
+        ("1 0.3333333333", "numbers of up to 10 digits"),
+    ],
+)
+def test_right_numbers_that_are_hard_to_write_are_doubted(numbers, said):
+    found = doubt_format([f"<answer>{number}</answer>" for number in numbers.split()])
+    assert found.startswith(said) and bool(found) == bool(said)
+
+
+def test_the_reference_writes_no_doubtful_numbers():
+    assert not doubt_format([format_example(*row)["answer"] for row in Dataset("train")])
 
 
 def test_rows_of_any_type_become_lists(bundled_tokenizer):
