@@ -350,7 +350,7 @@ FAULTS = {
     fault_answer: ("answer", "answer gives 1 answers to 3 questions"),
     fault_metric: ("is_answer_valid", r"is_answer_valid\(2.104, 2.0\) is True, not False"),
     fault_shares: ("from_answers", "the accuracy is 1, not 0.5"),
-    fault_benchmark: ("benchmark", "benchmark of 2 questions asks "),
+    fault_benchmark: ("benchmark", "benchmark of 2 of 256 questions asks 256, "),
     fault_counts: ("from_answers", "from_answers of 4 questions and 3 answers gives BenchmarkResult"),
     fault_one_by_one: (
         "benchmark",

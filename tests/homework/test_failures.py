@@ -82,7 +82,7 @@ FAILURES = (
     Failure("C3 bare model", plants.load_of_a_bare_model, "training.trainer.HomeworkTrainer",
             r"load\(\) gives a PeftModel.*, not a BaseLLM with the adapter"),
     Failure("C3 another folder", plants.load_of_another_folder, "training.trainer.HomeworkTrainer",
-            r"the adapter is saved in .*, but load\(\) fails: no trained adapter: .*elsewhere"),
+            r"the adapter is saved in .*, but load\(\), which has to read that very folder, fails: no trained adapter: .*elsewhere"),
     Failure("C3 load called", plants.load_called_too_early, "training.trainer.HomeworkTrainer",
             r"trainer.save is given <.*BaseLLM.*>, not a function that loads what was saved"),
     Failure("C5 saved elsewhere", plants.saved_elsewhere, "training.adapter.read_adapter_config",
