@@ -356,7 +356,7 @@ def diagnose_shapes(llm: BaseLLM) -> str | None:
     for copies, wanted in ((None, 2), (1, [1, 1]), (3, [3, 3])):
         stubbed, _ = with_stub(llm, None)
         texts: Any = stubbed.batched_generate(prompts, num_return_sequences=copies, temperature=1.0 if copies else 0)
-        got = [len(part) for part in texts] if copies else len(texts)
+        got: Any = [len(part) for part in texts] if copies else len(texts)
         if copies and all(isinstance(part, str) for part in texts):
             got = f"{len(texts)} texts"
         if got != wanted or (copies and not all(isinstance(part, list) for part in texts)):

@@ -129,7 +129,7 @@ NO_UTF8 = (
 
 
 def forged_row(ids: str) -> Maker:
-    """Trains as it should, and then puts a row of its own in the place of those that reached the model."""
+    """Trains as it should, then puts a row of its own in the place of those that reached the model, and writes it."""
     return sft(
         SAVE,
         SAVE
@@ -138,6 +138,7 @@ def forged_row(ids: str) -> Maker:
     recorder = next(one for one in gc.get_objects() if type(one).__name__ == "TrainingRecorder")
     row = {ids}
     recorder.batches = [{{"input_ids": [row], "loss": 1.0}}]
+    recorder.when_stepped(recorder)
 """,
     )
 
