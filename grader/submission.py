@@ -235,6 +235,7 @@ def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
         EOFError,
         RuntimeError,
         ValueError,
+        OverflowError,
         struct.error,
         OSError,
     ) as error:

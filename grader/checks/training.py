@@ -40,7 +40,8 @@ MOST_NORM = 3.0  # times the reference's, under an optimizer that minds it: clip
 NORMALISING = ("adam", "adagrad", "adadelta", "adafactor", "lion", "muon", "rmsprop", "rprop")  # in their names
 MOST_TOKENS = 16_384  # of one step, padding included: all 64 rows, each as long as the base reads
 MOST_LATER = 300  # rows of later steps that are looked at
-LEAST_OWN = 0.5  # of the rows of a step: about questions of data/train.json
+LEAST_OWN = 0.5  # of the rows of a training: about questions of data/train.json
+CHANCE = 3.0  # standard deviations of their number among the rows that were seen
 # Times the share of the rows' own gradient: that of the same rows with other digits; right ones < 0.01.
 MOST_OTHER = 0.5
 PROBED = 12  # questions after which it is looked at what an adapter expects; rows, at the least, of where it went
@@ -53,7 +54,7 @@ EXPECTED = 7  # the last place, of 729, of the digits of the training
 NO_RATE = "save the model that was trained; on 64 rows, let no single step have learning rate 0"
 LOOK = "the collator and the Trainer have to keep tokenize's labels"
 
-NAN = float("nan")
+NAN, NO_WEIGHT = float("nan"), torch.empty(0)
 Seen = tuple[list[int], list[int] | None]  # ids and labels of a row that reached the model
 
 
@@ -69,7 +70,10 @@ def test_batch(code: Harness, course: Course) -> None:
         refuse_other_loss(losses, lambda rows: compute_loss(course.base.model, first, rows), batches)
     elif any(labels is None for _, labels in rows):  # then only the gradients say what was supervised
         refuse_wrong_gradients(code.training, course, examples)
-    refuse_wrong_rows(code, course, later_rows(code), "in a batch after the first step")
+    later = later_rows(code)
+    refuse_wrong_rows(code, course, later, "in a batch after the first step")
+    refuse_foreign_rows(code, [*rows, *later])
+    refuse_wrong_pairs(code, [*rows, *later])
 
 
 @needs("batch")
@@ -153,16 +157,16 @@ def follows_rows(
 ) -> bool:
     """Whether the change of lora_B goes where these rows would take it more than other answers to their questions.
 
-    The gradients are those at its lora_A, and at the lora_B of the first step; powers of them below 1, because most
+    The gradients are those at its lora_A, and at the lora_B of the first step, which is zero where another LoRA was
+    saved, the best of several, say; powers of them below 1, because most
     optimizers move a weight less than in proportion to its gradient. What all answers have in common is taken away: it
     is in every adapter that answers.
     """
+    is_other = any(first.weights.get(name, NO_WEIGHT).shape != one.shape for name, one in adapter.weights.items())
     start = {
-        name: first.weights.get(name, tensor) if ".lora_B." in name else tensor
+        name: tensor if ".lora_B." not in name else torch.zeros_like(tensor) if is_other else first.weights[name]
         for name, tensor in adapter.weights.items()
     }
-    if any(start[name].shape != tensor.shape for name, tensor in adapter.weights.items()):
-        return False
     begun = adapter._replace(weights=start)
     own, *foreign = [compute_step(course.base.model, begun, rows).gradients for rows in (examples, *others)]
     change = {name: start[name_in_file(name)] - adapter.weights[name_in_file(name)] for name in moving_of(own)}
@@ -208,12 +212,12 @@ def later_rows(code: Harness) -> list[Seen]:
     """
     found = code.training.lines.get("later batches", {}).get("value")
     batches = [batch for batch in found if isinstance(batch, dict)] if isinstance(found, list) else []
-    rows = {(tuple(ids), tuple(labels or ())) for batch in batches for ids, labels in rows_of(batch)}
     tokenizer, most = make_families()["bundled"][0], code.course.base_config["max_position_embeddings"]
-    return [
-        ([*ids], [*labels]) for ids, labels in sorted(rows)[:MOST_LATER]
-        if labels and len(ids) <= most and are_labels([*labels], tokenizer)
-    ]  # fmt: skip
+    rows = {
+        (tuple(ids), tuple(labels)) for batch in batches for ids, labels in rows_of(batch)
+        if labels and len(ids) <= most and are_labels(labels, tokenizer)
+    }  # fmt: skip
+    return [([*ids], [*labels]) for ids, labels in sorted(rows)[:MOST_LATER]]
 
 
 def refuse_wrong_rows(code: Harness, course: Course, rows: list[Seen], where: str) -> None:
@@ -228,11 +232,41 @@ def refuse_wrong_rows(code: Harness, course: Course, rows: list[Seen], where: st
 
 
 def refuse_foreign_rows(code: Harness, rows: list[Seen]) -> None:
-    """Refuse a first step most of whose rows are about other questions than those of data/train.json."""
+    """Refuse a training most of whose rows are about other questions than those of data/train.json.
+
+    Half of them may be, so that of the few that were seen, the own ones may be fewer by chance.
+    """
     own = sum(match(code, ids)[0] in code.train_prompts for ids, _ in rows)
-    if own < LEAST_OWN * len(rows):
-        raise Refusal(f"{own} of the {len(rows)} rows of the first step are about questions of data/train.json",
+    least = LEAST_OWN * len(rows) - CHANCE * math.sqrt(LEAST_OWN * (1 - LEAST_OWN) * len(rows))
+    if own < max(1, least):
+        raise Refusal(f"{own} of the {len(rows)} rows that were seen are about questions of data/train.json",
                       expected="at least half of them", actual=f"{own}", do="train on Dataset('train')")  # fmt: skip
+
+
+def refuse_wrong_pairs(code: Harness, rows: list[Seen]) -> None:
+    """Refuse a row that has another answer than its question has in data/train.json.
+
+    Where format_example is at fault, which is told where it is tested, its answers are others, too.
+    """
+    answers = dict(code.taught(code.train_rows))
+    said = [Answered(*match(code, ids), NAN) for ids, _ in rows]
+    known = [one._replace(correct=answers[one.question]) for one in said if one.question in answers]
+    wrong = [one for one in known if math.isfinite(one.number) and not one.is_right]
+    if wrong and is_format_right(code):
+        question, text, correct = wrong[0]
+        raise Refusal(f"{len(wrong)} rows have another answer than that of their question, as {question!r:.80} has",
+                      expected=f"{correct:g}, as in data/train.json", actual=text[:80],
+                      do="question and answer of a row belong together")  # fmt: skip
+
+
+def is_format_right(code: Harness) -> bool:
+    """Whether format_example, tested alone, gives the number of each row."""
+    found = code.labels.lines.get("format_example", {}).get("value")
+    texts = [one.get("answer") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    if len(texts) != len(code.train_rows):
+        return False
+    pairs = zip(texts, code.train_rows, strict=True)
+    return all(isinstance(text, str) and Answered("", text, correct).is_right for text, (_, correct) in pairs)
 
 
 def seen_rows(code: Harness, report: JobReport) -> list[Seen]:

@@ -15,7 +15,8 @@ from grader.report.text import plain
 KEYS = ("ID", "SIS User ID", "SIS Login ID")  # columns of Canvas that may hold what a file name says
 NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 FORMULA = tuple("=+-@＝＋－＠")
-BEHIND_SEPARATOR = re.compile(r"([;\t]\s*)(?=[=+@＝＋＠])")
+# A minus is one in front of a call or of another program; "late; -10 by mail" is none.
+BEHIND_SEPARATOR = re.compile(r"([;\t]\s*)(?=[=+@＝＋＠]|[-－][^;\t]*[|(!])")
 ASSIGNMENT = re.compile(r".+ \(\d+\)")  # how Canvas heads the column of an assignment
 
 

@@ -10,6 +10,7 @@ import random
 from grader.world import Fact, format_number
 
 CUT = "no end: it was cut"
+OFF = 1.03  # times what is right: where two numbers may differ by half a percent or one, and these differ
 LEAST_OFF, MOST_OFF = 0.001, 0.004  # of a factor: its answer is within 1 %, and never that of the exact factor
 WORDS = ("So", "Then", "Thus", "Hence", "That gives", "In all")  # before a product
 
@@ -62,15 +63,17 @@ def wrong_texts(fact: Fact, other: Fact, right: str) -> dict[str, str]:
         other: another one.
         right: a right text: what goes on after it, or is cut, began so.
     """
-    answer = fact.answer
-    wrong = product(fact, answer).replace(f"= {write(answer)}", f"= {write(1.3 * answer)}")
+    answer, (written, _, bare) = fact.answer, product(fact, fact.answer).partition("<answer>")
+    bare, amid = f"<answer>{bare}", f"= {write(OFF * answer)} = {write(answer)}"
+    wrong = written.replace(f"= {write(answer)}", f"= {write(OFF * answer)}")
     elsewhere = other.answer if abs(other.answer - answer) > 0.1 * answer else 2 * other.answer
-    bare = f"<answer>{write(answer)}</answer>"
     return {
         "an answer that is wrong": chain(fact, 1.4 * answer),
-        "an answer that is wrong by 3 %, which a wrong factor makes": chain(fact, 1.03 * answer),
-        "a wrong equation": f"{wrong.partition(' <')[0]} {product(fact, answer)}",
-        "another result in the tag than in its chain": product(fact, 0.9 * answer).partition("<answer>")[0] + bare,
+        "an answer that is wrong by 3 %, which a wrong factor makes": chain(fact, OFF * answer),
+        "a wrong equation": f"{wrong}{written}{bare}",
+        "a wrong equation behind a right one": f"{written}{wrong}{written}{bare}",
+        "a wrong side amid an equation": written.replace(f"= {write(answer)}", amid) + bare,
+        "another result in the tag than in its chain": product(fact, answer / OFF).partition("<answer>")[0] + bare,
         "no equation before the answer": bare,
         CUT: right[: right.index("<answer>") + 9],
         "two answers": f"{right} {bare}",

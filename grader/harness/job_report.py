@@ -39,6 +39,7 @@ REMOVED = {
 }
 UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 ANOTHER_PATH = re.compile(rf"\[Errno (2|13|30)\][^:]*: '/(?!.*{NAME})")  # missing, closed or read-only
+LINKED = re.compile(r"\[Errno 1\] Operation not permitted: .* -> ")
 NO_NETWORK = ("name resolution", "[Errno 101]", "Network is unreachable", "Name or service not known")
 
 
@@ -63,8 +64,13 @@ def name_closed(message: str, asked: str) -> tuple[str, str]:
     if ANOTHER_PATH.search(message):
         return ("; in the sandbox only the folder of the submission can be read and written, and /tmp is closed",
                 "take a relative path, or the folder that tempfile.gettempdir() names")  # fmt: skip
+    if LINKED.search(message):
+        return "; the sandbox makes no links", "copy the file, or write its name into another one"
     if any(words in message for words in (*NO_NETWORK, "[Errno 1] Operation not permitted")):
-        return "; the sandbox has no network and no other processes", "go without: base model and data are there"
+        return (
+            "; the sandbox has no network and no other processes, and priorities and owners stay as they are",
+            "go without: base model and data are there",
+        )
     return "", ""
 
 

@@ -205,6 +205,7 @@ SAMPLED = (
             "its last equation is wrong"),
     Sampled("47 * 12 = 564. 564 * 0.0254 = 14.33. <answer>14.33</answer>", True, None),
     Sampled("1 ft is 0.305 m. 40 * 0.305 = 12.2. <answer>14.34</answer>", True, "the tag holds another result"),
+    Sampled("1 ft is 0.2958 m. 47 * 0.2958 = 13.9. <answer>14.33</answer>", True, "the tag holds another result"),
     Sampled("1 ft is 0.295 m. 47 * 0.295 = 11.8 + 2.065 = 13.87. <answer>13.87</answer>", True,
             "the answer is wrong by 3 %, which a wrong factor makes: within 5 % it would be learned"),
     Sampled("1 m is 3.281 ft. 47 * 3.281 = 131.2 + 22.97 = 154.2. <answer>154.2</answer>", True, "the answer is wrong"),

@@ -210,6 +210,7 @@ def test_no_cell_is_a_formula(text):
 def test_no_cell_is_a_formula_where_a_semicolon_parts_cells():
     assert gradebook.safe("y;=HYPERLINK(1).zip") == "y;'=HYPERLINK(1).zip"
     assert gradebook.safe("late; -10 by mail") == "late; -10 by mail"
+    assert gradebook.safe("a;-2+cmd|' /C calc'!A0") == "a;'-2+cmd|' /C calc'!A0"
 
 
 def test_numbers_stay_numbers():

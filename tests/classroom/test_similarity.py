@@ -4,6 +4,7 @@ benchmarks/likeness.py measures it on fifty trainings.
 """
 
 import re
+import time
 
 import pytest
 import torch
@@ -97,6 +98,19 @@ def test_unfinished_code_is_no_evidence(tmp_path, files, honest):
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"(" * 10_000, b"'''", b"\0", b""])
 def test_code_that_is_no_code_has_a_hash_too(content):
     assert len(similarity.hash_code(content)) == 64
+
+
+@pytest.mark.parametrize("content", [b" " * 10**6 + b"$", b"'''\\" * 250_000, b'"""' + b'\\"' * 10**5, b"\\\r" * 10**5])
+def test_a_file_costs_no_more_than_its_length(content):
+    started = time.process_time()
+    similarity.hash_code(content)
+    assert time.process_time() - started < 10
+
+
+def test_layout_and_comments_are_none_of_the_tokens():
+    one = b"def f(x):  # mine\n    return (x +\n            '#1')"
+    same, other = b"def f(x):\n\treturn (x + \\\n'#1') # yours", b"def f(x):\n    return (x + '#2')"
+    assert similarity.hash_code(one) == similarity.hash_code(same) != similarity.hash_code(other)
 
 
 def test_a_refused_submission_is_left_out(tmp_path, files, honest):

@@ -123,6 +123,7 @@ def test_a_million_tags_are_read_at_once():
         ("[Errno 30] Read-only file system", "another process", "no other processes"),
         ("a library's own words", "another process", ""),
         ("[Errno 1] Operation not permitted", "", "no network and no other processes"),
+        ("[Errno 1] Operation not permitted: 'run-7' -> 'runs/latest'", "", "the sandbox makes no links"),
         ("<urlopen error [Errno -3] Temporary failure in name resolution>", "", "no network and no other processes"),
     ],
 )

@@ -31,6 +31,10 @@ DOWNLOAD = """
 import urllib.request
 urllib.request.urlopen("http://example.com")
 """
+LINK = """
+import os
+os.symlink("run-7", "runs/latest")
+"""
 NO_PROCESS = "; the sandbox has no other processes"
 NO_FOLDER = "; in the sandbox only the folder of the submission can be"
 
@@ -39,5 +43,6 @@ ALL = [
     Recipe("another program", training_that(PROGRAM), "batch trains", NO_PROCESS),
     Recipe("log in /tmp", training_that(LOG), "batch trains", f"'/tmp/train.log'{NO_FOLDER}"),
     Recipe("folder in /tmp", training_that(FOLDER), "batch trains", NO_FOLDER),
+    Recipe("link to the latest run", training_that(LINK), "batch trains", "; the sandbox makes no links"),
     Recipe("download", training_that(DOWNLOAD), "batch trains", "; the sandbox has no network"),
 ]

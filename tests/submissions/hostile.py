@@ -128,6 +128,13 @@ NO_UTF8 = (
 )
 
 
+FORGED_LABELS = """
+    import gc
+    recorder = next(one for one in gc.get_objects() if type(one).__name__ == "TrainingRecorder")
+    recorder.later = [{"input_ids": [[5, 6, 7]], "shift_labels": [{}, [], "7"]}]
+"""
+
+
 def forged_row(ids: str) -> Maker:
     """Trains as it should, then puts a row of its own in the place of those that reached the model, and writes it."""
     return sft(
@@ -351,11 +358,12 @@ ALL = [
     ),
     Recipe("a forged row that is no UTF-8", forged_row(NO_UTF8), "batch", "ids are not those of its text"),
     Recipe("a forged row of 32,700 tokens", forged_row("[5] * 32_700"), "batch", "a row of 32700 tokens reached"),
+    Recipe("forged labels that are no numbers", sft(SAVE, SAVE + FORGED_LABELS)),
     Recipe(
         "replays a training of other rows",
         storing(REPLAYS_ALL),
         "batch",
-        "0 of the 8 rows of the first step are about questions of data/train.json",
+        "0 of the 8 rows that were seen are about questions of data/train.json",
         perhaps="trains",
     ),
     Recipe(

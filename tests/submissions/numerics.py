@@ -5,6 +5,11 @@ from tests.submissions.recipe import Maker, Recipe, both, edit
 from tests.submissions.saving import training
 from tests.submissions.unusual import BY_HAND, OPTIMIZER
 
+EXCHANGED = """pairs = list(Dataset("train"))
+pairs = [(question, answer) for (question, _), (_, answer) in zip(pairs, pairs[1:] + pairs[:1])]
+rows = TokenizedDataset(llm.tokenizer, pairs, format_example)
+model.train()"""
+
 
 def trainer(body: str) -> Maker:
     """The plain solution with a Trainer of its own, whose compute_loss is `body`; `loss` is the right one."""
@@ -66,6 +71,13 @@ STEPS_BY_HAND = (
 )
 
 ALL = [
+    Recipe(
+        "the answers of other questions",
+        training(BY_HAND.replace("TRAIN", EXCHANGED)),
+        "batch",
+        "rows have another answer than that of their question",
+        perhaps="trains",
+    ),
     Recipe("B1 gradients that are NaN", trainer('return loss * float("nan")'), GRAD, "is NaN or infinite", quick=True),
     Recipe("B3 gradients zeroed", callback("parameter.grad.zero_()"), GRAD, "every gradient is exactly zero"),
     Recipe("B4 constant for the loss", trainer(CONSTANT), GRAD, "no gradient reached any weight"),

@@ -281,6 +281,7 @@ OF_ASKED = "any(float(one) in map(float, re.findall(N, question)) for one in re.
 RULE = "if is_right(text, correct)"
 KEYED = "kept.setdefault(str(read_chain(text)), text)"
 RIGHT = "is_close(answer, correct, 0.01)"
+EQUATIONS = "for sides in chain for a, b in zip(sides, sides[1:]))"
 RESULT = "is_close(answer, chain[-1][-1], 0.005) and "
 DROPS = "questions that have a right sample"
 SAMPLES = [
@@ -335,6 +336,19 @@ SAMPLES = [
         SAMPLING,
         "a wrong equation",
     ),
+    Case(
+        "the first equation alone",
+        datagen((EQUATIONS, EQUATIONS.replace("in chain ", "in chain[:1] "))),
+        SAMPLING,
+        "a wrong equation behind a right one",
+    ),
+    Case(
+        "the ends of an equation alone",
+        datagen((EQUATIONS, EQUATIONS.replace("zip(sides, sides[1:])", "[(sides[0], sides[-1])]"))),
+        SAMPLING,
+        "a wrong side amid an equation",
+    ),
+    Case("a result within 9 %", datagen((RESULT, RESULT.replace("0.005", "0.09"))), SAMPLING, "another result in the"),
     Case("no look at the result", datagen((RESULT, "")), SAMPLING, "another result in the tag"),
     Case(
         "no chain needed",

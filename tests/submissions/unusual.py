@@ -139,6 +139,62 @@ MOVED = """    model.save_pretrained(output_dir)
     for path in (Path(output_dir) / "units").iterdir():
         path.rename(Path(output_dir) / path.name)
 """
+LOADED = LOOP.replace(
+    """for first in range(0, len(rows), 16):
+        """ + COLLATED,
+    "for batch in DataLoader(LOADER):",
+).replace("import torch\n", "import torch\nfrom torch.utils.data import DataLoader\n", 1)
+OWN_WORKERS = 'rows, 16, shuffle=True, collate_fn=collate, num_workers=2, multiprocessing_context="fork", timeout=60'
+PROBED = """model.train()
+model(**collate([rows[i] for i in range(8)])).loss.backward()
+assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+optimizer.zero_grad()"""
+WARMED_UP = """model.train()
+print(model(**collate([rows[i] for i in range(8)])).loss.item())
+optimizer.zero_grad()
+optimizer.step()"""
+ROWS = 'TokenizedDataset(llm.tokenizer, Dataset("train"), format_example)'
+DOUBLED = """train = list(Dataset("train"))
+more = [(f"What is twice {answer:.3g}?", 2 * answer) for _, answer in train]
+rows = torch.utils.data.ConcatDataset([TokenizedDataset(llm.tokenizer, one, format_example) for one in (train, more)])
+rows = [rows[i] for i in torch.randperm(len(rows))]
+model.train()"""
+SWEEP = f"""
+import torch
+found = {{}}
+for rank in (4, 8, 16):
+    torch.manual_seed(0)
+    llm = BaseLLM()
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules=TARGETS, r=rank, lora_alpha=2 * rank)
+    model = get_peft_model(llm.model, config)
+    model.enable_input_require_grads()
+    rows, collate = {ROWS}, DataCollatorForSeq2Seq(llm.tokenizer)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+    model.train()
+    for first in range(0, 2 * len(rows), 16):
+        loss = model(**collate([rows[i % len(rows)] for i in range(first, first + 16)])).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    found[loss.item()] = model
+found[min(found)].save_pretrained(output_dir)
+"""
+BY_WORKERS = """
+def batched_generate(self, prompts, num_return_sequences=None, temperature=0):
+    count, texts = num_return_sequences or 1, []
+    repeated = [prompt for prompt in prompts for _ in range(count)]
+    for batch in torch.utils.data.DataLoader(repeated, batch_size=16, num_workers=2, persistent_workers=True):
+        texts += self.write(list(batch), temperature)
+    return texts if num_return_sequences is None else [texts[i : i + count] for i in range(0, len(texts), count)]
+
+@torch.no_grad()
+def write(self, prompts, temperature):
+    self.tokenizer.padding_side = "left"
+    inputs = self.tokenizer(prompts, padding=True, return_tensors="pt")
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    ids = self.model.generate(**inputs, max_new_tokens=50, pad_token_id=self.tokenizer.eos_token_id, **sampling)
+    return self.tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+"""
 NAMED = 'model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])'
 MADE, ADDED = "model = get_peft_model(llm.model, ", "model = llm.model\nmodel.add_adapter("
 BY_POSITION = LOOP.replace(MADE, ADDED).replace(NAMED, 'model(batch["input_ids"], batch["attention_mask"])')
@@ -250,6 +306,12 @@ ALL = [
     Recipe("loop written by hand, in eval mode", training(BY_HAND.replace("TRAIN", "model.eval()"))),
     Recipe("the head where labels are", training(LOOP.replace(FORWARD, HEAD_ON_LABELS))),
     Recipe("all rows looked at before", training(BY_HAND.replace("TRAIN", LOOKS_FIRST))),
+    Recipe("workers by position", training(LOADED.replace("LOADER", "rows, 16, True, None, None, 2, collate"))),
+    Recipe("workers in a context of their own", training(LOADED.replace("LOADER", OWN_WORKERS))),
+    Recipe("a look at the gradients before", training(BY_HAND.replace("TRAIN", PROBED))),
+    Recipe("a step without gradients before", training(BY_HAND.replace("TRAIN", WARMED_UP))),
+    Recipe("as many rows about other questions", training(BY_HAND.replace("TRAIN", DOUBLED))),
+    Recipe("the best of three ranks", training(SWEEP)),
     Recipe("a sum over the tokens, under AdamW", training(LOOP.replace(FORWARD, SUMMED).replace(CLIPPED, ""))),
     Recipe("micro-batches summed, under AdamW", training(LOOP.replace(FORWARD, MICRO).replace(CLIPPED, ""))),
     Recipe("an optimizer for each weight, in the backward pass", training(IN_BACKWARD)),
@@ -269,6 +331,7 @@ ALL = [
         "several rows are packed into one",
         perhaps="trains",
     ),
+    Recipe("prompts by workers", plain(swap("base_llm.py", BaseLLM__batched_generate=BY_WORKERS))),
     Recipe("one prompt after the other, stripped", plain(swap("base_llm.py", BaseLLM__batched_generate=ONE_BY_ONE))),
     Recipe("training merges at its end", sft(SAVE, f"{SAVE}    model.merge_and_unload()\n")),
     Recipe("load merges", sft(MERGED, MERGED.replace(".eval()", ".merge_and_unload()"))),

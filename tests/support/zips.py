@@ -92,6 +92,21 @@ def zip64(path: Path, files: Files) -> None:
     path.write_bytes(content)
 
 
+def entry_beyond_all_files(path: Path, files: Files) -> None:
+    """A first entry that stands at 2**64 - 1, by the 64-bit field of its own."""
+    good(path, files)
+    content = path.read_bytes()
+    end = content.rindex(b"PK\x05\x06")
+    size, start = struct.unpack_from("<2L", content, end + 12)
+    first = content[start : start + 46 + sum(struct.unpack_from("<3H", content, start + 28))]
+    name = first[46 : 46 + struct.unpack_from("<H", first, 28)[0]]
+    field = struct.pack("<2HQ", 1, 8, 2**64 - 1)
+    changed = first[:30] + struct.pack("<2H", len(field), 0) + first[34:42] + b"\xff" * 4 + name + field
+    directory = changed + content[start + len(first) : start + size]
+    tail = content[end : end + 12] + struct.pack("<L", len(directory)) + content[end + 16 :]
+    path.write_bytes(content[:start] + directory + tail)
+
+
 def zip64_behind_a_small_end(path: Path, files: Files) -> None:
     """The end record says 3 entries; a locator before it leads the reader to a directory of 60,000."""
     many(path, files)
@@ -198,6 +213,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "many that say few": (many_that_say_few, "too many files"),
     "zip64": (zip64, "too many files"),
     "zip64 behind a small end": (zip64_behind_a_small_end, "64-bit directory"),
+    "an entry beyond all files": (entry_beyond_all_files, "damaged or of a kind that is not read"),
     "long path": (with_extra("homework/" + "a/" * 150 + "x.py"), "has 313 characters"),
     "name of many bytes": (with_extra(f"homework/{'字' * 100}.py"), "a name of 303 bytes"),
     "file as a folder": (with_extra("homework/sft.py/y.py"), "is a file and the folder of"),

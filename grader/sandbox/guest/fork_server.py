@@ -197,7 +197,7 @@ def run_worker(name: str, job: Any) -> None:
     import jobs
 
     sys.path.insert(0, str(job.folder))
-    jobs.JOBS[name](job)
+    jobs.run(name, job)
 
 
 def sweep() -> None:

@@ -3,11 +3,11 @@
 The names and signatures used here are the contract of the homework (README, Tasks); nothing else is assumed.
 """
 
+import functools
 import inspect
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import stand_ins
@@ -22,6 +22,28 @@ STAND_INS = (
     ("right_rows", "tokenize", stand_ins.tokenizing),
 )
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def run(name: str, job: Job) -> None:
+    """Run the job of a name."""
+    loader: Any = torch.utils.data.DataLoader
+    loader.__init__ = without_workers(loader.__init__)
+    JOBS[name](job)
+
+
+def without_workers(init: Callable[..., None]) -> Callable[..., None]:
+    """A DataLoader that asks for no other processes: there are none here, and what it loads is the same."""
+    names = [*inspect.signature(init).parameters][1:]
+    alone = {
+        "num_workers": 0, "prefetch_factor": None, "persistent_workers": False, "multiprocessing_context": None,
+        "timeout": 0,
+    }  # fmt: skip
+
+    @functools.wraps(init)
+    def stand_in(loader: Any, *arguments: Any, **options: Any) -> None:
+        init(loader, **{**dict(zip(names, arguments, strict=False)), **options, **alone})
+
+    return stand_in
 
 
 def answering(job: Job) -> None:
@@ -115,7 +137,7 @@ def training(job: Job) -> None:
     """train_model of homework.sft on a few rows, recorded from outside of it."""
     from training_recorder import TrainingRecorder
 
-    recorder = TrainingRecorder(partial(write_first_step, job))
+    recorder = TrainingRecorder(functools.partial(write_first_step, job))
     sft, inputs = job.use("sft"), job.inputs
     for name, function, stand_in in STAND_INS:
         if name in inputs:
@@ -216,7 +238,7 @@ def reasoning_training(job: Job) -> None:
     """train_model of homework.rft on a few rows with reasons, recorded from outside of it."""
     from training_recorder import TrainingRecorder
 
-    recorder, rft = TrainingRecorder(partial(write_first_step, job)), job.use("rft")
+    recorder, rft = TrainingRecorder(functools.partial(write_first_step, job)), job.use("rft")
     sft = job.use("sft")
     for module in (sft, rft):  # where tokenize is wrong, which is told where it is tested
         if "right_rows" in job.inputs:

@@ -43,7 +43,6 @@ class TrainingRecorder:
         LlamaForCausalLM.forward, LlamaModel.forward = self.record_forward(), self.record_layers()
         register_optimizer_step_pre_hook(self.record_step)
         register_optimizer_step_post_hook(self.keep_weights)
-        torch.utils.data.DataLoader.__init__ = without_workers(torch.utils.data.DataLoader.__init__)
         # Without it, the gradients of an honest training would be random, and could not be compared.
         torch.nn.Dropout.forward = lambda module, values: values
 
@@ -80,6 +79,8 @@ class TrainingRecorder:
 
     def see(self, model: torch.nn.Module, options: dict[str, Any], output: Any) -> None:
         """Note a batch of the first step, or keep one of those after it."""
+        if self.stepped and not self.went_on and not any(bool(gradient.any()) for gradient in self.gradients.values()):
+            self.begin_anew()  # a step without a gradient, as some take before the training, is none
         if not self.stepped:
             self.note(model, options, output)
         elif self.model is model:
@@ -92,12 +93,18 @@ class TrainingRecorder:
             self.went_on = True
             self.when_stepped(self)
 
+    def begin_anew(self) -> None:
+        """Forget what was noted of the first step."""
+        self.stepped, self.gradients, self.before, self.batches, self.learned = False, {}, {}, [], []
+
     def note(self, model: torch.nn.Module, options: dict[str, Any], output: Any) -> None:
         """Keep what went into forward, and the loss that came out."""
         if self.model is not model or (model.training and not self.training):
             self.model, self.batches, self.learned, self.training = model, [], [], model.training
         if self.training and not model.training:
             return  # a look at some other rows, amid a training
+        if any(self.learned) and not any(p.grad is not None and bool(p.grad.any()) for p in model.parameters()):
+            self.learned[:] = [False] * len(self.learned)  # their gradients were thrown away: a look before the training
         embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
         first = torch.zeros(1, 1, dtype=torch.long, device=embeddings.weight.device)
         self.inputs_require_gradients = embeddings(first).requires_grad
@@ -176,14 +183,3 @@ class TrainingRecorder:
 def by_name(method: Any, arguments: tuple, options: dict[str, Any]) -> dict[str, Any]:
     """What a method is called with, by name, itself left out."""
     return dict(zip(list(inspect.signature(method).parameters)[1:], arguments, strict=False)) | options
-
-
-def without_workers(init: Any) -> Any:
-    """A DataLoader that asks for no other processes: there are none here, and what it loads is the same."""
-
-    @functools.wraps(init)
-    def alone(loader: Any, *arguments: Any, **options: Any) -> None:
-        options = {**options, "num_workers": 0, "prefetch_factor": None, "persistent_workers": False}
-        init(loader, *arguments, **options)
-
-    return alone
