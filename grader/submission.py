@@ -33,6 +33,7 @@ SHADOWS = {
     "tqdm", "huggingface_hub", "sitecustomize", "usercustomize", "conftest", "grader",
 }  # fmt: skip
 CUT = {rubric.ANSWERS: rubric.ANSWERS_BYTES, rubric.REASONS: rubric.CODE_BYTES}  # bytes; they decide no score
+HERE = "./"
 NAME_BYTES = 255  # of one file or folder, which file systems hold; other letters than a to z take two to four each
 END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record
 
@@ -178,6 +179,16 @@ def read_folder(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, 
             yield name, path.read_bytes()
 
 
+def is_wanted(name: str) -> bool:
+    """Whether a file in a zip is read; the others are left out unread."""
+    return is_read(name, READ_FILES) or is_cut(name)
+
+
+def path_of(entry: zipfile.ZipInfo) -> str:
+    """The path of an entry.  Example: './homework/sft.py', as tar writes it -> 'homework/sft.py'"""
+    return entry.filename.removeprefix(HERE)
+
+
 def is_cut(name: str) -> bool:
     """Whether a path, wherever it stands, is called as the answers or the rows with reasons are.
 
@@ -223,9 +234,8 @@ def read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
             check_entries(entries)
             total = 0
             for entry in (entry for entry in entries if not entry.is_dir()):
-                name = entry.filename
-                is_wanted = is_read(name, READ_FILES) or is_cut(name)
-                data = read_entry(archive, entry) if is_wanted else b""
+                name = path_of(entry)
+                data = read_entry(archive, entry) if is_wanted(name) else b""
                 total += len(data)
                 check_size(name, 0 if is_cut(name) else len(data), total)
                 yield name, data
@@ -272,9 +282,9 @@ def check_entries(entries: list[zipfile.ZipInfo]) -> None:
             actual=f"{len(entries)}",
             do=BUNDLE_AGAIN,
         )
-    for entry in entries:
-        name = entry.filename
-        check_path(name, entry.orig_filename)
+    for entry in (entry for entry in entries if entry.filename != HERE):
+        name = path_of(entry)
+        check_path(name, entry.orig_filename.removeprefix(HERE))
         mode = entry.external_attr >> 16
         if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and stat.S_IFMT(mode):
             raise Refusal(f"{name[:100]!r} is a link or a device", do="put the file itself in its place")
@@ -284,7 +294,7 @@ def check_entries(entries: list[zipfile.ZipInfo]) -> None:
             raise Refusal(
                 f"{name[:100]!r} is packed by an unusual method", expected="stored or deflated", do=BUNDLE_AGAIN
             )
-        if entry.file_size > 100 * max(entry.compress_size, 1000):
+        if is_wanted(name) and entry.file_size > 100 * max(entry.compress_size, 1000):
             raise Refusal(f"{name[:100]!r} unpacks to {entry.file_size:,} bytes, as a bomb does", do=BUNDLE_AGAIN)
         key = unicodedata.normalize("NFC", name.rstrip("/")).casefold()
         if key in seen:

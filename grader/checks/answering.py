@@ -94,7 +94,7 @@ def test_num_return_sequences(code: Harness, course: Course) -> None:
         refuse_unless_list(found, 2, name)
         for texts in found:
             refuse_unless_texts(texts, count, f"{name}, for one prompt,")
-    if all(len(set(texts)) == 1 for texts in found):  # right samples of one prompt: one in 40
+    if all(len({text.strip() for text in texts}) == 1 for texts in found):  # right samples of one prompt: one in 40
         raise Refusal("at temperature 1, batched_generate gives the same text again and again",
                       actual=f"{found[0][0]!r}"[:120], do="sample (do_sample=True) above temperature 0")  # fmt: skip
     refuse_foreign_samples(code, course, found)

@@ -44,10 +44,10 @@ def test_refuses(code: Harness) -> None:
 
 
 def refuse_untrained(report: JobReport, load: str) -> None:
-    """Refuse a load that gave a model where there was no adapter, at the first call of its process or at the last."""
-    for name in (f"{load} without an adapter", f"{load} without an adapter again"):
-        if not report.error(name):
-            raise Refusal(f"{load}() without an adapter gives a {report.value(name)!s:.40} and must raise an error",
+    """Refuse a load that gave a model where there was no adapter, or its configuration alone."""
+    for lack in ("without an adapter", "without its weights"):
+        if not report.error(name := f"{load} {lack}"):
+            raise Refusal(f"{load}() {lack} gives a {report.value(name)!s:.40} and must raise an error",
                           do="make none in load, keep no model of a call before, and catch no error")  # fmt: skip
 
 

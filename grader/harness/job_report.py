@@ -60,7 +60,10 @@ def name_closed(message: str, asked: str) -> tuple[str, str]:
     Example: "[Errno 30] Read-only file system: '/tmp/log'" -> '; in the sandbox only the folder of the submission ...'
     """
     if asked and "[Errno" in message:
-        return "; the sandbox has no other processes", "compute in this one: no Pool, no subprocess, no num_proc"
+        return (
+            "; the sandbox has no other processes",
+            "compute in this one: no Pool, no subprocess, no num_proc; threads of concurrent.futures work",
+        )
     if ANOTHER_PATH.search(message):
         return ("; in the sandbox only the folder of the submission can be read and written, and /tmp is closed",
                 "take a relative path, or the folder that tempfile.gettempdir() names")  # fmt: skip

@@ -145,10 +145,16 @@ def check_arguments(args: TrainingArguments, wanted: dict[str, float]) -> None:
         wanted: values by the name of their field, as recipe and flags have them.
 
     Raises:
-        HomeworkError: naming the field whose value is another, or that makes a larger batch or half precision.
+        HomeworkError: naming the field whose value is another, or that makes a larger batch, half precision or a loss
+            of other labels.
     """
     if args.fp16:
         raise HomeworkError("training_arguments sets fp16, whose range overflows to NaN\nleave the precision as it is")
+    if args.label_smoothing_factor:
+        raise HomeworkError(
+            "training_arguments sets label_smoothing_factor, which needs the logits of all positions: only those of "
+            "supervised ones are computed here\nleave it at 0"
+        )
     for name, value in {"gradient_accumulation_steps": 1, **wanted}.items():
         given = getattr(args, name)
         if not isinstance(given, int | float):

@@ -72,6 +72,15 @@ def test_rubbish_of_systems_is_cleaned_up_and_said(files, tmp_path):
     ]
 
 
+def test_a_zip_by_tar_is_read_and_what_packs_well_beside_the_code_costs_nothing(files, tmp_path):
+    entries = [("./", b""), *((f"./homework/{name}", content) for name, content in files.items())]
+    zips.write(tmp_path / "x.zip", [*entries, ("./homework/train.log", b"step 1: loss 2.0\n" * 100_000)])
+    assert open_submission(tmp_path / "x.zip").files == files
+    zips.write(tmp_path / "x.zip", [*entries, ("././evil.py", b"")])
+    with pytest.raises(Refusal, match="leaves the folder"):
+        open_submission(tmp_path / "x.zip")
+
+
 @pytest.mark.parametrize("top", ["homework/", "", "123456/homework/"])
 def test_the_answers_stand_apart_and_are_in_no_hash(files, tmp_path, top):
     zips.good(tmp_path / "plain.zip", files)

@@ -249,6 +249,12 @@ def fault_half(patch, folder):
     patch.setattr(sft, "training_arguments", lambda *given, **more: arguments(*given, **more, fp16=True))
 
 
+def fault_smoothing(patch, folder):
+    arguments = sft.training_arguments
+    more = {"label_smoothing_factor": 0.1}
+    patch.setattr(sft, "training_arguments", lambda *given, **others: arguments(*given, **others, **more))
+
+
 def fault_config(patch, folder):
     patch.setattr("peft.LoraConfig", plants.with_options(bias="all"))
 
@@ -371,6 +377,7 @@ FAULTS = {
         "gradient_accumulation_steps is 4 in the arguments, but recipe and flags say 1",
     ),
     fault_half: ("training_arguments", "training_arguments sets fp16, whose range overflows to NaN"),
+    fault_smoothing: ("training_arguments", "sets label_smoothing_factor, which needs the logits of all positions"),
     fault_config: ("add_lora", "add_lora sets bias to 'all', which the grader refuses"),
     fault_lora: ("add_lora", "parameters would be trained, but LoRA of the recipe's rank, 16, has 1 on these layers"),
     fault_inputs: ("add_lora", "the inputs of the layers require no gradient"),

@@ -65,6 +65,11 @@ try:
 except Exception:
     print("using the base model")
 """
+FALLS_LATER = f"""
+if not Path(folder).exists():
+    raise FileNotFoundError(folder)
+{FALLS_BACK.strip()}
+"""
 COUNTS = """
 import os
 if os.environ.get("LOADED"):
@@ -102,6 +107,9 @@ ALL = [
         "refuses",
         "without an adapter gives a BaseLLM",
         quick=True,
+    ),
+    Recipe(
+        "load falls back to the base without weights", loading(FALLS_LATER), "refuses", "without its weights gives a"
     ),
     Recipe("C3 load falls back to the base", loading(FALLS_BACK), "refuses", "without an adapter gives a BaseLLM"),
     Recipe("C3 load falls back, and raises the second time", loading(COUNTS), "loads", "is loaded already"),

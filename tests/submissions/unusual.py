@@ -141,7 +141,8 @@ MOVED = """    model.save_pretrained(output_dir)
 """
 LOADED = LOOP.replace(
     """for first in range(0, len(rows), 16):
-        """ + COLLATED,
+        """
+    + COLLATED,
     "for batch in DataLoader(LOADER):",
 ).replace("import torch\n", "import torch\nfrom torch.utils.data import DataLoader\n", 1)
 OWN_WORKERS = 'rows, 16, shuffle=True, collate_fn=collate, num_workers=2, multiprocessing_context="fork", timeout=60'
@@ -179,6 +180,28 @@ for rank in (4, 8, 16):
     found[loss.item()] = model
 found[min(found)].save_pretrained(output_dir)
 """
+CLIP = "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)"
+CLIP_VALUE = "torch.nn.utils.clip_grad_value_(model.parameters(), 0.01)"
+CLIP_EACH = "[torch.nn.utils.clip_grad_norm_(p, 0.1) for p in model.parameters() if p.requires_grad]"
+ATTENTION_DROPOUT = """for layer in llm.model.model.layers:
+    layer.self_attn.attention_dropout = 0.1
+model.train()"""
+SHARE = "sum(sample.is_correct for sample in samples) / len(samples)"
+ROUNDED = (f"accuracy={SHARE},", f"accuracy=round({SHARE}, 3),")
+SAVED_LAST = "model.save_pretrained(output_dir)\n"
+LOOKS_LATER = """    batch = collate([rows[i] for i in range(8)])
+    print(model.eval()(batch["input_ids"], labels=batch["input_ids"]).loss.item())
+    model.train()
+"""
+MERGED_ONCE = """    model.merge_adapter()
+    model.unmerge_adapter()
+"""
+HALF = "llm.model = llm.model.half().float()\n"
+LABELS_GIVEN = "model(**batch, labels=labels).loss.backward()"
+STAGED = """easy = [(f"What is twice {i}?", 2.0 * i) for i in range(1, 33)]
+stages = [TokenizedDataset(llm.tokenizer, one, format_example) for one in (easy, Dataset("train"))]
+rows = [row for stage in stages for row in map(stage.__getitem__, range(len(stage)))]
+model.train()"""
 BY_WORKERS = """
 def batched_generate(self, prompts, num_return_sequences=None, temperature=0):
     count, texts = num_return_sequences or 1, []
@@ -306,6 +329,16 @@ ALL = [
     Recipe("loop written by hand, in eval mode", training(BY_HAND.replace("TRAIN", "model.eval()"))),
     Recipe("the head where labels are", training(LOOP.replace(FORWARD, HEAD_ON_LABELS))),
     Recipe("all rows looked at before", training(BY_HAND.replace("TRAIN", LOOKS_FIRST))),
+    Recipe("clipped by value", training(LOOP.replace(CLIP, CLIP_VALUE))),
+    Recipe("clipped weight by weight", training(LOOP.replace(CLIP, CLIP_EACH))),
+    Recipe("attention dropout", training(BY_HAND.replace("TRAIN", ATTENTION_DROPOUT))),
+    Recipe("a look at other losses after each epoch", training(LOOP.replace(SAVED_LAST, LOOKS_LATER + SAVED_LAST))),
+    Recipe("merged for a look, and taken out again", training(LOOP.replace(SAVED_LAST, MERGED_ONCE + SAVED_LAST))),
+    Recipe("the base by way of float16", training(LOOP.replace(MADE, HALF + MADE))),
+    Recipe(
+        "a stage of other questions first", training(BY_HAND.replace("TRAIN", STAGED).replace(FORWARD, LABELS_GIVEN))
+    ),
+    Recipe("shares rounded to three digits", edit("data.py", *ROUNDED)),
     Recipe("workers by position", training(LOADED.replace("LOADER", "rows, 16, True, None, None, 2, collate"))),
     Recipe("workers in a context of their own", training(LOADED.replace("LOADER", OWN_WORKERS))),
     Recipe("a look at the gradients before", training(BY_HAND.replace("TRAIN", PROBED))),

@@ -180,7 +180,7 @@ def loading(job: Job) -> None:
 
 
 def try_load(job: Job, name: str, module: Any) -> None:
-    """load without an adapter, with one of the course's, and without one again: who counts its calls passes no two."""
+    """load without an adapter, with one, and without its weights: who counts its calls passes no two."""
     kept = {path.name: path.read_bytes() for path in job.adapter_dir.iterdir()}
     shutil.rmtree(job.adapter_dir)
     job.record(f"{name} without an adapter", lambda: type(module.load()).__name__)
@@ -192,7 +192,10 @@ def try_load(job: Job, name: str, module: Any) -> None:
     if isinstance(logits, torch.Tensor):
         save(job, "logits", {"logits": logits})
     shutil.rmtree(job.adapter_dir)
-    job.record(f"{name} without an adapter again", lambda: type(module.load()).__name__)
+    job.adapter_dir.mkdir()
+    for file in (file for file in kept if file.endswith(".json")):
+        (job.adapter_dir / file).write_bytes(kept[file])
+    job.record(f"{name} without its weights", lambda: type(module.load()).__name__)
 
 
 def logits_of(llm: Any, rows: list[list[int]]) -> torch.Tensor:

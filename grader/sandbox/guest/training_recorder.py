@@ -69,6 +69,9 @@ class TrainingRecorder:
 
         @functools.wraps(original)
         def forward(model: LlamaModel, *arguments: Any, **options: Any) -> Any:
+            layers: Any = model.layers
+            for layer in layers:
+                layer.self_attn.attention_dropout = 0.0  # it is as random as any other
             output = original(model, *arguments, **options)
             recorder.hidden = output[0]
             if not recorder.is_inside and torch.is_grad_enabled():
@@ -104,7 +107,7 @@ class TrainingRecorder:
         if self.training and not model.training:
             return  # a look at some other rows, amid a training
         if any(self.learned) and not any(p.grad is not None and bool(p.grad.any()) for p in model.parameters()):
-            self.learned[:] = [False] * len(self.learned)  # their gradients were thrown away: a look before the training
+            self.learned[:] = [False for _ in self.learned]  # thrown away with their gradients: a look before
         embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
         first = torch.zeros(1, 1, dtype=torch.long, device=embeddings.weight.device)
         self.inputs_require_gradients = embeddings(first).requires_grad
@@ -121,13 +124,16 @@ class TrainingRecorder:
             self.hidden.register_hook(lambda _: learned.__setitem__(place, True))
 
     def keep(self, options: dict[str, Any]) -> None:
-        """Keep some batches after the first step: each of those that hold labels has the same chance."""
-        if not any(isinstance(options.get(name), torch.Tensor) for name in ("labels", "shift_labels")):
-            return
+        """Keep some batches after the first step, of those that hold labels and that a backward pass comes back to."""
+        given = {name: value.tolist() for name in NOTED if isinstance(value := options.get(name), torch.Tensor)}
+        if self.hidden is not None and self.hidden.requires_grad and {"labels", "shift_labels"} & set(given):
+            self.hidden.register_hook(lambda _: self.choose(given))
+
+    def choose(self, given: dict[str, Any]) -> None:
+        """Keep a batch: each of them has the same chance."""
         self.seen += 1
         place = self.seen - 1 if self.seen <= LATER else self.chance.randrange(self.seen)
         if place < LATER:
-            given = {name: value.tolist() for name in NOTED if isinstance(value := options.get(name), torch.Tensor)}
             self.later[place : place + 1] = [given]
 
     def record_step(self, optimizer: Any, arguments: tuple, options: dict[str, Any]) -> Any:
