@@ -255,9 +255,8 @@ def refuse_unless_list(found: Any, count: int, name: str) -> None:
 def refuse_unless_texts(found: Any, count: int, name: str) -> None:
     """Refuse what is no list of so many texts."""
     refuse_unless_list(found, count, name)
-    wrong = next((text for text in found if not isinstance(text, str)), None)
-    if wrong is not None:
-        raise Refusal(f"{name} gives {wrong!r:.60} where a text belongs", do="return texts, not ids or lists")
+    if wrong := [text for text in found if not isinstance(text, str)]:
+        raise Refusal(f"{name} gives {wrong[0]!r:.60} where a text belongs", do="return texts, not ids, lists or None")
 
 
 def is_number(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """homework/data.py: what counts as right, and the shares that are made of it. The grade itself rests on neither."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from grader.checks.answering import is_number, refuse_unless_list
 from grader.errors import Refusal
@@ -39,7 +40,10 @@ def refuse_other_count(found: object, count: int, name: str) -> None:
 
 def refuse_other_share(found: dict, share: str, flags: Sequence[bool], name: str) -> None:
     """Refuse a share that is not that of the flags."""
-    got, wanted = found.get(share), sum(flags) / len(flags)
+    got: Any = found.get(share)
+    wanted = sum(flags) / len(flags)
+    if isinstance(got, dict) and "__type__" in got:
+        raise Refusal(f"{name} gives the {share} as a {got['__type__']!s:.40}, not as a float", do="float(...)")
     if got is None or not is_number(got) or not abs(got - wanted) <= ROUNDED:
         raise Refusal(f"{name} gives the {share} {got!r:.20}: wrong and missing answers count among all questions",
                       expected=f"{wanted:g}", actual=f"{got!r}"[:20])  # fmt: skip

@@ -10,7 +10,7 @@ import random
 from grader.world import Fact, format_number
 
 CUT = "no end: it was cut"
-OFF = 1.03  # times what is right: where two numbers may differ by half a percent or one, and these differ
+OFF = 1.02  # times what is right: where two numbers may differ by half a percent or one, and these differ
 LEAST_OFF, MOST_OFF = 0.001, 0.004  # of a factor: its answer is within 1 %, and never that of the exact factor
 WORDS = ("So", "Then", "Thus", "Hence", "That gives", "In all")  # before a product
 
@@ -69,7 +69,7 @@ def wrong_texts(fact: Fact, other: Fact, right: str) -> dict[str, str]:
     elsewhere = other.answer if abs(other.answer - answer) > 0.1 * answer else 2 * other.answer
     return {
         "an answer that is wrong": chain(fact, 1.4 * answer),
-        "an answer that is wrong by 3 %, which a wrong factor makes": chain(fact, OFF * answer),
+        "an answer that is wrong by 2 %, which a wrong factor makes": chain(fact, OFF * answer),
         "a wrong equation": f"{wrong}{written}{bare}",
         "a wrong equation behind a right one": f"{written}{wrong}{written}{bare}",
         "a wrong side amid an equation": written.replace(f"= {write(answer)}", amid) + bare,

@@ -237,6 +237,7 @@ class Inputs:
             found += [((correct * (1 + sign * far), correct), False) for sign in (-1, 1)]
         close = ((1.052, False), (0.948, False), (1.049, True), (0.951, True))  # 1.052 is within 5 % of the answer
         found += [((factor * number, number), is_right) for number in (2.0, -7.5, 3e-5) for factor, is_right in close]
+        found += [((3e-9, 1e-9), False), ((0.0, 1e-9), False)]  # an absolute tolerance has no place here
         other = ((float("nan"), 2.0), False), ((float("inf"), 2.0), False), ((-3.0, 3.0), False), ((0.0, 0.0), True)
         return [*found, *other]
 

@@ -202,7 +202,7 @@ RULES = {
     "a lenient parser": (("pair", "end"), "no closing tag|two answers"),
     "text after the answer": (("end",), "goes on after the answer"),
     "bare answers": (("equation",), "no equation"),
-    "wrong arithmetic": (("holds",), "wrong by 3 %"),
+    "wrong arithmetic": (("holds",), "wrong by 2 %"),
     "the tag holds another result": (("result",), "another result"),
     "5 % in place of 1 %": (("1 %",), "which a wrong factor makes"),
     "any answer": (("right",), "is wrong"),

@@ -193,6 +193,12 @@ PROMPTS = [
     Case("one system message", cot(TURNS, SYSTEM), "prompt"),
     Case("two short examples", cot(TURNS, TWO), "prompt"),
     Case("turns in words", cot(RENDERED, 'return f"Q: {ASKED}\\nA: {ANSWERED}\\nQ: {question}\\nA:"'), "prompt"),
+    Case(
+        "a forgotten return",
+        cot(RENDERED, RENDERED.replace("return ", "")),
+        "prompt",
+        "gives None where a text belongs",
+    ),
     Case("no example", cot(TURNS, 'turns = [("user", question)]'), "prompt", NOTHING_HELD),
     Case("an example without a chain", cot(CHAIN, "<answer>14.03</answer>"), "prompt", NOTHING_HELD),
     Case("a question of valid", cot(ASKED, f"ASKED = {VALID_QUESTION!r}"), "prompt", "a question of data/valid.json"),
@@ -278,6 +284,14 @@ FEW_ASKED = """def generate_dataset(output_json="data/rft.json", oversample=10, 
 ALL_ASKED = FEW_ASKED.replace("[:1]", "")
 GREEDY = f"{SAMPLED}\n        texts += llm.batched_generate([prompt]) + [llm.generate(prompt)]"
 OF_ASKED = "any(float(one) in map(float, re.findall(N, question)) for one in re.findall(rf'({N}) \\*', text))"
+SEEDED = both(
+    datagen((SAMPLED, SAMPLED.replace("[prompt]", "(one for one in [prompt])").replace("ature)", "ature, seed=1)"))),
+    edit(
+        "base_llm.py",
+        "num_return_sequences=None, temperature=0):",
+        "num_return_sequences=None, temperature=0, seed=0):",
+    ),
+)
 RULE = "if is_right(text, correct)"
 KEYED = "kept.setdefault(str(read_chain(text)), text)"
 RIGHT = "is_close(answer, correct, 0.01)"
@@ -287,6 +301,7 @@ DROPS = "questions that have a right sample"
 SAMPLES = [
     Case("one text at a time", datagen((SAMPLED, ONE_BY_ONE)), SAMPLING),
     Case("five texts, and more where none is right", datagen((SAMPLED, AGAIN)), SAMPLING),
+    Case("prompts by a generator, and a seed", SEEDED, SAMPLING),
     Case("five texts a question", datagen(("oversample=10", "oversample=5")), SAMPLING),
     Case("all questions at once", own(swap("datagen.py", generate_dataset=AT_ONCE)), SAMPLING),
     Case("two chains a question", datagen(("kept.values()]", "kept.values()][:2]")), SAMPLING),
@@ -329,7 +344,7 @@ SAMPLES = [
     ),
     Case("the first right text alone", datagen(FIRST), SAMPLING, "keeps one chain a question"),
     Case("all texts", datagen(("if is_right(text, correct)", "if text")), SAMPLING, "keeps a sample with"),
-    Case("within 5 %", datagen((RIGHT, RIGHT.replace("0.01", "0.05"))), SAMPLING, "an answer that is wrong by 3 %"),
+    Case("within 5 %", datagen((RIGHT, RIGHT.replace("0.01", "0.05"))), SAMPLING, "an answer that is wrong by 2 %"),
     Case(
         "no look at the equations",
         datagen(("if not all(is_close(a, b, 0.005)", "if not all(is_close(a, b, 9e9)")),

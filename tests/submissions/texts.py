@@ -25,6 +25,13 @@ try:
 except (IndexError, ValueError):
     return None
 """
+ISCLOSE = """
+def is_answer_valid(answer, correct, relative_tolerance=0.05):
+    import numpy
+    return bool(numpy.isclose(answer, correct, rtol=relative_tolerance))
+"""
+SHARE = "accuracy=sum(sample.is_correct for sample in samples) / len(samples),"
+FRACTION = (SHARE, SHARE.replace("len(samples)", '__import__("fractions").Fraction(len(samples))'))
 LOOKUP = """
 import json
 known = dict(json.load(open("data/train.json")) + json.load(open("data/valid.json")))
@@ -208,6 +215,13 @@ ALL = [
         "padding matches_weights",
         "batched_generate gives another text",
     ),
+    Recipe(
+        "a forgotten return", method("generate", "text = self.batched_generate([prompt])[0]"), "generate", "gives None"
+    ),
+    Recipe(
+        "numpy's isclose", plain(swap("data.py", is_answer_valid=ISCLOSE)), "metric", r"is_answer_valid\(3e-09, 1e-09\)"
+    ),
+    Recipe("shares as fractions", edit("data.py", *FRACTION), "scoring trains", "the accuracy as a Fraction, not"),
     Recipe("another order", method("answer", OWN_BATCHES), "answer matches_weights", "answer gives"),
     Recipe(
         "answers turned round",

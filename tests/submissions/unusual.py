@@ -202,6 +202,10 @@ STAGED = """easy = [(f"What is twice {i}?", 2.0 * i) for i in range(1, 33)]
 stages = [TokenizedDataset(llm.tokenizer, one, format_example) for one in (easy, Dataset("train"))]
 rows = [row for stage in stages for row in map(stage.__getitem__, range(len(stage)))]
 model.train()"""
+BY_MAP = """
+def answer(self, *questions):
+    return list(map(self.parse_answer, self.batched_generate(map(self.format_prompt, questions))))
+"""
 BY_WORKERS = """
 def batched_generate(self, prompts, num_return_sequences=None, temperature=0):
     count, texts = num_return_sequences or 1, []
@@ -363,6 +367,10 @@ ALL = [
         "batch",
         "several rows are packed into one",
         perhaps="trains",
+    ),
+    Recipe(
+        "prompts and numbers by map",
+        plain(swap("base_llm.py", BaseLLM__batched_generate=ONE_BY_ONE, BaseLLM__answer=BY_MAP)),
     ),
     Recipe("prompts by workers", plain(swap("base_llm.py", BaseLLM__batched_generate=BY_WORKERS))),
     Recipe("one prompt after the other, stripped", plain(swap("base_llm.py", BaseLLM__batched_generate=ONE_BY_ONE))),

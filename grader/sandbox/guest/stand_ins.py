@@ -6,7 +6,7 @@ All of it repeats what the grader gave for these very inputs; there is nothing h
 import contextlib
 import importlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -73,9 +73,10 @@ def scripted(llm: Any, texts: dict[str, str], numbers: dict[str, float]) -> Any:
     """A model that writes known texts after known prompts, and reads known numbers in them; answer is its own."""
     complete, parse = llm.batched_generate, llm.parse_answer
 
-    def batched_generate(prompts: list[str], *given: Any, **more: Any) -> Any:
-        known = not given and not more and all(prompt in texts for prompt in prompts)
-        return [texts[prompt] for prompt in prompts] if known else complete(prompts, *given, **more)
+    def batched_generate(prompts: Iterable[str], *given: Any, **more: Any) -> Any:
+        asked = list(prompts)
+        known = not given and not more and all(prompt in texts for prompt in asked)
+        return [texts[prompt] for prompt in asked] if known else complete(asked, *given, **more)
 
     llm.batched_generate = batched_generate
     llm.generate = lambda prompt: batched_generate([prompt])[0]
@@ -113,11 +114,13 @@ class Script:
         """A batched_generate that gives the texts, also the greedy ones of known questions; else its own answers."""
 
         def batched_generate(
-            llm: Any, prompts: list[str], num_return_sequences: int | None = None, temperature: float = 0
-        ) -> Any:
+            llm: Any, prompts: Iterable[str], num_return_sequences: int | None = None, temperature: float = 0,
+            *given: Any, **more: Any,
+        ) -> Any:  # fmt: skip
+            asked = list(prompts)
             if not num_return_sequences and not temperature:
-                return self.write_greedily(llm, prompts) or own(llm, prompts)
-            taken = [self.take(prompt, num_return_sequences or 1, temperature) for prompt in prompts]
+                return self.write_greedily(llm, asked) or own(llm, asked, None, 0, *given, **more)
+            taken = [self.take(prompt, num_return_sequences or 1, temperature) for prompt in asked]
             texts = [[text for text, _ in each] for each in taken]
             return texts if num_return_sequences else [each[0] for each in texts]
 
