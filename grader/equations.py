@@ -44,10 +44,11 @@ class Equation(NamedTuple):
         return self.sides[-1]
 
     def holds(self, tolerance: float = TOLERANCE) -> bool:
-        """Whether each side is the next one but for rounding; infinity and NaN equal nothing."""
+        """Whether each side is the one before it and the first but for rounding; infinity and NaN equal nothing."""
+        first, *others = self.sides
         return all(
             math.isfinite(b) and abs(a - b) <= tolerance * max(abs(a), abs(b))
-            for a, b in itertools.pairwise(self.sides)
+            for a, b in [*itertools.pairwise(self.sides), *((first, other) for other in others)]
         )
 
 
@@ -68,11 +69,12 @@ def find_equations(text: str) -> list[Equation]:
 
 
 def without_amount(sides: list[str]) -> list[str]:
-    """The sides without a first one that says what is converted: a number of the second, in another unit than the last.
+    """The sides without a first one that says what is converted: a number of the second or 1, in another unit.
 
     Example: ['46 ft ', ' 46 * 0.305 m ', ' 14.03 m'] -> [' 46 * 0.305 m ', ' 14.03 m']
     """
-    if len(sides) < 3 or read_side(sides[0])[0] not in read_side(sides[1]):
+    amount = read_side(sides[0])[0]
+    if amount != "1" and (len(sides) < 3 or amount not in read_side(sides[1])):
         return sides
     first, last = (re.findall(rf"{NUMBER}(?: ?({UNIT}))?+", side) for side in (sides[0], sides[-1]))
     return sides[1:] if len(first) == 1 and first[0] and last[-1] not in ("", first[0]) else sides

@@ -13,6 +13,7 @@ from grader.equations import NUMBER, TOLERANCE, compute, find_equations, read_si
 from grader.reference import Answered
 
 CLOSING = "</answer>"
+CANCELS = 0.02  # between two numbers of which one divides the other: `46 * 14.03 / 46.3` is an answer, and no reason
 MOST_ADDED = 0.5  # of a sum may come from numbers that do not come from the question
 Term = list[tuple[float, int]]  # a product: its numbers, each with 1, or -1 where it divides
 
@@ -75,7 +76,9 @@ def is_link(term: Term, asked: set[float], reached: set[float]) -> bool:
     others = [power_of(*factor) for factor, is_known in zip(term, known, strict=True) if not is_known]
     if not (any(is_among(number, reached) for number in numbers) or is_product(numbers, asked)):
         return False
-    is_cancelled = sum(power for (_, power), is_known in zip(term, known, strict=True) if is_known) == 0
+    within = CANCELS if len(term) > 2 else TOLERANCE  # 2.5 / 2.54 is a right one
+    close = [is_among(number, asked | reached, within) for number in numbers]
+    is_cancelled = sum(power for (_, power), is_close in zip(term, close, strict=True) if is_close) == 0
     if is_cancelled:
         return not others and len(term) == 2 and not reached
     is_of_one = any(is_near(number, 1) for number in numbers if number in asked)
@@ -111,19 +114,20 @@ def power_of(number: float, power: int) -> float:
     return number if power == 1 else 1 / number if number else math.nan
 
 
-def is_among(value: float, numbers: set[float]) -> bool:
+def is_among(value: float, numbers: set[float], tolerance: float = TOLERANCE) -> bool:
     """Whether a value is one of the numbers but for rounding."""
-    return any(is_near(value, number) for number in numbers)
+    return any(is_near(value, number, tolerance) for number in numbers)
 
 
-def is_near(one: float, other: float) -> bool:
+def is_near(one: float, other: float, tolerance: float = TOLERANCE) -> bool:
     """Whether two numbers are one but for rounding, of a chain's step."""
-    return abs(one - other) <= TOLERANCE * max(abs(one), abs(other))
+    return abs(one - other) <= tolerance * max(abs(one), abs(other))
 
 
 def numbers_of(question: str) -> set[float]:
-    """The numbers of a question, as an equation writes them.  Example: 'How many m are 1,530 ft?' -> {1530.0}"""
-    return {float(f"{float(number.replace(',', '')):.10g}") for number in re.findall(NUMBER, question)}
+    """The numbers of a question, as an equation writes them.  Example: 'How many m^3 are 1,530 l?' -> {1530.0}"""
+    found = re.findall(rf"(?<![\w.^]){NUMBER}", question)
+    return {float(f"{float(number.replace(',', '')):.10g}") for number in found}
 
 
 def most_frequent(faults: Sequence[str], written: Sequence[Answered]) -> tuple[str, str]:

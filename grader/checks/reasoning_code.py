@@ -68,6 +68,7 @@ def test_sampling(code: Harness) -> None:
     calls = [call for call in asked if is_call(call)] if isinstance(asked, list) else []
     refuse_other_questions([prompt for prompt, _, _ in calls if prompt not in code.planted], code)
     refuse_few_samples([call for call in calls if call[0] in code.planted], [*code.planted])
+    refuse_no_file(code.sampling.error("rows"))
     rows = rows_of_file(code.sampling.value("rows"))
     for row in rows:
         refuse_wrong_row(row, dict(code.train_rows), code.planted)
@@ -199,6 +200,16 @@ def is_call(call: Any) -> bool:
     """Whether something that a job wrote is a question, a number of texts and a temperature."""
     is_three = isinstance(call, list) and len(call) == 3 and isinstance(call[0], str)
     return is_three and type(call[1]) is int and is_number(call[2])
+
+
+def refuse_no_file(error: dict[str, str]) -> None:
+    """Refuse a sampling that left no file where it was told to, or one that can't be read."""
+    if error.get("type") == "FileNotFoundError":
+        raise Refusal("generate_dataset came to its end, and there is no file at its output_json",
+                      do="write the rows to the path that output_json names")  # fmt: skip
+    if error:
+        raise Refusal("the file that generate_dataset wrote is no JSON", actual=error.get("message", "")[:120],
+                      do="json.dump(rows, file): one list of all rows")  # fmt: skip
 
 
 def rows_of_file(content: Any) -> list[Row]:

@@ -44,6 +44,8 @@ def flat(values: Any, field: str) -> list[int]:
     """A list of int, also out of a batch of one row."""
     if isinstance(values, list) and len(values) == 1 and isinstance(values[0], list):
         values = values[0]
+    if field == "attention_mask" and isinstance(values, list):
+        values = [int(value) if isinstance(value, bool) else value for value in values]
     if not isinstance(values, list) or len(values) > LONGEST_ROW or any(type(value) is not int for value in values):
         raise Refusal(f"tokenize must return {field} as a flat list of ids, not a batch", actual=f"{values!r}"[:120])
     return values

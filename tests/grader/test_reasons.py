@@ -58,6 +58,8 @@ FAULTS = [
     ("47 * 2 = 94. 94 - 79.67 = 14.33. <answer>14.33</answer>", NOTHING),
     ("47 * 14.33 / 47 = 14.33. <answer>14.33</answer>", NOTHING),
     ("47 * 14.33 = 673.5. 673.5 / 47 = 14.33. <answer>14.33</answer>", NOTHING),
+    ("47 * 14.33 / 47.3 = 14.24. <answer>14.3</answer>", NOTHING),
+    ("47 * 0.3 = 14.1 = 14.16 = 14.22 = 14.28 = 14.33. <answer>14.33</answer>", "an equation that is wrong"),
     ("47 / 47 = 1. 1 * 14.33 = 14.33. <answer>14.33</answer>", NOTHING),
     ("47 * 0.02128 = 1. 14.33 * 1 = 14.33. <answer>14.33</answer>", NOTHING),
     ("47 * 0.305 = 14.34. <answer>15.1</answer>", "another result in the tag than in the chain"),
@@ -91,11 +93,20 @@ def test_numbers_are_read_as_a_question_writes_them():
         "How many g are 0.305kg?": "0.305 * 1000 = 305. <answer>305</answer>",
         "Is 1 km 1000 m?": "1 * 1000 = 1000. <answer>1000</answer>",
         "How many m are 2e3 km?": "2000 * 1000 = 2000000. <answer>2e6</answer>",
+        "How many in are 2.5 cm?": "2.5 / 2.54 = 0.9843. <answer>0.9843</answer>",
+        "What is 46 ft in m?": "1 ft = 12 * 2.54 cm = 30.48 cm. 46 * 0.3048 = 14.02. <answer>14.02</answer>",
         "How many ft are 12 in?": "12 / 12 = 1. <answer>1</answer>",
         "How many m are 1 ft?": "1 * 0.3048 = 0.3048. <answer>0.3048</answer>",
         "How many m are 1.002 ft?": "1.002 / 3.281 = 0.3054. <answer>0.3054</answer>",
     }.items():
         assert diagnose_reason(Answered(question, text, 1.0)) == "", question
+
+
+def test_the_exponent_of_a_unit_is_no_number_of_the_question():
+    assert (
+        diagnose_reason(Answered("How many mm^3 are 46 ml?", "3 * 15333 = 46000. <answer>46000</answer>", 46000))
+        == NOTHING
+    )
 
 
 def test_the_most_frequent_fault_is_told_with_its_first_text():

@@ -292,6 +292,7 @@ SEEDED = both(
         "num_return_sequences=None, temperature=0, seed=0):",
     ),
 )
+LINES = "file.writelines(json.dumps(row) + chr(10) for row in rows)"
 RULE = "if is_right(text, correct)"
 KEYED = "kept.setdefault(str(read_chain(text)), text)"
 RIGHT = "is_close(answer, correct, 0.01)"
@@ -341,6 +342,10 @@ SAMPLES = [
         own(swap("datagen.py", generate_dataset=COMPUTED)),
         SAMPLING,
         "samples nothing about train",
+    ),
+    Case("a line a row", datagen(("json.dump(rows, file)", LINES)), SAMPLING, "wrote is no JSON"),
+    Case(
+        "another file", datagen(("open(output_json", 'open("data/mine.json"')), SAMPLING, "no file at its output_json"
     ),
     Case("the first right text alone", datagen(FIRST), SAMPLING, "keeps one chain a question"),
     Case("all texts", datagen(("if is_right(text, correct)", "if text")), SAMPLING, "keeps a sample with"),
@@ -609,7 +614,7 @@ WEIGHTS = [
     Case("and in other factors", adapter(turned), "reasoning_adapter", "is that of sft_model/"),
     Case("an untrained adapter", adapter(scaled(0.0)), "reasoning_adapter", "untrained: every lora_B is zero"),
     Case("an adapter with NaN", adapter(scaled(math.nan)), "reasoning_adapter", "holds NaN or infinity"),
-    Case("the first adapter with noise", adapter(noisy), "reasoning_adapter reasons", NOTHING_HELD),
+    Case("the first adapter with noise", adapter(noisy), "reasoning_adapter", "is that of sft_model"),
     Case("the first adapter, faint", adapter(scaled(0.01)), "reasoning_adapter", "is that of sft_model/"),
     Case("the other way", adapter(scaled(-1.0)), "reasoning_adapter reasoning_accuracy", NOTHING_HELD),
     Case("a training on no rows", dict, "samples"),

@@ -282,6 +282,9 @@ ALL = [
         "compiles its model", plain(edit("base_llm.py", f"self.model = {MODEL}", f"self.model = {MODEL}\n{COMPILED}"))
     ),
     Recipe("tensors", tokenized(TENSORS)),
+    Recipe(
+        "a mask of booleans", tokenized(NO_MASK.replace('"labels"', '"attention_mask": [True] * len(ids), "labels"'))
+    ),
     Recipe("no attention mask in the rows", tokenized(NO_MASK)),
     Recipe("padded on the left, masked", tokenized(PADDED_LEFT)),
     Recipe("raw floats", sft("{float(answer):.4g}", "{answer}")),
