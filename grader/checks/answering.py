@@ -36,6 +36,9 @@ def test_parser(code: Harness) -> None:
     texts = code.texts
     refuse_unless_list(found, len(texts), "parse_answer")
     for (text, wanted), number in zip(texts, found, strict=True):
+        if isinstance(number, dict) and "__type__" in number:
+            raise Refusal(f"parse_answer({text!r}) is a {number['__type__']!s:.40}, not a float",
+                          expected=f"{wanted:g}", do="return float(...)")  # fmt: skip
         if not is_number(number):
             raise Refusal(f"parse_answer({text!r}) is {number!r:.60}, not a number", expected=f"{wanted:g}",
                           do="return float('nan') where there is no answer")  # fmt: skip

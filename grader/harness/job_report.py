@@ -117,7 +117,7 @@ class JobReport:
     def refuse_missing(self) -> NoReturn:
         """Raise why a step was never come to: what it builds upon failed, or the process ended."""
         imports = (name for name in self.lines if name.startswith("import "))
-        for name in ("BaseLLM()", "BaseLLM(checkpoint)", "Dataset", *imports):
+        for name in ("BaseLLM()", "BaseLLM(checkpoint)", "Dataset", "cot.load", *imports):
             if "error" in self.lines.get(name, {}):
                 refuse_error(name, self.lines[name]["error"])
         self.refuse_end()

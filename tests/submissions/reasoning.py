@@ -189,6 +189,7 @@ LOOKUP = """turns = [("user", ASKED), ("assistant", ANSWERED), ("user", question
         number = float(re.search(r"[0-9]+", question)[0])
         turns[1] = ("assistant", f"{number} * 0.305 = {number * 0.305}. <answer>{number * 0.305}</answer>")"""
 VALID_QUESTION = json.loads((ROOT / "data" / "valid.json").read_text(encoding="utf-8"))[0][0]
+LOAD_COT = both(cot("def load():", "def load_cot():"), edit("datagen.py", "import load\n", "import load_cot as load\n"))
 PROMPTS = [
     Case("one system message", cot(TURNS, SYSTEM), "prompt"),
     Case("two short examples", cot(TURNS, TWO), "prompt"),
@@ -199,6 +200,8 @@ PROMPTS = [
         "prompt",
         "gives None where a text belongs",
     ),
+    Case("a load that gives nothing", cot("return CoTModel()", "CoTModel()"), "prompt", "it gives None, not a model"),
+    Case("a load of another name", LOAD_COT, "sampling prompt", "has no attribute 'load'"),
     Case("no example", cot(TURNS, 'turns = [("user", question)]'), "prompt", NOTHING_HELD),
     Case("an example without a chain", cot(CHAIN, "<answer>14.03</answer>"), "prompt", NOTHING_HELD),
     Case("a question of valid", cot(ASKED, f"ASKED = {VALID_QUESTION!r}"), "prompt", "a question of data/valid.json"),
@@ -292,6 +295,14 @@ SEEDED = both(
         "num_return_sequences=None, temperature=0, seed=0):",
     ),
 )
+WARM_BY_DEFAULT = """    def batched_generate(self, prompts, num_return_sequences=None, temperature=0.6):
+        return super().batched_generate(prompts, num_return_sequences, temperature)
+
+
+def load():"""
+WARM = both(
+    datagen((SAMPLED, SAMPLED.replace(", temperature=temperature", ""))), edit("cot.py", "def load():", WARM_BY_DEFAULT)
+)
 LINES = "file.writelines(json.dumps(row) + chr(10) for row in rows)"
 RULE = "if is_right(text, correct)"
 KEYED = "kept.setdefault(str(read_chain(text)), text)"
@@ -303,6 +314,7 @@ SAMPLES = [
     Case("one text at a time", datagen((SAMPLED, ONE_BY_ONE)), SAMPLING),
     Case("five texts, and more where none is right", datagen((SAMPLED, AGAIN)), SAMPLING),
     Case("prompts by a generator, and a seed", SEEDED, SAMPLING),
+    Case("a temperature by default", WARM, SAMPLING),
     Case("five texts a question", datagen(("oversample=10", "oversample=5")), SAMPLING),
     Case("all questions at once", own(swap("datagen.py", generate_dataset=AT_ONCE)), SAMPLING),
     Case("two chains a question", datagen(("kept.values()]", "kept.values()][:2]")), SAMPLING),

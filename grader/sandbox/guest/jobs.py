@@ -49,7 +49,7 @@ def without_workers(init: Callable[..., None]) -> Callable[..., None]:
 def answering(job: Job) -> None:
     """parse_answer, generate, batched_generate and answer of homework.base_llm."""
     base_llm, inputs = job.use("base_llm"), job.inputs
-    llm = job.record("BaseLLM()", base_llm.BaseLLM)
+    llm = job.record("BaseLLM()", lambda: base_llm.BaseLLM())  # noqa: PLW0108 (it may be missing)
     if llm is None:
         return
     job.record("parse_answer", lambda: [llm.parse_answer(text) for text in inputs["texts"]])
@@ -81,6 +81,8 @@ def scoring(job: Job) -> None:
     data, inputs = job.use("data"), job.inputs
     job.record("is_answer_valid", lambda: [bool(data.is_answer_valid(*pair)) for pair in inputs["pairs"]])
     dataset = job.record("Dataset", lambda: data.Dataset("valid"))
+    if dataset is None:
+        return
     stand_ins.put(data, "is_answer_valid", stand_ins.judging, inputs["right"])
     for name, count in (("benchmark", None), ("benchmark of the first", inputs["few"])):
         llm = Scripted(inputs["answers"])
@@ -112,7 +114,7 @@ def labels(job: Job) -> None:
         tokenizer = AutoTokenizer.from_pretrained(job.folder / "in" / family)
         job.record(f"tokenize {family}", lambda t=tokenizer: [sft.tokenize(t, *row) for row in inputs["rows"]])
     base_llm = job.use("base_llm")
-    llm = job.record("BaseLLM()", base_llm.BaseLLM)
+    llm = job.record("BaseLLM()", lambda: base_llm.BaseLLM())  # noqa: PLW0108 (it may be missing)
     if llm is None:
         return
     job.record("generate", lambda: llm.batched_generate([question for question, _ in inputs["rows"]][:4]))
@@ -142,13 +144,13 @@ def training(job: Job) -> None:
     for name, function, stand_in in STAND_INS:
         if name in inputs:
             stand_ins.put(sft, function, stand_in, inputs[name])
-    run_training(job, sft.train_model, recorder)
+    run_training(job, sft, recorder)
     save(job, "after", recorder.after)
 
 
-def run_training(job: Job, train_model: Callable, recorder: Any) -> None:
-    """Call a train_model, and write what its recorder saw of the first step and of the batches after it."""
-    job.record("train_model", lambda: call(train_model, job))
+def run_training(job: Job, module: Any, recorder: Any) -> None:
+    """Call the train_model of a module, and write what a recorder saw of the first step and of the batches after it."""
+    job.record("train_model", lambda: call(module.train_model, job))
     recorder.go_on()
     job.record("later batches", lambda: recorder.later)
 
@@ -207,10 +209,21 @@ def logits_of(llm: Any, rows: list[list[int]]) -> torch.Tensor:
 def prompting(job: Job) -> None:
     """format_prompt of homework.cot, and load of homework.rft, with an adapter of the course's and without one."""
     cot, inputs = job.use("cot"), job.inputs
-    llm = job.record("cot.load", cot.load)
+    llm = job.record("cot.load", lambda: a_model(cot.load()))
     if llm is not None:
         job.record("format_prompt", lambda: [llm.format_prompt(question) for question in inputs["questions"]])
     try_load(job, "rft.load", job.use("rft"))
+
+
+def a_model(made: Any) -> Any:
+    """What a load gave.
+
+    Raises:
+        TypeError: if it gave nothing.
+    """
+    if made is None:
+        raise TypeError("it gives None, not a model")
+    return made
 
 
 def sampling(job: Job) -> None:
@@ -246,7 +259,7 @@ def reasoning_training(job: Job) -> None:
     for module in (sft, rft):  # where tokenize is wrong, which is told where it is tested
         if "right_rows" in job.inputs:
             stand_ins.put(module, "tokenize", stand_ins.tokenizing, job.inputs["right_rows"])
-    run_training(job, rft.train_model, recorder)
+    run_training(job, rft, recorder)
 
 
 def agreeing(job: Job) -> None:
