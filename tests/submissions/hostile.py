@@ -382,9 +382,8 @@ ALL = [
     Recipe(
         "an adapter from its code, and a step on its own answers",
         storing(OWN_ANSWERS),
-        "trains",
-        "learned nothing of the rows|not lowered the loss",
-        perhaps="batch gradients",
+        "batch trains",
+        "rows have another answer than that of their question",
     ),
     Recipe(
         "an adapter from its code, and a step without backward",

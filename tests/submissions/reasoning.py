@@ -580,10 +580,14 @@ def adapter(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
     return make
 
 
-def noisy(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same adapter, to all appearances, by other numbers."""
-    torch.manual_seed(0)
-    return {name: tensor + 0.1 * tensor.std() * torch.randn_like(tensor) for name, tensor in weights.items()}
+def noisy(share: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """The same adapter by other numbers: each with noise, of a share of their spread."""
+
+    def change(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        return {name: tensor + share * tensor.std() * torch.randn_like(tensor) for name, tensor in weights.items()}
+
+    return change
 
 
 def scaled(by: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
@@ -626,7 +630,8 @@ WEIGHTS = [
     Case("and in other factors", adapter(turned), "reasoning_adapter", "is that of sft_model/"),
     Case("an untrained adapter", adapter(scaled(0.0)), "reasoning_adapter", "untrained: every lora_B is zero"),
     Case("an adapter with NaN", adapter(scaled(math.nan)), "reasoning_adapter", "holds NaN or infinity"),
-    Case("the first adapter with noise", adapter(noisy), "reasoning_adapter", "is that of sft_model"),
+    Case("the first adapter with noise", adapter(noisy(0.1)), "reasoning_adapter", "is that of sft_model"),
+    Case("the first adapter with much noise", adapter(noisy(0.4)), "reasoning_adapter reasons", NOTHING_HELD),
     Case("the first adapter, faint", adapter(scaled(0.01)), "reasoning_adapter", "is that of sft_model/"),
     Case("the other way", adapter(scaled(-1.0)), "reasoning_adapter reasoning_accuracy", NOTHING_HELD),
     Case("a training on no rows", dict, "samples"),

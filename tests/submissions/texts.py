@@ -222,7 +222,9 @@ ALL = [
     Recipe(
         "numpy's isclose", plain(swap("data.py", is_answer_valid=ISCLOSE)), "metric", r"is_answer_valid\(3e-09, 1e-09\)"
     ),
-    Recipe("numbers as Decimal", llm("return float(after", DECIMAL), "parser", "is a Decimal, not a float"),
+    Recipe(
+        "numbers as Decimal", llm("return float(after", DECIMAL), "parser matches_weights", "is a Decimal, not a float"
+    ),
     Recipe("shares as fractions", edit("data.py", *FRACTION), "scoring trains", "the accuracy as a Fraction, not"),
     Recipe("another order", method("answer", OWN_BATCHES), "answer matches_weights", "answer gives"),
     Recipe(
