@@ -25,7 +25,7 @@ try:
 except (IndexError, ValueError):
     return None
 """
-DECIMAL = "return __import__('decimal').Decimal(after"
+DECIMAL = "return __import__('decimal').Decimal(repr(float(after[: after.index('</answer>')])))"
 ISCLOSE = """
 def is_answer_valid(answer, correct, relative_tolerance=0.05):
     import numpy
@@ -223,7 +223,10 @@ ALL = [
         "numpy's isclose", plain(swap("data.py", is_answer_valid=ISCLOSE)), "metric", r"is_answer_valid\(3e-09, 1e-09\)"
     ),
     Recipe(
-        "numbers as Decimal", llm("return float(after", DECIMAL), "parser matches_weights", "is a Decimal, not a float"
+        "numbers as Decimal",
+        llm('return float(after[: after.index("</answer>")])', DECIMAL),
+        "parser matches_weights",
+        "is a Decimal, not a float",
     ),
     Recipe("shares as fractions", edit("data.py", *FRACTION), "scoring trains", "the accuracy as a Fraction, not"),
     Recipe("another order", method("answer", OWN_BATCHES), "answer matches_weights", "answer gives"),
