@@ -36,9 +36,7 @@ def test_parser(code: Harness) -> None:
     texts = code.texts
     refuse_unless_list(found, len(texts), "parse_answer")
     for (text, wanted), number in zip(texts, found, strict=True):
-        if isinstance(number, dict) and "__type__" in number:
-            raise Refusal(f"parse_answer({text!r}) is a {number['__type__']!s:.40}, not a float",
-                          expected=f"{wanted:g}", do="return float(...)")  # fmt: skip
+        refuse_other_type(number, f"parse_answer({text!r}) is")
         if not is_number(number):
             raise Refusal(f"parse_answer({text!r}) is {number!r:.60}, not a number", expected=f"{wanted:g}",
                           do="return float('nan') where there is no answer")  # fmt: skip
@@ -260,6 +258,12 @@ def refuse_unless_texts(found: Any, count: int, name: str) -> None:
     refuse_unless_list(found, count, name)
     if wrong := [text for text in found if not isinstance(text, str)]:
         raise Refusal(f"{name} gives {wrong[0]!r:.60} where a text belongs", do="return texts, not ids, lists or None")
+
+
+def refuse_other_type(value: Any, words: str) -> None:
+    """Refuse, by its name, a type that a job can't write as JSON where a float belongs: a Decimal, a Fraction."""
+    if isinstance(value, dict) and "__type__" in value:
+        raise Refusal(f"{words} a {value['__type__']!s:.40}, not a float", do="return float(...)")
 
 
 def is_number(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from grader.checks.answering import is_number, refuse_unless_list
+from grader.checks.answering import is_number, refuse_other_type, refuse_unless_list
 from grader.errors import Refusal
 from grader.harness.harness import Harness
 from grader.harness.inputs import FEW
@@ -42,8 +42,7 @@ def refuse_other_share(found: dict, share: str, flags: Sequence[bool], name: str
     """Refuse a share that is not that of the flags."""
     got: Any = found.get(share)
     wanted = sum(flags) / len(flags)
-    if isinstance(got, dict) and "__type__" in got:
-        raise Refusal(f"{name} gives the {share} as a {got['__type__']!s:.40}, not as a float", do="float(...)")
+    refuse_other_type(got, f"{name} gives the {share} as")
     if got is None or not is_number(got) or not abs(got - wanted) <= ROUNDED:
         raise Refusal(f"{name} gives the {share} {got!r:.20}: wrong and missing answers count among all questions",
                       expected=f"{wanted:g}", actual=f"{got!r}"[:20])  # fmt: skip

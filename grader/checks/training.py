@@ -157,10 +157,9 @@ def follows_rows(
 ) -> bool:
     """Whether the change of lora_B goes where these rows would take it more than other answers to their questions.
 
-    The gradients are those at its lora_A, and at the lora_B of the first step, which is zero where another LoRA was
-    saved, the best of several, say; powers of them below 1, because most
-    optimizers move a weight less than in proportion to its gradient. What all answers have in common is taken away: it
-    is in every adapter that answers.
+    The gradients are those at its lora_A, and at the lora_B of the first step, or at zero where another LoRA was saved,
+    as the best of several is; powers of them below 1, because most optimizers move a weight less than in proportion to
+    its gradient. What all answers have in common is taken away: it is in every adapter that answers.
     """
     is_other = any(first.weights.get(name, NO_WEIGHT).shape != one.shape for name, one in adapter.weights.items())
     start = {

@@ -13,6 +13,7 @@ from typing import Any
 import stand_ins
 import torch
 from safetensors.torch import save_file
+from training_recorder import TrainingRecorder, by_name
 from transformers import AutoTokenizer
 from worker import Job
 
@@ -33,7 +34,6 @@ def run(name: str, job: Job) -> None:
 
 def without_workers(init: Callable[..., None]) -> Callable[..., None]:
     """A DataLoader that asks for no other processes: there are none here, and what it loads is the same."""
-    names = [*inspect.signature(init).parameters][1:]
     alone = {
         "num_workers": 0, "prefetch_factor": None, "persistent_workers": False, "multiprocessing_context": None,
         "timeout": 0,
@@ -41,7 +41,7 @@ def without_workers(init: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(init)
     def stand_in(loader: Any, *arguments: Any, **options: Any) -> None:
-        init(loader, **{**dict(zip(names, arguments, strict=False)), **options, **alone})
+        init(loader, **by_name(init, arguments, options) | alone)
 
     return stand_in
 
@@ -137,8 +137,6 @@ def rows_of(dataset: Any) -> list:
 
 def training(job: Job) -> None:
     """train_model of homework.sft on a few rows, recorded from outside of it."""
-    from training_recorder import TrainingRecorder
-
     recorder = TrainingRecorder(functools.partial(write_first_step, job))
     sft, inputs = job.use("sft"), job.inputs
     for name, function, stand_in in STAND_INS:
@@ -252,8 +250,6 @@ def refuse_other_class() -> None:
 
 def reasoning_training(job: Job) -> None:
     """train_model of homework.rft on a few rows with reasons, recorded from outside of it."""
-    from training_recorder import TrainingRecorder
-
     recorder, rft = TrainingRecorder(functools.partial(write_first_step, job)), job.use("rft")
     sft = job.use("sft")
     for module in (sft, rft):  # where tokenize is wrong, which is told where it is tested
