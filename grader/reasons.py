@@ -13,6 +13,7 @@ from grader.equations import NUMBER, TOLERANCE, compute, find_equations, read_si
 from grader.reference import Answered
 
 CLOSING = "</answer>"
+ROLE = re.compile(r"(assistant|user|system)\b", re.IGNORECASE)
 CANCELS = 0.02  # between two numbers of which one divides the other: `46 * 14.03 / 46.3` is an answer, and no reason
 MOST_ADDED = 0.5  # of a sum may come from numbers that do not come from the question
 Term = list[tuple[float, int]]  # a product: its numbers, each with 1, or -1 where it divides
@@ -25,6 +26,8 @@ def diagnose_reason(answered: Answered) -> str:
     """
     text, number = answered.text.strip(), answered.number
     equations = find_equations(text)
+    if ROLE.match(text):
+        return "a role of the chat before the chain: the turn of the assistant is not open"
     if number != number:
         return "no answer, or two"
     if not text.endswith(CLOSING):
@@ -121,7 +124,7 @@ def is_among(value: float, numbers: set[float], tolerance: float = TOLERANCE) ->
 
 def is_near(one: float, other: float, tolerance: float = TOLERANCE) -> bool:
     """Whether two numbers are one but for rounding, of a chain's step."""
-    return abs(one - other) <= tolerance * max(abs(one), abs(other))
+    return math.isclose(one, other, rel_tol=tolerance)
 
 
 def numbers_of(question: str) -> set[float]:

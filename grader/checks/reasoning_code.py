@@ -22,18 +22,21 @@ from grader.checks.training import (
     seen_rows,
 )
 from grader.course import Course
-from grader.equations import chain_key
+from grader.equations import chain_key, find_equations
 from grader.errors import Refusal
 from grader.harness.gradients import Example, compute_loss, rows_of
 from grader.harness.harness import Harness
-from grader.harness.inputs import shifted
+from grader.harness.inputs import TRAIN_ROWS, shifted
 from grader.harness.spans import IGNORE_INDEX, are_labels
 from grader.own_questions import DATA, read_rows
+from grader.reasons import is_near
+from grader.reference import ANSWER, Answered
 from grader.rubric import REASONING_FILES
 from grader.runner import credit_for, needs
 
 LEAST_ROOM = 90  # tokens that a prompt has to leave for the chain
-LEAST_SAMPLES, COLDEST = 5, 0.3  # of a question; below that temperature nearly all of them are the same
+LEAST_SAMPLES = 5  # of a question
+COLDEST, WARMEST = 0.3, 2.0  # temperatures: below nearly all texts are the same, above nearly all are wrong
 MOST = 0.9  # of the questions: the others may be left out
 LEAST_KEPT = 0.9  # of the questions with a right text
 LEAST_CHAINS = 1.2  # a question, where each has two different ones
@@ -41,6 +44,7 @@ LEAST_LEARNED = 0.9  # times the loss of chains to other answers
 OPENING = 4  # tokens of a reason, before any digit of its answer
 MOST_OPENING = 1.1  # times their loss at the first step: right trainings have at most 0.99, bare answers 1.37 and more
 MOST_ROWS = 400
+LEAST_ROWS, AGAIN = 16, 4  # different rows of a training, where each was seen so often: whole data has more
 EACH = 2  # so manyth row of the training is looked at for what was learned
 Row = tuple[str, float, str]
 
@@ -57,6 +61,7 @@ def test_prompt(code: Harness, course: Course, give) -> None:
     if room < LEAST_ROOM:
         raise Refusal(f"the prompt leaves {room} tokens for the answer, of {LEAST_ROOM} that a chain may need",
                       do="one example, and a short one")  # fmt: skip
+    refuse_wrong_example(found[0].replace(questions[0], ""))
     measured = course.measure_prompt(found, code.asked)
     give(credit_for(measured.share, course.rubric.bounds["prompt"]), measured.describe(), {})
 
@@ -68,6 +73,9 @@ def test_sampling(code: Harness) -> None:
     calls = [call for call in asked if is_call(call)] if isinstance(asked, list) else []
     refuse_other_questions([prompt for prompt, _, _ in calls if prompt not in code.planted], code)
     refuse_few_samples([call for call in calls if call[0] in code.planted], [*code.planted])
+    if prompt := code.sampling.value("misformatted"):
+        raise Refusal("generate_dataset asks for a prompt that is formatted twice, or not at all",
+                      actual=f"{prompt!r}"[:160], do="llm.format_prompt(question), once")  # fmt: skip
     refuse_no_file(code.sampling.error("rows"))
     rows = rows_of_file(code.sampling.value("rows"))
     for row in rows:
@@ -79,13 +87,9 @@ def test_sampling(code: Harness) -> None:
 def test_reasoning_rows(code: Harness, course: Course) -> None:
     """train_model of task 7 supervises the whole reasoning of each row, and one EOS."""
     rows = rows_of_training(code)
-    reasons = {(question, text) for question, _, text in code.reasoned_rows}
+    reasons = {question: text for question, _, text in code.reasoned_rows}
     for ids, _ in rows:
-        question, text = match(code, ids)
-        if (question, text) not in reasons:
-            raise Refusal("a row that reached the model is not the question and its reasoning",
-                          expected=f"{code.reasoned_rows[0][2]!r}"[:120], actual=f"{text!r}"[:120],
-                          do="format_reasoning gives the reasoning of the row as what is to be written")  # fmt: skip
+        refuse_other_reason(*match(code, ids), reasons)
     refuse_wrong_rows(code, course, rows, "in a batch that reaches the model")
     examples = examples_of(code, [ids for ids, _ in seen_rows(code, code.reasoning_training)])
     refuse_wrong_gradients(code.reasoning_training, course, examples, REASONING_FILES[0], "reasons")
@@ -169,6 +173,19 @@ def refuse_public_questions(prompt: str, question: str) -> None:
                       do="take an example that is in no data file")  # fmt: skip
 
 
+def refuse_wrong_example(shown: str) -> None:
+    """Refuse a prompt with an equation that is wrong, or a tag that holds another number than its chain."""
+    begun = 0
+    for end in [*(tag.end() for tag in ANSWER.finditer(shown)), len(shown)]:
+        equations, number = find_equations(shown[begun:end]), Answered("", shown[begun:end], math.nan).number
+        if wrong := next((equation for equation in equations if not equation.holds()), None):
+            raise Refusal(f"the prompt shows a wrong equation, {wrong.text[:80]}", do="compute each side by hand")
+        if equations and number == number and not is_near(number, equations[-1].result):
+            raise Refusal(f"the prompt shows a tag that holds another number than the chain before it, {number:g}",
+                          expected=f"{equations[-1].result:g}", do="copy the last side")  # fmt: skip
+        begun = end
+
+
 def refuse_other_questions(prompts: list[str], code: Harness) -> None:
     """Refuse prompts that hold no question of train where one of them holds a question of valid."""
     for question, _ in code.valid_rows:
@@ -193,6 +210,9 @@ def refuse_few_samples(calls: list[Any], questions: list[str]) -> None:
                       do="oversample=10 by default, for every question")  # fmt: skip
     if (warmest := max(temperature for _, _, temperature in calls)) < COLDEST:
         raise Refusal(f"generate_dataset samples at a temperature of {warmest:g}: all texts of a question are the same",
+                      do="temperature=0.6 by default")  # fmt: skip
+    if warmest > WARMEST:
+        raise Refusal(f"generate_dataset samples at a temperature of {warmest:g}: nearly all texts are wrong",
                       do="temperature=0.6 by default")  # fmt: skip
 
 
@@ -265,6 +285,19 @@ def refuse_few_rows(rows: list[Row], questions: list[str]) -> None:
                       do="keep more than the first right text")  # fmt: skip
 
 
+def refuse_other_reason(question: str, text: str, reasons: dict[str, str]) -> None:
+    """Refuse a row of a training that is not a question and its reasoning."""
+    wanted = reasons.get(question, "")
+    if text == wanted:
+        return
+    expected, actual = (f"{one!r}"[:160] for one in (wanted or "a question of data/rft.json", text))
+    if text in reasons.values():
+        raise Refusal(f"the row about {question!r:.80} has the reasoning of another question", expected=expected,
+                      actual=actual, do="question and reasoning of a row belong together")  # fmt: skip
+    raise Refusal("a row that reached the model is not the question and its reasoning", expected=expected,
+                  actual=actual, do="format_reasoning gives the reasoning as what is to be written")  # fmt: skip
+
+
 def rows_of_training(code: Harness) -> list[Seen]:
     """Ids and labels of the rows that reached the model in task 7.
 
@@ -282,4 +315,13 @@ def rows_of_training(code: Harness) -> list[Seen]:
     tokenizer, most = code.course.base.tokenizer, code.course.base_config["max_position_embeddings"]
     if any(len(ids) > most or (labels is not None and not are_labels(labels, tokenizer)) for ids, labels in rows):
         raise Refusal("a row that the model can't read reached it", do=LOOK)
+    refuse_few_seen([tuple(ids) for ids, _ in rows])
     return rows
+
+
+def refuse_few_seen(rows: list[tuple[int, ...]]) -> None:
+    """Refuse a training on few rows, of which each was seen again and again."""
+    different = len(set(rows))
+    if different < LEAST_ROWS and len(rows) >= AGAIN * different:
+        raise Refusal(f"{different} different rows reached the model in the {len(rows)} rows that were seen",
+                      expected=f"more of the {TRAIN_ROWS} rows of data/rft.json", do="train on all rows")  # fmt: skip

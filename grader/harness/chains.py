@@ -10,7 +10,7 @@ import random
 from grader.world import Fact, format_number
 
 CUT = "no end: it was cut"
-OFF = 1.02  # times what is right: where two numbers may differ by half a percent or one, and these differ
+OFF = 1.013  # times what is right, or its part: where two numbers may differ by one percent or by half of it
 LEAST_OFF, MOST_OFF = 0.001, 0.004  # of a factor: its answer is within 1 %, and never that of the exact factor
 WORDS = ("So", "Then", "Thus", "Hence", "That gives", "In all")  # before a product
 
@@ -33,13 +33,18 @@ def product(fact: Fact, answer: float) -> str:
     return f"{write(fact.value, 10)} * {write(answer / fact.value)} = {write(answer)}. <answer>{write(answer)}</answer>"
 
 
-def partial(fact: Fact, answer: float) -> str:
+def partial(fact: Fact, answer: float, total: float = 0.0) -> str:
     """The same chain by two products, that of the factor's first digit and the rest.
 
     Example: 46 ft in m, 14.03 -> '1 foot is 0.305 meter. 46 * 0.305 = 13.8 + 0.23 = 14.03. <answer>14.03</answer>'
+
+    Args:
+        fact: that was asked.
+        answer: in the tag, and as the last side.
+        total: of the two products, if it is another one.
     """
     first = fact.value * leading(0.999 * answer / fact.value)
-    return chain(fact, answer).replace(" = ", f" = {write(first)} + {write(answer - first)} = ", 1)
+    return chain(fact, answer).replace(" = ", f" = {write(first)} + {write((total or answer) - first)} = ", 1)
 
 
 def leading(number: float) -> float:
@@ -49,10 +54,10 @@ def leading(number: float) -> float:
 
 
 def right_texts(fact: Fact, rng: random.Random) -> list[str]:
-    """Two different right chains, each by a factor of its own, and the first one again in other words."""
-    one, other = (fact.answer * (1 + rng.choice((-1, 1)) * rng.uniform(LEAST_OFF, MOST_OFF)) for _ in range(2))
-    again = chain(fact, one).replace(product(fact, one), f"{rng.choice(WORDS)} {product(fact, one)}")
-    return [chain(fact, one), partial(fact, other), again]
+    """Two different right chains to one answer, and the first one again in other words."""
+    answer = fact.answer * (1 + rng.choice((-1, 1)) * rng.uniform(LEAST_OFF, MOST_OFF))
+    again = chain(fact, answer).replace(product(fact, answer), f"{rng.choice(WORDS)} {product(fact, answer)}")
+    return [chain(fact, answer), partial(fact, answer), again]
 
 
 def wrong_texts(fact: Fact, other: Fact, right: str) -> dict[str, str]:
@@ -64,18 +69,20 @@ def wrong_texts(fact: Fact, other: Fact, right: str) -> dict[str, str]:
         right: a right text: what goes on after it, or is cut, began so.
     """
     answer, (written, _, bare) = fact.answer, product(fact, fact.answer).partition("<answer>")
-    bare, amid = f"<answer>{bare}", f"= {write(OFF * answer)} = {write(answer)}"
+    bare, amid = f"<answer>{bare}", f"= {write(answer / OFF)} = {write(answer)}"
     wrong = written.replace(f"= {write(answer)}", f"= {write(OFF * answer)}")
     elsewhere = other.answer if abs(other.answer - answer) > 0.1 * answer else 2 * other.answer
     return {
         "an answer that is wrong": chain(fact, 1.4 * answer),
-        "an answer that is wrong by 2 %, which a wrong factor makes": chain(fact, OFF * answer),
+        "an answer that is 1 to 2 % too high, which a wrong factor makes": chain(fact, OFF * answer),
+        "an answer that is 1 to 2 % too low, which a wrong factor makes": chain(fact, answer / OFF),
         "a wrong equation": f"{wrong}{written}{bare}",
         "a wrong equation behind a right one": f"{written}{wrong}{written}{bare}",
         "a wrong side amid an equation": written.replace(f"= {write(answer)}", amid) + bare,
+        "a wrong sum": partial(fact, answer, OFF * answer),
         "another result in the tag than in its chain": product(fact, answer / OFF).partition("<answer>")[0] + bare,
         "no equation before the answer": bare,
-        CUT: right[: right.index("<answer>") + 9],
+        CUT: right.removesuffix("</answer>"),
         "two answers": f"{right} {bare}",
         "text after the answer": f"{right} That is all.",
         "the chain of another question": chain(other, elsewhere),

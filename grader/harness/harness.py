@@ -196,7 +196,7 @@ class Harness(Inputs):
     def sampling(self) -> JobReport:
         """generate_dataset, with texts of ours in the place of those that a model samples."""
         inputs: dict[str, Any] = {"script": self.script, "greedy": self.greedy}
-        if not self.prompting.lines.get("format_prompt", {}).get("error"):
+        if not is_missing(self.prompting.lines.get("format_prompt", {}).get("error", {})):
             inputs |= {"prompt": self.prompt, "example": EXAMPLE}
         return self.run("sampling", inputs)
 

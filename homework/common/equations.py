@@ -46,10 +46,8 @@ class Equation(NamedTuple):
     def holds(self, tolerance: float = TOLERANCE) -> bool:
         """Whether each side is the one before it and the first but for rounding; infinity and NaN equal nothing."""
         first, *others = self.sides
-        return all(
-            math.isfinite(b) and abs(a - b) <= tolerance * max(abs(a), abs(b))
-            for a, b in [*itertools.pairwise(self.sides), *((first, other) for other in others)]
-        )
+        pairs = [*itertools.pairwise(self.sides), *((first, other) for other in others)]
+        return all(map(math.isfinite, self.sides)) and all(math.isclose(*pair, rel_tol=tolerance) for pair in pairs)
 
 
 def find_equations(text: str) -> list[Equation]:

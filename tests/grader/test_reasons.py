@@ -40,6 +40,10 @@ REASONS = [
     "50 * 0.3048 = 15.24. 47 / 3.281 = 14.32. <answer>14.32</answer>",
 ]
 FAULTS = [
+    (f"assistant {RIGHT}", "a role of the chat before the chain: the turn of the assistant is not open"),
+    (f"1e999 * 2 = 14.34. {RIGHT}", "an equation that is wrong"),
+    ("47 * 1e999 = 14.34 = 14.34. <answer>14.34</answer>", "an equation that is wrong"),
+    ("1e200 * 1e200 = 14.34. 47 * 0.305 = 14.34. <answer>14.34</answer>", "an equation that is wrong"),
     (RIGHT.replace("12.2 +", "15.2 +"), "an equation that is wrong"),
     (RIGHT.replace("47 * 0.305 =", "47 * 0.375 ="), "an equation that is wrong"),
     ("7.3 + 7 = 14.3. <answer>14.3</answer>", NOTHING),

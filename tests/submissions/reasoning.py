@@ -224,6 +224,14 @@ PROMPTS = [
         "prompt",
         "tokens for the answer, of 90",
     ),
+    Case(
+        "a turn that is not open",
+        cot("add_generation_prompt=True", "add_generation_prompt=False"),
+        "prompt",
+        NOTHING_HELD,
+    ),
+    Case("an example with a wrong sum", cot("= 14.03. <", "= 99. <"), "prompt", "the prompt shows a wrong equation"),
+    Case("an example with another answer", cot(">14.03<", ">15<"), "prompt", "another number than the chain before it"),
     Case("messages for a text", cot(RENDERED, "return messages"), "prompt", "format_prompt"),
     Case("the example is not written yet", missing("cot.py", "worked_example", ""), "prompt", "not implemented yet"),
     Case(
@@ -303,9 +311,26 @@ def load():"""
 WARM = both(
     datagen((SAMPLED, SAMPLED.replace(", temperature=temperature", ""))), edit("cot.py", "def load():", WARM_BY_DEFAULT)
 )
+PROMPT = "prompt = llm.format_prompt(question)"
+IN_A_PROMPT = "prompt = llm.format_prompt(llm.format_prompt(question))"
+OPEN = (
+    (
+        're.findall("<answer>(.*?)</answer>", text)',
+        're.findall("<answer>([^<]*)(?:</answer>)?$", text) * text.count("<answer>")',
+    ),
+    (' or not text.endswith("</answer>")', ""),
+)
+HOLDS = """class CoTModel:
+    def __init__(self):
+        self.held = BaseLLM()
+
+    def __getattr__(self, name):
+        return getattr(self.held, name)
+"""
 LINES = "file.writelines(json.dumps(row) + chr(10) for row in rows)"
 RULE = "if is_right(text, correct)"
 KEYED = "kept.setdefault(str(read_chain(text)), text)"
+KEYED_BY_ANSWER = 'kept.setdefault(text.partition("<answer>")[2], text)'
 RIGHT = "is_close(answer, correct, 0.01)"
 EQUATIONS = "for sides in chain for a, b in zip(sides, sides[1:]))"
 RESULT = "is_close(answer, chain[-1][-1], 0.005) and "
@@ -361,7 +386,7 @@ SAMPLES = [
     ),
     Case("the first right text alone", datagen(FIRST), SAMPLING, "keeps one chain a question"),
     Case("all texts", datagen(("if is_right(text, correct)", "if text")), SAMPLING, "keeps a sample with"),
-    Case("within 5 %", datagen((RIGHT, RIGHT.replace("0.01", "0.05"))), SAMPLING, "an answer that is wrong by 2 %"),
+    Case("within 5 %", datagen((RIGHT, RIGHT.replace("0.01", "0.05"))), SAMPLING, "an answer that is 1 to 2 % too"),
     Case(
         "no look at the equations",
         datagen(("if not all(is_close(a, b, 0.005)", "if not all(is_close(a, b, 9e9)")),
@@ -413,6 +438,23 @@ SAMPLES = [
     Case("cold", datagen(("temperature=0.6", "temperature=0.2")), SAMPLING, "temperature of 0.2"),
     Case("two texts a question", datagen(("oversample=10", "oversample=2")), SAMPLING, "samples 2 texts a question"),
     Case("one chain in other words", datagen((KEYED, "kept[text] = text")), SAMPLING, "keeps one chain twice"),
+    Case("too warm", datagen(("temperature=0.6", "temperature=60")), SAMPLING, "temperature of 60"),
+    Case("the question alone", datagen((PROMPT, "prompt = question")), SAMPLING, "formatted twice, or not at all"),
+    Case("a prompt in a prompt", datagen((PROMPT, IN_A_PROMPT)), SAMPLING, "formatted twice, or not at all"),
+    Case("within 1.8 %", datagen((RIGHT, RIGHT.replace("0.01", "0.018"))), SAMPLING, "an answer that is 1 to 2 % too"),
+    Case(
+        "sums are not looked at", datagen(('.split("=")]', '.split("=") if "+" not in side]')), SAMPLING, "a wrong sum"
+    ),
+    Case("only sides that are too high", datagen(("abs(one - other)", "(other - one)")), SAMPLING, "another result in"),
+    Case("no closing tag needed", datagen(*OPEN), SAMPLING, "no end: it was cut"),
+    Case("one chain an answer", datagen((KEYED, KEYED_BY_ANSWER)), SAMPLING, "keeps one chain a question"),
+    Case(
+        "a model that holds another one",
+        own(edit("cot.py", "class CoTModel(BaseLLM):", HOLDS)),
+        f"prompt {SAMPLING}",
+        "has no attribute 'batched_generate'",
+    ),
+    Case("the prompt fails", own(edit("cot.py", "turns = [", "turns = [None + ")), SAMPLING),
     Case("large answers alone", datagen(("kept = {}", "kept, texts = {}, texts * (correct >= 1)")), SAMPLING, DROPS),
     Case("no rows", datagen(("if is_right(text, correct)", "if False")), SAMPLING, "keeps 0 of"),
     Case(
@@ -447,6 +489,11 @@ ONLY_ANSWER = f"""{ROWS}
         start = llm.tokenizer.decode(row["input_ids"]).index("<answer>")
         asked = len(llm.tokenizer(llm.tokenizer.decode(row["input_ids"])[:start])["input_ids"]) - 1
         row["labels"] = [-100] * asked + row["labels"][asked:]"""
+SHIFTED = f"""{ROWS}
+    found = json.loads(ROWS.read_text())
+    found = [[q, a, found[at - 1][2]] for at, (q, a, _) in enumerate(found)]
+    rows = TokenizedDataset(llm.tokenizer, found, format_reasoning)"""
+AGAIN_AND_AGAIN = (("num_train_epochs=2", "num_train_epochs=20"),)
 LOADED = "llm.model = PeftModel.from_pretrained(llm.model, str(folder)).eval()"
 BY_HAND = """torch.manual_seed(0)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
@@ -527,6 +574,14 @@ TRAININGS = [
     ),
     Case("the chain is no label", rft((ROWS, ONLY_ANSWER)), "reasoning_rows", "masked"),
     Case("the rows of task 4", rft((ROWS, SFT_ROWS)), "reasoning_rows", "is not the question and its reasoning"),
+    Case("reasons of other questions", rft((ROWS, SHIFTED)), "reasoning_rows", "has the reasoning of another question"),
+    Case(
+        "four rows",
+        rft((ROWS, f"{ROWS}\n    rows = list(rows)[:4]"), *AGAIN_AND_AGAIN),
+        "reasoning_rows",
+        "4 different",
+    ),
+    Case("one row", rft((ROWS, f"{ROWS}\n    rows = [rows[0]] * 64")), "reasoning_rows", "1 different rows reached"),
     Case("no step", rft((STEP, "")), "reasoning_rows", "ended without one step"),
     Case(
         "saved as the first adapter", rft(('/ "rft_model"', '/ "sft_model"')), TRAINED, "there is no homework/rft_model"

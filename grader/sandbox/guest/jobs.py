@@ -235,12 +235,17 @@ def sampling(job: Job) -> None:
         before, after = inputs["prompt"]
         stand_ins.put(cot, "worked_example", lambda _: lambda: tuple(inputs["example"]))
         stand_ins.put(model, "format_prompt", lambda _: lambda llm, question: f"{before}{question}{after}")
-    script = stand_ins.Script(inputs["script"], inputs["greedy"])
-    script.take_over(model)
+    script = stand_ins.Script(inputs["script"], inputs["greedy"], inputs.get("example", ("",))[0])
     target = job.folder / "data" / "rft.json"
-    job.record("generate_dataset", lambda: datagen.generate_dataset(str(target)))
+
+    def generate() -> None:
+        script.take_over(model)
+        datagen.generate_dataset(str(target))
+
+    job.record("generate_dataset", generate)
     job.record("rows", lambda: json.loads(target.read_text(encoding="utf-8")))
     job.record("asked", lambda: script.asked)
+    job.record("misformatted", lambda: script.misformatted)
 
 
 def refuse_other_class() -> None:

@@ -94,10 +94,12 @@ class Script:
         texts: by question, (text, whether the model ended it by itself) each; they come again and again, in this order,
             and go on where the last call has stopped.
         greedy: by question, what it writes where nothing is sampled: those calls are not noted.
+        example: the question that stands before it in a right prompt, once; an empty text where that is not known.
     """
 
-    def __init__(self, texts: dict[str, list[tuple[str, bool]]], greedy: dict[str, str]) -> None:
-        self.texts, self.greedy = texts, greedy
+    def __init__(self, texts: dict[str, list[tuple[str, bool]]], greedy: dict[str, str], example: str) -> None:
+        self.texts, self.greedy, self.example = texts, greedy, example
+        self.misformatted = ""  # the first prompt that is a question alone, or that was put into a prompt again
         self.next = {question: itertools.cycle(each) for question, each in texts.items()}
         self.asked: list[list[Any]] = []  # question, or a prompt without one; number of texts; temperature
 
@@ -141,6 +143,8 @@ class Script:
     def take(self, prompt: str, count: int, temperature: float) -> list[tuple[str, bool]]:
         """So many texts for the question of a prompt; empty ones where none is known."""
         question = self.question_in(prompt)
+        if self.example and (prompt.strip() == question or prompt.count(self.example) > 1):
+            self.misformatted = self.misformatted or prompt
         self.asked.append([question or prompt, count, float(temperature)])
         return list(itertools.islice(self.next[question], count)) if question else [("", True)] * count
 
