@@ -27,6 +27,7 @@ from grader.report import gradescope
 from grader.result import CheckResult, State, read_check
 from grader.seed import choose_seed
 from grader.startup import open_sandbox
+from grader.submission import find_zips
 
 SPARE_SECONDS = 60  # before the platform's own limit
 TICK = 0.25  # seconds between two looks at the process and its memory
@@ -130,9 +131,9 @@ def grade_into(arguments: argparse.Namespace) -> None:
 def find_submission(folder: Path) -> Path:
     """What was handed in: the platform unpacks a single zip; one that it left packed, or the folder in it, is taken."""
     content = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
-    if len(content) == 1 and (content[0].is_dir() or content[0].suffix.lower() == ".zip"):
+    if len(content) == 1 and content[0].is_dir():
         return content[0]
-    return folder
+    return zips[0] if len(zips := find_zips(folder)) == 1 else folder
 
 
 def report(folder: Path, ended: str) -> dict[str, Any]:

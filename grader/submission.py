@@ -25,6 +25,7 @@ JUNK_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitignore", ".lock"}
 PICKLES = (".bin", ".pt", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".dill")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".whl")
 CODE_FILES = (".py", ".json", ".safetensors")
+TASK_FILES = ("base_llm.py", "sft.py")  # by one of them, or by an adapter, a folder is known to hold a homework
 TRAINERS_OWN = "training_args.bin"  # a pickle that the Trainer writes beside every adapter: left out unread
 READ_FILES = (*CODE_FILES, *PICKLES, *ARCHIVES, ".pth")  # the others are left out by their names
 # Names that would stand in the place of a library, or run before anybody asks.
@@ -73,6 +74,13 @@ def open_submission(path: Path, own: bool = False) -> Submission:
     for name in sorted(cleaned):
         digest.update(f"{name}\0{len(cleaned[name])}\0".encode() + cleaned[name])
     return Submission(path.name, cleaned, notes, digest.hexdigest(), answers)
+
+
+def find_zips(folder: Path) -> list[Path]:
+    """The zips at the top of a folder that holds no homework itself, whatever else lies beside them."""
+    zips = [one for one in folder.iterdir() if one.suffix.lower() == ".zip" and one.is_file() and not is_junk(one.name)]
+    own = [path for path in folder.rglob("*") if path.name in TASK_FILES or path.suffix == ".safetensors"]
+    return [] if any(not is_junk(path.relative_to(folder).as_posix()) for path in own) else zips
 
 
 def clean(found: dict[str, bytes]) -> tuple[dict[str, bytes], list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from grader.errors import GraderFault
-from grader.submission import is_junk
+from grader.submission import find_zips, is_junk
 
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_(?P<order>\d+)_(?P<file>.+)")
 MOODLE = re.compile(r"(?P<name>[^_]+)_(?P<id>\d+)_assignsubmission_file(?P<file>_.*)?")
@@ -22,7 +22,7 @@ ASIDE = (".csv", ".yml", ".yaml", ".md", ".html", ".json")  # what lies beside h
 
 
 class HandIn(NamedTuple):
-    """One student's newest hand-in, and the names of the older ones, which do not count."""
+    """One student's newest hand-in, and the names of what does not count: the older ones, and what lies beside it."""
 
     student: str
     path: Path
@@ -82,13 +82,16 @@ def collect(folder: Path, out: Path | None = None) -> list[HandIn]:
 def newest(found: list[Found]) -> HandIn:
     """The one that counts of one student's hand-ins."""
     *older, last = sorted(found, key=lambda one: one.order)
-    return HandIn(last.student, inside(last.path), last.late, tuple(one.path.name for one in older), last.name)
+    path, beside = inside(last.path)
+    return HandIn(last.student, path, last.late, (*(one.path.name for one in older), *beside), last.name)
 
 
-def inside(path: Path) -> Path:
-    """The zip in a folder that holds nothing else, else the path itself."""
-    content = [one for one in path.iterdir() if not is_junk(one.name)] if path.is_dir() else []
-    return content[0] if len(content) == 1 and content[0].suffix.lower() == ".zip" else path
+def inside(path: Path) -> tuple[Path, list[str]]:
+    """The newest zip in a folder, with what lies beside it; the path itself where there is none, or a homework is."""
+    if not (zips := find_zips(path) if path.is_dir() else []):
+        return path, []
+    last = max(zips, key=lambda one: read_name(one).order)
+    return last, sorted(f"{path.name}/{one.name}" for one in path.iterdir() if one != last and not is_junk(one.name))
 
 
 def is_hand_in(path: Path) -> bool:

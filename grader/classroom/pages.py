@@ -67,7 +67,7 @@ def student_page(student: Student, late_penalty: float) -> str:
     if {"accuracy", "low", "high"} <= set(measured) and not student.is_from_other_rubric:
         bounds = rubric.read_rubric().bounds["accuracy"]
         chart += charts.gauge(measured["accuracy"], measured["low"], measured["high"], *bounds)
-    older = "".join(f"<li>an older hand-in, which does not count: {clean(name)}</li>" for name in student.hand_in.older)
+    older = "".join(f"<li>handed in too, and does not count: {clean(name)}</li>" for name in student.hand_in.older)
     said = [*([SEED_NOTE] if student.has_public_seed else []), *result.notes]
     said += [RUBRIC_NOTE.format(student.rubric)] if student.is_from_other_rubric else []
     notes = older + "".join(f"<li>{clean(note)}</li>" for note in said)

@@ -73,6 +73,25 @@ def test_of_several_the_newest_counts_and_the_others_are_named(tmp_path, names, 
     assert found.path.name == newest and set(found.older) == set(names) - {newest}
 
 
+@pytest.mark.parametrize(
+    ("names", "newest"),
+    [
+        (("123.zip", "readme.txt", "report.pdf"), "123.zip"),
+        (("old.zip", "new.zip"), "new.zip"),
+        (("7 (2).zip", "7.zip", "__MACOSX"), "7 (2).zip"),
+        (("7.zip", "sft.py"), ""),
+    ],
+)
+def test_of_a_folder_the_newest_zip_counts_unless_a_homework_lies_beside_it(tmp_path, names, newest):
+    folder = tmp_path / "Jim Poe_8813_assignsubmission_file_"
+    folder.mkdir()
+    put(folder, *names)
+    (found,) = collect(tmp_path)
+    assert found.path == folder / newest
+    left = {*names} - {newest, "__MACOSX"} if newest else ()
+    assert {*found.older} == {f"{folder.name}/{name}" for name in left}
+
+
 def test_gradescopes_export_gives_sid_and_name(tmp_path):
     for number in (11, 12):
         put(tmp_path, f"submission_{number}.zip")

@@ -140,6 +140,10 @@ def test_what_was_handed_in_is_found(tmp_path):
     assert autograder.find_submission(tmp_path) == tmp_path / "homework"
     (tmp_path / "notes.txt").touch()
     assert autograder.find_submission(tmp_path) == tmp_path
+    (tmp_path / "1.zip").touch()
+    assert autograder.find_submission(tmp_path) == tmp_path / "1.zip", "beside a readme, too"
+    (tmp_path / "homework" / "sft.py").touch()
+    assert autograder.find_submission(tmp_path) == tmp_path
 
 
 def test_the_zip_is_the_same_each_time_and_holds_no_homework(tmp_path, capsys):
