@@ -158,7 +158,7 @@ def refuse_name(name: str) -> None:
         raise Refusal(f"{name[:100]!r} is a pickle or may be one: it could run code when it is opened",
                       expected="weights as .safetensors", do="delete it, and bundle again")  # fmt: skip
     if lower.endswith(ARCHIVES):
-        raise Refusal(f"{name[:100]!r} is an archive in the archive", do=BUNDLE_AGAIN)
+        raise Refusal(f"{name[:100]!r} is an archive inside the submission", do=BUNDLE_AGAIN)
     top = PurePosixPath(name).parts[0].removesuffix(".py").lower()
     if top in SHADOWS and (name.endswith(".py") or "/" in name):
         raise Refusal(f"{name[:100]!r} has the name of a library and would stand in its place", do="rename the file")
@@ -181,15 +181,17 @@ def read_folder(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, 
             total += len(content)
             check_size(name, 0, total)
             yield name, content
-        elif path.is_file() and is_read(name, suffixes):
+        elif path.is_file() and is_wanted(name):
             total += path.stat().st_size
             check_size(name, path.stat().st_size, total)
             yield name, path.read_bytes()
+        elif path.is_file() and is_read(name, suffixes):
+            yield name, b""
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a file in a zip is read; the others are left out unread."""
-    return is_read(name, READ_FILES) or is_cut(name)
+    """Whether a file is read; the others are left out, or refused by their name, whatever their size."""
+    return name.lower().endswith(CODE_FILES) or is_cut(name)
 
 
 def path_of(entry: zipfile.ZipInfo) -> str:

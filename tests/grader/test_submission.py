@@ -199,6 +199,20 @@ def test_what_is_not_there_is_named(tmp_path, name):
         open_submission(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("inner.zip", "is an archive inside"), ("pytorch_model.bin", "is a pickle or may be one")]
+)
+def test_what_is_refused_by_its_name_is_not_called_too_large(tmp_path, name, said):
+    content = random.Random(0).randbytes(rubric.CODE_BYTES + 1)
+    zips.good(tmp_path / "x.zip", {"sft.py": b"", name: content})
+    (tmp_path / "homework").mkdir()
+    (tmp_path / "homework" / "sft.py").write_bytes(b"")
+    (tmp_path / "homework" / name).write_bytes(content)
+    for path in ("x.zip", "homework"):
+        with pytest.raises(Refusal, match=said):
+            open_submission(tmp_path / path)
+
+
 def test_an_empty_folder_is_no_homework(tmp_path):
     with pytest.raises(Refusal, match="holds no file of a homework"):
         open_submission(tmp_path)

@@ -227,7 +227,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "garbage": (garbage, "no zip file"),
     "empty": (empty, "the zip is empty"),
     "empty file": (empty_file, "no zip file"),
-    "nested": (nested, "an archive in the archive"),
+    "nested": (nested, "is an archive inside the submission"),
     "unusual method": (unusual_method, "an unusual method"),
     "pickle": (pickled_weights, "is a pickle or may be one"),
     "torch.py": (with_extra("homework/torch.py"), "has the name of a library"),
