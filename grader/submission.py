@@ -125,16 +125,32 @@ def is_junk(name: str) -> bool:
 
 
 def find_package(names: list[str]) -> list[str]:
-    """The folders above the files of the package: the one homework/ that holds sft.py, or what all files share.
+    """The folders above the files of the package: the highest homework/ that holds a task or an adapter, else the
+    highest folder that does, else what all files share.
 
-    Example: ['ID/homework/sft.py', 'ID/data/rft.json'] -> ['ID', 'homework']
+    Example: ['ID/hw1/sft.py', 'ID/data/rft.json'] -> ['ID', 'hw1']
+
+    Raises:
+        Refusal: naming the folders, if more than one is such.
     """
-    shared = shared_parents(names)
-    split = [name.split("/") for name in names]
-    found = sorted((parts[:-1] for parts in split if parts[-2:] == ["homework", "sft.py"]), key=len)
-    if not found or len(found[0]) <= len(shared):
-        return shared
-    return found[0] if len(found) == 1 or len(found[1]) > len(found[0]) else shared
+    parents = {parent for name in names if (parent := homework_of(name.split("/"))) is not None}
+    fitting = {parent for parent in parents if parent[-1:] == ("homework",)} or parents
+    highest = sorted(parent for parent in fitting if len(parent) == min(map(len, fitting)))
+    if len(highest) > 1:
+        which = ", ".join("/".join(parent) for parent in highest[:3])[:200]
+        raise Refusal("more than one folder holds a homework", expected="one", actual=which, do=BUNDLE_AGAIN)
+    return list(highest[0]) if highest else shared_parents(names)
+
+
+def homework_of(parts: list[str]) -> tuple[str, ...] | None:
+    """The folder of the homework that a file belongs to, if its path shows one: it is a task's, or an adapter's.
+
+    Example: ['hw1', 'sft_model', 'adapter_config.json'] -> ('hw1',)
+    """
+    for depth, part in enumerate(parts):
+        if part in TASK_FILES or part in (rubric.ADAPTER_DIR, rubric.REASONING_DIR):
+            return tuple(parts[:depth])
+    return None
 
 
 def shared_parents(names: list[str]) -> list[str]:

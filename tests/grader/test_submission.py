@@ -54,10 +54,26 @@ def test_what_lies_beside_the_package_is_left_out_and_said(files, tmp_path, top)
     assert any(f"left out 5 files beside {top}homework/: " in note for note in opened.notes)
 
 
-def test_of_two_packages_none_is_chosen(files, tmp_path):
-    entries = [(f"{top}/homework/{name}", b"x") for top in ("a", "b") for name in files]
-    zips.write(tmp_path / "x.zip", entries)
-    assert "a/homework/sft.py" in open_submission(tmp_path / "x.zip").files
+@pytest.mark.parametrize("top", ["Homework/", "hw1/", "ID/hw1/", "sft_model_final/"])
+@pytest.mark.parametrize("beside", ["data/rft.json", "settings.json", "README.md", "old/hw1/v2/sft.py"])
+def test_a_homework_in_a_folder_of_another_name_is_found_by_what_it_holds(files, tmp_path, top, beside):
+    entries = [(f"{top}{name}", content) for name, content in files.items()]
+    zips.write(tmp_path / "x.zip", [*entries, (beside, b"x")])
+    assert open_submission(tmp_path / "x.zip").files == files
+
+
+@pytest.mark.parametrize("kept", [CONFIG, WEIGHTS, "sft.py"])
+def test_an_adapter_or_a_task_shows_the_folder(files, tmp_path, kept):
+    zips.write(tmp_path / "x.zip", [(f"hw1/{kept}", files[kept]), ("data/rft.json", b"[]")])
+    assert open_submission(tmp_path / "x.zip").files == {kept: files[kept]}
+
+
+@pytest.mark.parametrize("tops", [("a/homework", "b/homework"), ("hw1", "hw2")])
+def test_of_two_packages_none_is_chosen_and_both_are_named(files, tmp_path, tops):
+    zips.write(tmp_path / "x.zip", [(f"{top}/{name}", b"x") for top in tops for name in files])
+    with pytest.raises(Refusal, match="more than one folder holds a homework") as caught:
+        open_submission(tmp_path / "x.zip")
+    assert caught.value.details["actual"] == ", ".join(tops)
 
 
 def test_rubbish_of_systems_is_cleaned_up_and_said(files, tmp_path):
