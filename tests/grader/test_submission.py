@@ -229,6 +229,14 @@ def test_what_is_refused_by_its_name_is_not_called_too_large(tmp_path, name, sai
             open_submission(tmp_path / path)
 
 
+@pytest.mark.parametrize("top", ["homework/", ""])
+def test_a_module_may_have_the_name_of_a_library(files, tmp_path, top):
+    """Beside the others it is homework.tokenizers; a test submission proves that nothing imports it otherwise."""
+    named = {"tokenizers.py": b"", "grader.py": b"", "conftest.py": b"", "numpy/__init__.py": b""}
+    zips.good(tmp_path / "x.zip", {**files, **named}, top)
+    assert open_submission(tmp_path / "x.zip").files == {**files, **named}
+
+
 def test_an_empty_folder_is_no_homework(tmp_path):
     with pytest.raises(Refusal, match="holds no file of a homework"):
         open_submission(tmp_path)

@@ -230,9 +230,5 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "nested": (nested, "is an archive inside the submission"),
     "unusual method": (unusual_method, "an unusual method"),
     "pickle": (pickled_weights, "is a pickle or may be one"),
-    "torch.py": (with_extra("homework/torch.py"), "has the name of a library"),
-    "sitecustomize": (with_extra("homework/sitecustomize.py"), "has the name of a library"),
-    "conftest": (with_extra("homework/conftest.py"), "has the name of a library"),
-    "package": (with_extra("homework/numpy/__init__.py"), "has the name of a library"),
     "pth": (with_extra("homework/evil.pth"), "is a pickle or may be one"),
 }
