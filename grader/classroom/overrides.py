@@ -58,7 +58,10 @@ def read_overrides(path: Path) -> dict[str, Override]:
     for number, row in enumerate(rows, 2):
         if None in row:
             raise GraderFault(f"{path.name}, line {number}: a comma too many: 70.5, and a reason with commas in quotes")
-        student, override = read_line({name.strip(): (row[name] or "").strip() for name in head}, path.name, number)
+        cells = {name.strip(): (row[name] or "").strip() for name in head}
+        if not any(cells.values()):  # a spreadsheet writes empty rows as commas
+            continue
+        student, override = read_line(cells, path.name, number)
         if student in found:
             raise GraderFault(f"{path.name}, line {number}: {student} stands in it twice")
         found[student] = override

@@ -190,6 +190,10 @@ def test_what_is_no_number_of_days_names_file_line_and_column(tmp_path, column, 
         decide(tmp_path, line, student())
 
 
+def test_an_empty_row_of_a_spreadsheet_is_none(tmp_path):
+    assert decide(tmp_path, ",,,,,\n1,,4.5,,,answers\n , ,,,,\n", student()).added == 4.5
+
+
 @pytest.mark.parametrize("line", ["1,,,,,why", "1,,,,2,", "1,5,,2,,", "1,,5,2,,", ",,,2,,"])
 def test_what_staff_decide_needs_a_reason_and_somebody(tmp_path, line):
     with pytest.raises(GraderFault, match=r"o.csv, line 2: needs an ID"):
