@@ -2,7 +2,7 @@
 
 Canvas:      `doejane_LATE_4711_98765_homework-1.zip`  -> ID 4711, late
 Gradescope:  the folder `submission_98765`, with `submission_metadata.yml` beside it -> the sid in there, else 98765
-Moodle:      `Jane Doe_4711_assignsubmission_file_homework.zip` -> ID 4711
+Moodle:      `Jane Doe_4711_assignsubmission_file_homework.zip` -> ID 4711; `..._onlinetext_` is text, and counts last
 otherwise:   `123456.zip` -> ID 123456, and `123456 (2).zip` is a newer one of the same student
 """
 
@@ -14,7 +14,7 @@ from grader.errors import GraderFault
 from grader.submission import find_zips, is_junk
 
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_(?P<order>\d+)_(?P<file>.+)")
-MOODLE = re.compile(r"(?P<name>[^_]+)_(?P<id>\d+)_assignsubmission_file(?P<file>_.*)?")
+MOODLE = re.compile(r"(?P<name>[^_]+)_(?P<id>\d+)_assignsubmission_(?P<kind>file|onlinetext)(_.*)?")
 GRADESCOPE = re.compile(r"submission_(?P<id>\d+)")
 PLAIN = re.compile(r"(?P<id>.+?) ?\((?P<order>\d+)\)")
 METADATA = "submission_metadata.yml"
@@ -48,6 +48,7 @@ def read_name(path: Path) -> Found:
     for pattern in (MOODLE, CANVAS, GRADESCOPE, PLAIN):
         if match := pattern.fullmatch(stem):
             said = match.groupdict()
+            is_zip = is_zip and said.get("kind") != "onlinetext"  # what was typed into the page
             order = (is_zip, int(said.get("order") or 0), path.stat().st_mtime, path.name)
             return Found(said["id"].strip(), path, bool(said.get("late")), order, said.get("name") or "")
     return Found(stem.strip() or stem, path, False, (is_zip, 0, path.stat().st_mtime, path.name), "")

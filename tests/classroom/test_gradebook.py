@@ -52,6 +52,15 @@ def test_folders_of_moodle_with_a_dot_in_the_name_stay_apart(tmp_path):
     assert [one.student for one in collect(tmp_path)] == ["5001", "5002"]
 
 
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_text_typed_into_moodle_is_no_student_of_its_own(tmp_path, is_folder):
+    put(tmp_path, "Jim Poe_8813_assignsubmission_file_hw.zip")
+    text = tmp_path / f"Jim Poe_8813_assignsubmission_onlinetext_{'' if is_folder else 'onlinetext.html'}"
+    text.mkdir() if is_folder else text.touch()
+    (found,) = collect(tmp_path)
+    assert (found.student, found.path.suffix, found.older) == ("8813", ".zip", (text.name,))
+
+
 def test_the_results_folder_is_no_student(tmp_path):
     put(tmp_path, "1.zip")
     (tmp_path / "results").mkdir()
