@@ -8,7 +8,7 @@ otherwise:   `123456.zip` -> ID 123456, and `123456 (2).zip` is a newer one of t
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from grader.errors import GraderFault
 from grader.submission import find_zips, is_junk
@@ -18,6 +18,7 @@ MOODLE = re.compile(r"(?P<name>[^_]+)_(?P<id>\d+)_assignsubmission_(?P<kind>file
 GRADESCOPE = re.compile(r"submission_(?P<id>\d+)")
 PLAIN = re.compile(r"(?P<id>.+?) ?\((?P<order>\d+)\)")
 METADATA = "submission_metadata.yml"
+NOTHING = ("", "~", "null")  # in YAML
 ASIDE = (".csv", ".yml", ".yaml", ".md", ".html", ".json")  # what lies beside hand-ins and is none
 
 
@@ -73,7 +74,7 @@ def collect(folder: Path, out: Path | None = None) -> list[HandIn]:
     by_student: dict[str, list[Found]] = {}
     for read in map(read_name, sorted(paths)):
         for said in known.get(read.path.name) or [{}]:
-            found = read._replace(student=str(said.get("sid") or read.student), name=str(said.get("name") or read.name))
+            found = read._replace(student=said.get("sid", read.student), name=said.get("name", read.name))
             by_student.setdefault(found.student, []).append(found)
     if not by_student:
         raise GraderFault(f"{folder} holds no hand-in: name the folder that holds the zips")
@@ -103,7 +104,7 @@ def is_hand_in(path: Path) -> bool:
     return bears_id or path.is_dir() or path.suffix.lower() not in ASIDE
 
 
-def read_metadata(path: Path) -> dict[str, list[dict[str, Any]]]:
+def read_metadata(path: Path) -> dict[str, list[dict[str, str]]]:
     """Name and sid of each submitter by folder, as Gradescope exports them; empty without the file.
 
     Raises:
@@ -114,10 +115,12 @@ def read_metadata(path: Path) -> dict[str, list[dict[str, Any]]]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # All scalars as texts: YAML takes 0012346 for an octal number, 5350.
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
         people = {name: said.get(":submitters") or [] for name, said in content.items()}
         return {
-            name: [{str(key).lstrip(":"): one[key] for key in one} for one in group] for name, group in people.items()
+            name: [{key.lstrip(":"): str(one[key]) for key in one if one[key] not in NOTHING} for one in group]
+            for name, group in people.items()
         }
     except (yaml.YAMLError, AttributeError, UnicodeError, KeyError, TypeError) as error:
         raise GraderFault(f"{path} is no export of Gradescope ({error}): export the submissions again"[:300]) from error

@@ -119,6 +119,17 @@ def test_gradescopes_export_gives_sid_and_name(tmp_path):
         collect(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("sid", "student"), [("0012346", "0012346"), ("1_000", "1_000"), ("", "11"), ("null", "11"), ("'42'", "42")]
+)
+def test_an_id_of_gradescope_is_a_text_even_without_quotes(tmp_path, sid, student):
+    (tmp_path / "submission_11").mkdir()
+    text = f"submission_11:\n  :submitters:\n  - :name: Jane Doe\n    :sid: {sid}\n  :score: 1.0\n"
+    (tmp_path / "submission_metadata.yml").write_text(text)
+    (found,) = collect(tmp_path)
+    assert (found.student, found.name) == (student, "Jane Doe")
+
+
 def test_what_is_no_hand_in_is_left_out_and_an_empty_folder_is_an_error(tmp_path):
     put(tmp_path, ".DS_Store", "export.csv", "submission_metadata.md")
     with pytest.raises(GraderFault, match="holds no hand-in"):
