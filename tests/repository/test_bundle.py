@@ -89,10 +89,6 @@ def cut_weights(homework):
     (homework / WEIGHTS).write_bytes((homework / WEIGHTS).read_bytes()[:-8])
 
 
-def shadow(homework):
-    (homework / "torch.py").write_text("")
-
-
 def write_on_and_on(homework):
     (homework / "ANSWERS.md").write_bytes(b"x" * 10_000_000)
 
@@ -108,7 +104,6 @@ def save_otherwise(homework):
         (rename_code, "lacks sft.py"),
         (other_rank, "was not written"),
         (cut_weights, "was not written"),
-        (shadow, "has the name of a library"),
         (write_on_and_on, "ANSWERS.md is too long"),
         (save_otherwise, "ANSWERS.md is not UTF-8 at byte 3"),
     ],
