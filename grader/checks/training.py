@@ -22,12 +22,22 @@ from grader.harness.gradients import (
     place_of,
     read_tensors,
     rows_of,
+    shown,
     split,
+    whole_rows,
     with_other_digits,
 )
 from grader.harness.harness import Harness
 from grader.harness.job_report import JobReport
-from grader.harness.spans import IGNORE_INDEX, are_labels, diagnose_row, side_by_side
+from grader.harness.spans import (
+    IGNORE_INDEX,
+    are_labels,
+    diagnose_hidden,
+    diagnose_places,
+    diagnose_row,
+    side_by_side,
+    supervised,
+)
 from grader.harness.tokenizers import make_families
 from grader.reference import Answered
 from grader.rubric import CONFIG, WEIGHTS
@@ -63,6 +73,7 @@ def test_batch(code: Harness, course: Course) -> None:
     """The batches that reach the model still have exactly tokenize's labels, and their loss is the reference's."""
     rows = seen_rows(code, code.training)
     examples = examples_of(code, [ids for ids, _ in rows])
+    refuse_wrong_padding(code, course, examples)
     refuse_wrong_rows(code, course, rows, "in a batch that reaches the model")
     losses: list[Any] = [batch.get("loss") for batch in batches_of(code.training)]
     if all(isinstance(loss, float) for loss in losses):
@@ -224,10 +235,23 @@ def refuse_wrong_rows(code: Harness, course: Course, rows: list[Seen], where: st
     tokenizer = course.base.tokenizer
     for ids, labels in rows:
         question, answer = match(code, ids)
+        if tokenizer.eos_token_id not in ids and answer.startswith("<answer>") and "</answer>" not in answer:
+            raise Refusal(f"{where}, the row was cut after {len(ids)} tokens, so its answer is not whole",
+                          actual=f"{answer!r:.80}", do="never truncate")  # fmt: skip
         row = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels or []}
         if labels is not None and (complaint := diagnose_row(tokenizer, question, answer, row)):
-            shown = side_by_side(tokenizer, question, answer, row)
-            raise Refusal(f"{where}, {complaint}", do=LOOK, shown=shown)
+            table = side_by_side(tokenizer, question, answer, row)
+            raise Refusal(f"{where}, {complaint}", do=LOOK, shown=table)
+
+
+def refuse_wrong_padding(code: Harness, course: Course, examples: list[Example]) -> None:
+    """Refuse a row of the first step whose labels lie elsewhere than its ids, or whose mask hides some of them."""
+    rows = [row for batch in batches_of(code.training) for row in whole_rows(batch)]
+    spans = {supervised(example.labels) for example in examples}
+    for row, (ids, right) in ((row, one) for row, one in zip(rows, examples, strict=True) if "labels" in row):
+        complaint = diagnose_places(row["labels"], shown(row, "labels"), right, spans)
+        if complaint := complaint or diagnose_hidden(course.base.tokenizer, *match(code, ids), row):
+            raise Refusal(f"in a batch that reaches the model, {complaint}", do=LOOK)
 
 
 def refuse_foreign_rows(code: Harness, rows: list[Seen]) -> None:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from grader import rubric
 from grader.adapter import ADAPTER_NAME, PEFT_PREFIX, Adapter
 from grader.errors import Refusal
-from grader.harness.spans import IGNORE_INDEX
+from grader.harness.spans import IGNORE_INDEX, Row
 from grader.reference import Base, with_lora
 
 DIGITS = "123456789"
@@ -161,7 +161,17 @@ def norm(tensors: dict[str, torch.Tensor]) -> float:
 
 
 def rows_of(batch: dict[str, Any]) -> list[tuple[list[int], list[int] | None]]:
-    """The rows of a batch that reached the model, ids without padding, and their labels if it had any.
+    """The rows of a batch that reached the model, ids without padding, and their labels if it had any."""
+    return [(shown(row, "input_ids"), shown(row, "labels") if "labels" in row else None) for row in whole_rows(batch)]
+
+
+def shown(row: Row, field: str) -> list[int]:
+    """A field of a row where its mask is 1."""
+    return [value for value, bit in zip(row[field], row["attention_mask"], strict=True) if bit]
+
+
+def whole_rows(batch: dict[str, Any]) -> list[Row]:
+    """The rows of a batch with their padding, which the mask is 0 at; without "labels" where the batch had none.
 
     Without a mask, padding is what repeats the last id behind the last label: the model reads it after all that counts.
 
@@ -172,14 +182,14 @@ def rows_of(batch: dict[str, Any]) -> list[tuple[list[int], list[int] | None]]:
     mask: Any = batch.get("attention_mask")
     if not is_table(ids) or (mask is not None and not is_table(mask, like=ids)):
         raise Refusal("a batch without input_ids reached the model", actual=f"{sorted(batch)}"[:200])
-    labels, rows = labels_of(batch), []
-    for at, row in enumerate(ids):
-        whole = len(row) if labels is None or mask is not None else end_of(row, labels[at])
-        kept = [t for t in range(whole) if mask is None or mask[at][t]]
-        if not kept:
-            raise Refusal("a batch with a row that is nothing but padding reached the model")
-        rows.append(([row[t] for t in kept], None if labels is None else [labels[at][t] for t in kept]))
-    return rows
+    labels = labels_of(batch)
+    if mask is None:
+        ends = [len(row) if labels is None else end_of(row, labels[at]) for at, row in enumerate(ids)]
+        mask = [[int(t < end) for t in range(len(row))] for row, end in zip(ids, ends, strict=True)]
+    if not all(map(any, mask)):
+        raise Refusal("a batch with a row that is nothing but padding reached the model")
+    rows = [{"input_ids": row, "attention_mask": bits} for row, bits in zip(ids, mask, strict=True)]
+    return rows if labels is None else [{**row, "labels": own} for row, own in zip(rows, labels, strict=True)]
 
 
 def end_of(ids: list[int], labels: list[int]) -> int:

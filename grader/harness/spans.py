@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from grader.errors import Refusal
-from grader.harness.label_diagnosis import FIELDS, IGNORE_INDEX, Row, View, diagnose_labels, diagnose_shape, view_of
+from grader.harness.label_diagnosis import (
+    FIELDS,
+    IGNORE_INDEX,
+    Row,
+    View,
+    diagnose_labels,
+    diagnose_padding,
+    diagnose_shape,
+    view_of,
+    without_left_padding,
+)
 
 LONGEST_ROW = 4096
 
@@ -12,6 +22,42 @@ LONGEST_ROW = 4096
 def diagnose_row(tokenizer: Any, question: str, answer: str, row: Row) -> str | None:
     """What is wrong with a row's labels, or None; how to fix it, the second line, is what `homework.check` has."""
     complaint = diagnose_shape(tokenizer, row) or diagnose_labels(tokenizer, question, answer, row)
+    return complaint.partition("\n")[0] if complaint else None
+
+
+def diagnose_places(labels: list[int], shown: list[int], right: list[int], spans: set[tuple[int, ...]]) -> str | None:
+    """What a collator did with whole labels that stand beside other ids than those they were made for, or None.
+
+    Args:
+        labels: of a row with its padding.
+        shown: those of them that the mask shows.
+        right: what these should be.
+        spans: what is supervised in the rows that came together.
+    """
+    count = len(right)
+    if shown != right and right in (labels[:count], labels[-count:]):
+        return "ids and labels are padded on different sides, so labels stand beside other tokens than their own"
+    span, own = supervised(labels), supervised(right)
+    return (
+        "the labels are those of another row: its ids lie elsewhere"
+        if span != own[: len(span)] and span in spans
+        else None
+    )
+
+
+def supervised(labels: list[int]) -> tuple[int, ...]:
+    """The labels that are learned."""
+    return tuple(label for label in labels if label != IGNORE_INDEX)
+
+
+def diagnose_hidden(tokenizer: Any, question: str, answer: str, row: Row) -> str | None:
+    """What is wrong with labels where the mask is 0, or None."""
+    if not any(
+        label != IGNORE_INDEX for label, bit in zip(row["labels"], row["attention_mask"], strict=True) if not bit
+    ):
+        return None
+    row = without_left_padding(row)
+    complaint = diagnose_padding(view_of(tokenizer, question, answer, row), row)
     return complaint.partition("\n")[0] if complaint else None
 
 

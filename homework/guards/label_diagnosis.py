@@ -90,7 +90,7 @@ def diagnose_shape(tokenizer: Any, row: Row) -> str | None:
 
 
 def diagnose_padding(view: View, row: Row) -> str | None:
-    """Padding on the left, or supervised padding."""
+    """Padding on the left, a mask that hides EOS, or supervised padding."""
     mask, length = row["attention_mask"], len(view.ids)
     pad_ids = {view.tokenizer.pad_token_id, view.tokenizer.eos_token_id}
     if list(mask) != [1] * length + [0] * (len(mask) - length) or (
@@ -100,8 +100,10 @@ def diagnose_padding(view: View, row: Row) -> str | None:
             "padding stands before the question, so the mask covers the wrong tokens"
             "\ngeneration needs padding_side 'left', tokenize needs 'right', or better no padding (the collator pads)"
         )
-    supervised = sum(label != IGNORE_INDEX for label in row["labels"][length:])
-    if supervised:
+    eos, hidden = view.tokenizer.eos_token_id, row["labels"][length:]
+    if hidden and eos not in view.ids and row["input_ids"][length] == hidden[0] == eos:
+        return "the attention_mask hides a token of the row, its EOS\nthe mask is made by length, not by ids"
+    if supervised := sum(label != IGNORE_INDEX for label in hidden):
         question = "the question and " if view.start == 0 else ""
         return f"{question}{supervised} padding tokens are supervised\nall but the answer and its one EOS must be -100"
     return None
@@ -131,6 +133,9 @@ def diagnose_eos(view: View, row: Row) -> str | None:
         return "the tokenizer appends EOS to every text, so each prompt looks finished: choose another checkpoint"
     if eos not in ids:
         return "EOS is missing at the end of the row: the model would never learn to stop\nappend eos_token_id, once"
+    end = ids.index(eos) + 1
+    if ids[end:] and {*ids[end:]} <= {eos, view.tokenizer.pad_token_id} and {*view.labels[end:]} == {IGNORE_INDEX}:
+        return "attention_mask is 1 where padding stands\nthe mask is padded with 0"
     if ids.count(eos) > 1:
         if view.answer not in view.text(ids[: ids.index(eos)]):
             return (

@@ -51,6 +51,15 @@ def test_padding_on_the_right_is_allowed(real_tokenizer):
     assert diagnose(real_tokenizer, row) is None
 
 
+def test_a_mask_that_does_not_end_where_the_row_does_is_named(real_tokenizer):
+    row = tokenize(real_tokenizer, QUESTION, ANSWER)
+    hides = row | {"attention_mask": [*row["attention_mask"][:-1], 0]}
+    assert "hides a token of the row, its EOS" in diagnose(real_tokenizer, hides)
+    fills = {"input_ids": real_tokenizer.eos_token_id, "attention_mask": 1, "labels": IGNORE_INDEX}
+    shows = {name: [*row[name], fill, fill] for name, fill in fills.items()}
+    assert "attention_mask is 1 where padding stands" in diagnose(real_tokenizer, shows)
+
+
 def padded_left(tokenizer, masked: int) -> dict[str, list[int]]:
     """A row behind 40 tokens of padding, whose mask was counted from its first token, padding included."""
     row = tokenize(tokenizer, QUESTION, ANSWER)

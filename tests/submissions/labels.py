@@ -98,6 +98,11 @@ REBUILT = plain(
         "sft.py", "DataCollatorForSeq2Seq(llm.tokenizer)", "DataCollatorForLanguageModeling(llm.tokenizer, mlm=False)"
     ),
 )
+MASK_BY_ID = """
+ids = [*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id]
+asked, pad = len(tokenizer(question)["input_ids"]), tokenizer.eos_token_id
+return {"input_ids": ids, "attention_mask": [int(i != pad) for i in ids], "labels": [-100] * asked + ids[asked:]}
+"""
 SPANS = "spans"  # what builds upon it is tested with the grader's own rows
 
 ALL = [
@@ -172,5 +177,8 @@ ALL = [
     ),
     Recipe("chat template in the rows", tokenized(CHAT), SPANS, "the row begins with .*as a chat template does"),
     Recipe("wrong EOS", tokenized(row(ASKED).replace("eos_token_id", "pad_token_id")), "spans", "EOS is missing"),
+    Recipe(
+        "mask by the ids, in a row", tokenized(MASK_BY_ID), SPANS, "attention_mask hides a token of the row, its EOS"
+    ),
     Recipe("rows dropped", sft("return len(self.data)", "return len(self.data) - 3"), "dataset", "none may be dropped"),
 ]

@@ -1,0 +1,65 @@
+"""Rows that are right until a training makes a batch of them, and questions that it changes."""
+
+from tests.submissions.recipe import Maker, Recipe
+from tests.submissions.saving import training
+from tests.submissions.unusual import COLLATED, FORWARD, LABELS_GIVEN, LOOP
+
+
+def collated(line: str) -> Maker:
+    """A loop that changes each batch; the line sees it as `batch`, and `pad`, which is 1 where padding stands."""
+    lines = (COLLATED, 'pad = 1 - batch["attention_mask"]', line)
+    return training(LOOP.replace(COLLATED, "\n        ".join(lines)).replace(FORWARD, LABELS_GIVEN))
+
+
+PADDED_LABELS = 'batch["labels"] = batch["labels"].masked_fill(pad == 1, PAD)'
+TURNED = "torch.stack([row.roll(int(count)) for row, count in zip(batch[name], pad.sum(1))])"
+
+ALL = [
+    Recipe(
+        "mask by the ids, in a batch",
+        collated('batch["attention_mask"] = (batch["input_ids"] != llm.tokenizer.eos_token_id).long()'),
+        "batch",
+        "attention_mask hides a token of the row, its EOS",
+    ),
+    Recipe(
+        "padding labelled 0",
+        collated(PADDED_LABELS.replace("PAD", "0")),
+        "batch",
+        r"\d+ padding tokens are supervised",
+        perhaps="trains",
+    ),
+    Recipe(
+        "padding labelled as EOS",
+        collated(PADDED_LABELS.replace("PAD", "llm.tokenizer.eos_token_id")),
+        "batch",
+        r"\d+ padding tokens are supervised",
+        perhaps="trains",
+    ),
+    Recipe(
+        "a mask of ones",
+        collated('batch["attention_mask"] = torch.ones_like(pad)'),
+        "batch",
+        "attention_mask is 1 where padding stands",
+    ),
+    Recipe(
+        "batches cut inside the answers",
+        collated("batch = {name: values[:, :34] for name, values in batch.items()}"),
+        "batch",
+        r"the row was cut after \d+ tokens",
+        perhaps="trains",
+    ),
+    Recipe(
+        "ids padded on the left, labels on the right",
+        collated(f'batch |= {{name: {TURNED} for name in ("input_ids", "attention_mask")}}'),
+        "batch",
+        "ids and labels are padded on different sides",
+        perhaps="trains",
+    ),
+    Recipe(
+        "labels of another row",
+        collated('batch["labels"] = batch["labels"].roll(1, 0)'),
+        "batch",
+        "the labels are those of another row",
+        perhaps="trains",
+    ),
+]
