@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ LEAST_COSINE = 0.95  # a mean of micro-batches' means has 0.98 and above; the qu
 SAME = 0.999  # a cosine of gradients that can't be told apart
 MOST_NORM = 3.0  # times the reference's, under an optimizer that minds it: clipping makes it smaller
 NORMALISING = ("adam", "adagrad", "adadelta", "adafactor", "lion", "muon", "rmsprop", "rprop")  # in their names
+MOST_APART = 6  # questions that by chance would come both changed and as they are: then none seldom does
 MOST_TOKENS = 16_384  # of one step, padding included: all 64 rows, each as long as the base reads
 MOST_LATER = 300  # rows of later steps that are looked at
 LEAST_OWN = 0.5  # of the rows of a training: about questions of data/train.json
@@ -63,6 +65,11 @@ LEAST_FOLLOWED = {0.5: 0.06, 0.0: 0.045}
 MOST_MERGED = 4e-6  # times the largest number of a weight of the base: by how much rounding may change it
 EXPECTED = 7  # the last place, of 729, of the digits of the training
 NO_RATE = "save the model that was trained; on 64 rows, let no single step have learning rate 0"
+IDS = "train on the very ids that the prompt has"
+SHIFT = (
+    "keep tokenize's labels; in a loss of your own, shift them by one (logits[:, :-1] against labels[:, 1:]), and "
+    "leave out those of -100"
+)
 LOOK = "the collator and the Trainer have to keep tokenize's labels"
 
 NAN, NO_WEIGHT = float("nan"), torch.empty(0)
@@ -83,6 +90,7 @@ def test_batch(code: Harness, course: Course) -> None:
         refuse_wrong_gradients(code.training, course, examples)
     later = later_rows(code)
     refuse_wrong_rows(code, course, later, "in a batch after the first step")
+    refuse_changed_questions(code, [*rows, *later])
     refuse_foreign_rows(code, [*rows, *later])
     refuse_wrong_pairs(code, [*rows, *later])
 
@@ -254,16 +262,57 @@ def refuse_wrong_padding(code: Harness, course: Course, examples: list[Example])
             raise Refusal(f"in a batch that reaches the model, {complaint}", do=LOOK)
 
 
+def refuse_changed_questions(code: Harness, rows: list[Seen]) -> None:
+    """Refuse questions of the data that came cut, or in other case or punctuation, and never as they are.
+
+    Where such rows are added to the right ones, many come both ways, and by chance alone would do so.
+    """
+    asked = {match(code, ids)[0] for ids, _ in rows}
+    whole, prompts = asked & set(code.train_prompts), code.train_prompts
+    changed = {own: one for one in sorted(asked - whole) if (own := original_of(one, prompts))}
+    are_most = len(changed) > len(asked) / 2 and count_own(code, rows) < least_own(rows)
+    if set(changed) & whole or (len(changed) * len(whole) < MOST_APART * len(prompts) and not are_most):
+        return
+    own, one = next(iter(changed.items()))
+    if letters_of(own) == letters_of(one):
+        raise Refusal(f"{len(changed)} rows begin with other text than their questions, as {one!r:.80} is for "
+                      f"{own!r:.80}: the prompt is the question alone", do=IDS)  # fmt: skip
+    raise Refusal(f"{len(changed)} rows have lost a part of their questions, as {one!r:.80} of {own!r:.80}: the row "
+                  "was cut", do="never truncate: train on the very ids that the prompt has")  # fmt: skip
+
+
+def original_of(changed: str, questions: Iterable[str]) -> str | None:
+    """The one question that a text was made from, by a cut or other case or punctuation; None where it is unclear."""
+    letters = letters_of(changed)
+    ends = [own for own in questions if letters and letters_of(own).startswith(letters)]
+    ends += [own for own in questions if letters and letters_of(own).endswith(letters) and own not in ends]
+    return ends[0] if len(ends) == 1 else None
+
+
+def letters_of(text: str) -> str:
+    """Letters in lower case, and numbers, alone.  Example: "Are 4.5 kg, or" -> "are4.5kgor" """
+    return "".join(re.findall(r"\d+(?:[.,]\d+)*|[^\W_]", text.lower()))
+
+
 def refuse_foreign_rows(code: Harness, rows: list[Seen]) -> None:
     """Refuse a training most of whose rows are about other questions than those of data/train.json.
 
     Half of them may be, so that of the few that were seen, the own ones may be fewer by chance.
     """
-    own = sum(match(code, ids)[0] in code.train_prompts for ids, _ in rows)
-    least = LEAST_OWN * len(rows) - CHANCE * math.sqrt(LEAST_OWN * (1 - LEAST_OWN) * len(rows))
-    if own < max(1, least):
+    own = count_own(code, rows)
+    if own < least_own(rows):
         raise Refusal(f"{own} of the {len(rows)} rows that were seen are about questions of data/train.json",
                       expected="at least half of them", actual=f"{own}", do="train on Dataset('train')")  # fmt: skip
+
+
+def count_own(code: Harness, rows: list[Seen]) -> int:
+    """How many rows are about questions of data/train.json."""
+    return sum(match(code, ids)[0] in code.train_prompts for ids, _ in rows)
+
+
+def least_own(rows: list[Seen]) -> float:
+    """How many of these have to be about them: half, less what chance makes of it."""
+    return max(1, LEAST_OWN * len(rows) - CHANCE * math.sqrt(LEAST_OWN * (1 - LEAST_OWN) * len(rows)))
 
 
 def refuse_wrong_pairs(code: Harness, rows: list[Seen]) -> None:
@@ -345,7 +394,10 @@ def match(code: Harness, ids: list[int]) -> tuple[str, str]:
                       expected="one question a row", do="pad the rows of a batch, and pack none")  # fmt: skip
     if not found and any(question in text for question in prompts):
         raise Refusal(f"the row begins with {text!r:.60}, not with its question: the prompt is the question "
-                      "alone", do="train on the very ids that the prompt has")  # fmt: skip
+                      "alone", do=IDS)  # fmt: skip
+    if not found and "<answer>" not in text:
+        raise Refusal(f"the row {text!r:.60} holds no question of the data and no <answer>",
+                      do="each row is a question and its answer")  # fmt: skip
     question = max(found, key=len) if found else text.rpartition("<answer>")[0].rstrip()
     return question, text[len(question) :].strip()
 
@@ -474,7 +526,7 @@ def refuse_other_gradients(
     angle = cosine(found, moving)
     if not angle >= LEAST_COSINE and not is_clipped(found, moving):
         raise Refusal(f"the gradients are not those of the {words}' tokens: their cosine with them is {angle:.2f}",
-                      expected=f"at least {LEAST_COSINE}", actual=f"{angle:.3f}", do=LOOK)  # fmt: skip
+                      expected=f"at least {LEAST_COSINE}", actual=f"{angle:.3f}", do=SHIFT)  # fmt: skip
     if size > MOST_NORM * right and is_length_known:
         raise Refusal(f"the gradients are {size / right:.3g} times as long as they should be",
                       expected=f"a norm of at most {right:.3g}", actual=f"{size:.3g}",

@@ -99,6 +99,23 @@ def test_gradients_of_other_answers_are_refused(course, begun):
         training.refuse_other_digits(foreign, own, foreign)
 
 
+def test_who_writes_a_loss_is_told_to_shift_the_labels(course, begun):
+    examples = rows(course, 1)[:4]
+    wanted = compute_step(course.base.model, begun, examples).gradients
+    other = {name: torch.randn_like(tensor) for name, tensor in wanted.items()}
+    with pytest.raises(Refusal, match="not those of the answers' tokens") as refused:
+        training.refuse_other_gradients(other, wanted)
+    assert "shift them by one" in refused.value.details["do"]
+
+
+def test_a_changed_question_is_known_by_its_letters():
+    questions = ["How many g in 4.4 kg?", "Hello! How many m in 44 km?", "4 km to m", "So: 4 km to m"]
+    for changed in ("how many G in 4.4 kg", "many g in 4.4 kg?", "How many g in"):
+        assert training.original_of(changed, questions) == questions[0]
+    for other in ("How many g in 44 kg?", "4 km to m?", "?", "Twice 44 km?"):
+        assert training.original_of(other, questions) is None, other
+
+
 def test_a_mean_of_means_is_a_loss_of_the_rows_too():
     three, one = [[Example([1], [1])] * count for count in (3, 1)]
     losses = {4: 3.5, 3: 3.0, 1: 5.0}  # by the number of rows

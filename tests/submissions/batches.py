@@ -2,7 +2,7 @@
 
 from tests.submissions.recipe import Maker, Recipe
 from tests.submissions.saving import training
-from tests.submissions.unusual import COLLATED, FORWARD, LABELS_GIVEN, LOOP
+from tests.submissions.unusual import BY_HAND, COLLATED, FORWARD, LABELS_GIVEN, LOOP
 
 
 def collated(line: str) -> Maker:
@@ -14,7 +14,40 @@ def collated(line: str) -> Maker:
 PADDED_LABELS = 'batch["labels"] = batch["labels"].masked_fill(pad == 1, PAD)'
 TURNED = "torch.stack([row.roll(int(count)) for row, count in zip(batch[name], pad.sum(1))])"
 
+LAST = "batch = collate([{name: values[-30:] for name, values in rows[i].items()} for i in range(first, first + 16)])"
+ROWS, DATA = 'Dataset("train"), format_example)', 'Dataset("train")'
+
+
+def asked(question: str, more: str = "") -> Maker:
+    """A loop whose questions `q` are written otherwise, in the place of those of the data, or as more rows."""
+    changed = f"[({question}, a) for q, a in {DATA}]"
+    pairs = f"(list({DATA}) + {changed}{more})" if more else changed
+    return training(LOOP.replace(ROWS, ROWS.replace(DATA, pairs)).replace(FORWARD, LABELS_GIVEN))
+
+
+FACTS = """for text in ("1 mile is 1609 metres.", "1 hour is 3600 seconds.", "1 inch is 2.54 cm."):
+    ids = [*llm.tokenizer(text)["input_ids"], llm.tokenizer.eos_token_id]
+    rows.insert(0, {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": list(ids)})
+model.train()"""
+
 ALL = [
+    Recipe(
+        "facts among the rows",
+        training(BY_HAND.replace("TRAIN", f"rows = [rows[i] for i in range(len(rows))]\n{FACTS}")),
+        "batch",
+        "holds no question of the data and no <answer>",
+        perhaps="trains",
+    ),
+    Recipe(
+        "the last 30 tokens of each row",
+        training(LOOP.replace(COLLATED, LAST).replace(FORWARD, LABELS_GIVEN)),
+        "batch",
+        "have lost a part of their questions",
+        perhaps="trains",
+    ),
+    Recipe("questions without their ends", asked('q.rstrip("?").strip()'), "batch", "the prompt is the question alone"),
+    Recipe("questions in lower case", asked("q.lower()"), "batch", "the prompt is the question alone"),
+    Recipe("questions in capitals too", asked("q.upper()", "[::2]")),
     Recipe(
         "mask by the ids, in a batch",
         collated('batch["attention_mask"] = (batch["input_ids"] != llm.tokenizer.eos_token_id).long()'),
