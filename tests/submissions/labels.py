@@ -4,7 +4,7 @@ What a student's own training would not show is named by the grader alone.
 """
 
 from tests.submissions.plain import PADDED, plain, sft
-from tests.submissions.recipe import Maker, Recipe, edit, swap
+from tests.submissions.recipe import Files, Maker, Recipe, both, edit, swap
 
 
 def tokenized(lines: str, file: str = "plain") -> Maker:
@@ -18,6 +18,14 @@ def padded(old: str, new: str) -> Maker:
     """The plain solution with a tokenize that pads to a fixed length, in other words."""
     assert old in PADDED
     return plain(swap("sft.py", tokenize=PADDED.replace(old, new)))
+
+
+def in_a_helper(files: Files) -> Files:
+    """tokenize and TokenizedDataset in a module of their own, which sft.py imports."""
+    source = files["sft.py"].decode()
+    start, end = source.index("def tokenize"), source.index("def train_model")
+    own = f"from .rows import TokenizedDataset, tokenize\n\n\n{source[end:]}"
+    return {**files, "rows.py": source[start:end].encode(), "sft.py": f"{source[:start]}{own}".encode()}
 
 
 def row(start: str, text: str = '[*tokenizer(f"{question} {answer}")["input_ids"], tokenizer.eos_token_id]') -> str:
@@ -128,6 +136,12 @@ ALL = [
     Recipe("A3 nothing of an exponent is supervised", tokenized(NOTHING), "supervised", "every label is -100"),
     Recipe("A7 collator rebuilds the labels", REBUILT, "batch", "rebuilt the labels from input_ids"),
     Recipe("A8 no EOS", sft("{answer}{tokenizer.eos_token}", "{answer}"), SPANS, "EOS is missing"),
+    Recipe(
+        "A8 no EOS, in a helper module",
+        both(sft("{answer}{tokenizer.eos_token}", "{answer}"), in_a_helper),
+        SPANS,
+        "EOS is missing",
+    ),
     Recipe("A8 EOS masked by its id", tokenized(MASKED_BY_ID), SPANS, "EOS is masked, so the model never"),
     Recipe(
         "A9 padding side left by generate",

@@ -1,7 +1,7 @@
 """Prompts, generation and parsing."""
 
 from tests.submissions.plain import PADDED, llm, plain
-from tests.submissions.recipe import Maker, Recipe, edit, swap
+from tests.submissions.recipe import Maker, Recipe, both, edit, swap
 
 
 def method(name: str, lines: str) -> Maker:
@@ -25,6 +25,14 @@ try:
 except (IndexError, ValueError):
     return None
 """
+ZERO_FOR_NOTHING = """def parse_answer(text):
+    try:
+        return float(text.split("<answer>")[1].split("</answer>")[0])
+    except (IndexError, ValueError):
+        return 0.0
+
+
+class BaseLLM:"""
 DECIMAL = "return __import__('decimal').Decimal(repr(float(after[: after.index('</answer>')])))"
 ISCLOSE = """
 def is_answer_valid(answer, correct, relative_tolerance=0.05):
@@ -85,6 +93,16 @@ ALL = [
     Recipe("D5 any number", method("parse_answer", ANY_NUMBER), "parser", r"parse_answer\('\d+'\) is \d+"),
     Recipe("D5 None for nothing", method("parse_answer", NONE_FOR_NOTHING), "parser", "is None, not a number"),
     Recipe("E2 zero for nothing", llm('return float("nan")', "return 0.0"), "parser", "is 0$"),
+    Recipe(
+        "E2 zero for nothing, by a function of the module",
+        both(
+            method("parse_answer", "return parse_answer(text)"),
+            edit("base_llm.py", "return [self.parse_answer(text)", "return [parse_answer(text)"),
+            edit("base_llm.py", "class BaseLLM:", ZERO_FOR_NOTHING),
+        ),
+        "parser",
+        "is 0$",
+    ),
     Recipe(
         "D6 tag prepended",
         llm("return texts\n", 'return ["<answer>" + text for text in texts]\n'),

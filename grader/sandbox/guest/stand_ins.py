@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import inspect
 import itertools
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,9 +20,14 @@ FIELDS = ("input_ids", "attention_mask", "labels")
 
 
 def put(module: Any, name: str, stand_in: Callable, *given: Any) -> None:
-    """Put a stand-in in the place of a function, where a module has one."""
-    if (own := getattr(module, name, None)) is not None:
-        setattr(module, name, stand_in(*given, own))
+    """Put a stand-in in the place of a function of a module, wherever else the homework holds it; none for none."""
+    if (own := getattr(module, name, None)) is None:
+        return
+    new = stand_in(*given, own)
+    setattr(module, name, new)
+    for holder in [found for key, found in sys.modules.items() if key.partition(".")[0] == "homework"]:
+        for held in [key for key, found in vars(holder).items() if found is own]:
+            setattr(holder, held, new)  # a helper module calls it by its own name, and so does what imported it
 
 
 def formatting(texts: dict[str, str], own: Callable | None) -> Callable:
@@ -83,8 +89,13 @@ def scripted(llm: Any, texts: dict[str, str], numbers: dict[str, float]) -> Any:
 
     llm.batched_generate = batched_generate
     llm.generate = lambda prompt: batched_generate([prompt])[0]
-    llm.parse_answer = lambda text: numbers[text] if text in numbers else parse(text)
+    llm.parse_answer = reading(numbers, parse)
     return llm
+
+
+def reading(numbers: dict[str, float], own: Callable) -> Callable:
+    """A parse_answer that reads known numbers in known texts."""
+    return lambda text: numbers[text] if text in numbers else own(text)
 
 
 class Script:
