@@ -32,6 +32,10 @@ HARMLESS: dict[str, list[Any]] = {
         {"base_model_class": "LlamaForCausalLM", "parent_library": "transformers.models.llama.modeling_llama"}
     ],
 }
+# They choose which layers get LoRA, which the names of the weights prove, and settings of first values, of which
+# init_lora_weights alone takes one.
+PROVED = {"exclude_modules", "layers_to_transform", "layers_pattern"}
+BEGUN = {"eva_config", "corda_config", "loftq_config", "lora_ga_config"}
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -129,7 +133,7 @@ def read_targets(targets: Any) -> tuple[str, ...]:
 def refuse_extras(config: dict[str, Any]) -> None:
     """Refuse every field that is not neutral: null, empty, false, or the value that peft itself would put there."""
     defaults = LoraConfig().to_dict()
-    for name in sorted(set(config) - CHOSEN - SAID):
+    for name in sorted(set(config) - CHOSEN - SAID - PROVED - BEGUN):
         neutral = [None, False, "", [], {}, *HARMLESS.get(name, [defaults.get(name)])]
         if config[name] not in neutral:
             raise Refusal(f"adapter_config.json sets {name[:60]!r}, which this homework does not use",
@@ -229,7 +233,7 @@ def read_weights(
     for name, tensor in sorted(weights.items()):
         if not bool(torch.isfinite(tensor).all()):
             raise Refusal("the adapter holds NaN or infinity", actual=f"in {name}",
-                          do="find the cause in the log (README, What a log line means), train again")  # fmt: skip
+                          do="find the cause in the log (docs/training.md, What a log line means)")  # fmt: skip
     if not any(bool(tensor.any()) for name, tensor in weights.items() if ".lora_B." in name):
         raise Refusal("the adapter is untrained: every lora_B is zero", expected="weights that training has moved",
                       actual="the base model, unchanged", do=untrained)  # fmt: skip

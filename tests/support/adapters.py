@@ -47,6 +47,10 @@ def untrained(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor * ("lora_A" in name) for name, tensor in weights.items()}
 
 
+def first_layer(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in weights.items() if ".layers.0." in name}
+
+
 def double_key(content: bytes) -> bytes:
     """A header that names a tensor twice; safetensors itself accepts that."""
     size = struct.unpack("<Q", content[:8])[0]
@@ -88,6 +92,9 @@ FINE: dict[str, Change] = {
     "an expression without an end": with_config(target_modules="(a+)+$"),  # nobody evaluates it
     "byte order mark": lambda files: {**files, CONFIG: b"\xef\xbb\xbf" + files[CONFIG]},
     "bfloat16": with_weights(lambda w: {name: tensor.bfloat16() for name, tensor in w.items()}),
+    "the head excluded": with_config(exclude_modules=["lm_head"]),
+    "each layer by its number": with_config(layers_to_transform=[0, 1, 2, 3, 4]),
+    "settings of first values": with_config(init_lora_weights="eva", eva_config={"rho": 1.0}, loftq_config={"bits": 4}),
     "rslora": with_config(use_rslora=True),
     "README beside": lambda files: {**files, "sft_model/README.md": b"made by peft"},
 }
@@ -97,6 +104,11 @@ BAD: dict[str, tuple[Change, str, str]] = {
     "NaN": (poison(math.nan), "weights_valid", "the adapter holds NaN or infinity"),
     "infinity": (poison(-math.inf), "weights_valid", "the adapter holds NaN or infinity"),
     "missing layer": (with_weights(lambda w: dict(sorted(w.items())[2:])), "weights_valid", "the adapter lacks"),
+    "the first layer alone by its number": (
+        lambda files: with_config(layers_to_transform=[0])(with_weights(first_layer)(files)),
+        "weights_valid",
+        "the adapter lacks",
+    ),
     "extra tensor": (
         with_weights(lambda w: {**w, "lm_head.weight": torch.ones(2, 2)}),
         "weights_valid",
