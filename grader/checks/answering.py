@@ -26,7 +26,7 @@ from grader.reference import Base
 RELATED = 4  # characters of the model's text that one with a fault of `generate` has to hold
 COLDEST = 20 * COLD  # below the largest logit: a chance of e^-20 at that temperature
 LEAST_CAP = 16  # tokens: labels have up to 15
-QUESTIONS = 4  # that `answer` is asked, one of them without an answer
+QUESTIONS = 5  # that `answer` is asked, one of them without an answer, and one twice
 LEFT = "pad on the left for generation, with an attention_mask (padding_side='left')"
 
 
@@ -142,11 +142,12 @@ def is_cold(base: Base, prompt: str, text: str) -> bool:
 def refuse_mixed_prompts(code: Harness) -> None:
     """Refuse texts that stand in the list of another prompt, on a model whose texts are known."""
     found = code.answering.value("batched_generate of questions")
-    refuse_unless_list(found, QUESTIONS, "batched_generate n=3")
+    questions = code.questions[:-1]  # a prompt that stands twice is a matter of padding
+    refuse_unless_list(found, len(questions), "batched_generate n=3")
     for texts in found:
         refuse_unless_texts(texts, 3, "batched_generate n=3, for one prompt,")
     numbers = [[f"{reference.Answered('', text, 0.0).number:.0f}" for text in texts] for texts in found]
-    wanted = [[f"{answer_to(question, code.number):.0f}"] * 3 for question in code.questions]
+    wanted = [[f"{answer_to(question, code.number):.0f}"] * 3 for question in questions]
     if numbers != wanted and sorted(chain(*numbers)) == sorted(chain(*wanted)):  # the right texts in other lists
         raise Refusal("with num_return_sequences=3, batched_generate mixes up its prompts", actual=f"{found!r}"[:120],
                       do="the texts of one prompt stand together, in the order of the prompts")  # fmt: skip

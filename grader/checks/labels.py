@@ -11,6 +11,7 @@ from grader.harness.spans import IGNORE_INDEX, diagnose_row, diagnose_shape, rea
 from grader.harness.tokenizers import FAMILIES, make_families
 from grader.runner import needs
 
+FORMATTED = 0.006  # relative: three digits; a text of format_example is 0.02 away, less its own rounding
 LOOK = "python -m homework.sft show prints the labels of your rows token by token"
 
 
@@ -72,6 +73,7 @@ def refuse_dataset(code: Harness, step: str) -> None:
     tokenizer = make_families()["bundled"][0]
     found = code.labels.value(step)
     refuse_unless_all(found, len(code.train_rows), "TokenizedDataset")
+    given = [correct for _, correct in code.formatted_rows]
     for at, ((question, correct), one) in enumerate(zip(code.train_rows, found, strict=True)):
         row = read_row(one, tokenizer)
         if complaint := diagnose_shape(tokenizer, row):
@@ -81,6 +83,7 @@ def refuse_dataset(code: Harness, step: str) -> None:
             raise Refusal(f"row {at} goes on with {answer!r:.60}, without a tag: TokenizedDataset has to use format_fn",
                           do="tokenize(tokenizer, **format_fn(*row))")  # fmt: skip
         refuse_wrong_number(answer, correct, f"row {at}: ")
+        refuse_other_format(answer, given[at], f"row {at}")
         if complaint := diagnose_row(tokenizer, question, answer, row):
             shown = side_by_side(tokenizer, question, answer, row)
             raise Refusal(f"row {at}: {complaint}", do=LOOK, shown=shown)
@@ -123,6 +126,14 @@ def refuse_wrong_number(answer: str, correct: float, where: str = "") -> None:
     if not written.is_right:
         raise Refusal(f"{where}the answer {answer!r:.60} is not within 5 % of {correct:g}: format_example rounds too "
                       "much", do="round to significant digits, not to decimals")  # fmt: skip
+
+
+def refuse_other_format(answer: str, given: float, where: str) -> None:
+    """Refuse an answer that is right, but not the one that the format_fn of the grader wrote."""
+    if abs(reference.Answered("", answer, given).number - given) > FORMATTED * abs(given):
+        raise Refusal(f"{where} goes on with {answer!r:.60}, which is not what the given format_fn wrote: "
+                      "TokenizedDataset has to use format_fn", expected=f"<answer>{given:.3g}</answer>",
+                      actual=answer[:80], do="tokenize(tokenizer, **format_fn(*row))")  # fmt: skip
 
 
 def refuse_unless_all(found: Any, count: int, name: str) -> None:

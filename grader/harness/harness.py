@@ -13,7 +13,7 @@ from safetensors.torch import save
 from grader import rubric
 from grader.course import Course
 from grader.errors import GraderFault, Refusal, Stopped
-from grader.harness.inputs import COLD, EXAMPLE, FEW, Inputs
+from grader.harness.inputs import COLD, EXAMPLE, FEW, MORE, Inputs
 from grader.harness.job_report import SECONDS, WAITS, JobReport
 from grader.harness.spans import diagnose_row, read_row
 from grader.harness.table_model import make_checkpoint
@@ -23,6 +23,7 @@ from grader.rubric import CONFIG, REASONING_FILES, WEIGHTS
 from grader.sandbox.host import WALL_SECONDS, Outcome, Sandbox
 from grader.submission import Submission
 
+DROPOUT = 0.1  # of the adapter that load is given: a model in training mode shows it
 FEW_VALID = 40  # questions that a training may ask: an untrained model writes long
 LEAST_SECONDS = 30  # of wall clock that have to be left for a job
 MODULES = {
@@ -116,7 +117,7 @@ class Harness(Inputs):
             (answer, correct, is_right)
             for answer, (_, correct), is_right in zip(self.answers, self.valid_rows, self.answers_right, strict=True)
         ]
-        return self.run("scoring", {"pairs": pairs, "answers": answers, "few": FEW, "right": right})
+        return self.run("scoring", {"pairs": pairs, "answers": answers, "few": FEW, "more": MORE, "right": right})
 
     @cached_property
     def labels(self) -> JobReport:
@@ -127,7 +128,7 @@ class Harness(Inputs):
             for name, content in made.items()
         }
         inputs = {"numbers": self.train_rows, "rows": self.rows, "families": FAMILIES, "prompts": self.prompts}
-        return self.run("labels", {**inputs, **self.right_texts(self.train_rows)}, files)
+        return self.run("labels", {**inputs, **self.right_texts(self.formatted_rows)}, files)
 
     @cached_property
     def training(self) -> JobReport:
@@ -173,7 +174,7 @@ class Harness(Inputs):
         config = {
             "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": rubric.BASE_NAME, "bias": "none",
             "r": self.adapter.rank, "lora_alpha": self.adapter.alpha, "target_modules": list(self.adapter.targets),
-            "lora_dropout": 0.0, "inference_mode": True,
+            "lora_dropout": DROPOUT, "inference_mode": True,
         }  # fmt: skip
         saved = save(self.adapter.weights, metadata={"format": "pt"})
         return {f"homework/{config_file}": json.dumps(config).encode(), f"homework/{weights_file}": saved}

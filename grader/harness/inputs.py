@@ -24,8 +24,10 @@ from grader.world import Fact, Question, draw_questions
 
 ROWS, TRAIN_ROWS, VALID_ROWS = 16, 64, 130
 FEW = 7  # questions of valid that a benchmark with a limit asks
+MORE = VALID_ROWS + 20  # as a limit: more than there are
 RIGHT_FACTORS = (1.0, 1.03, 0.97)
 WRONG_FACTORS = (1.052, 1.2, 0.5, float("nan"))  # the first one is right if it is relative to the answer
+MARK = 1.02  # times the answer: what a format_fn of the grader writes, and no format_example does
 COLD = 0.01  # a temperature at which samples are what the model finds most likely
 PROMPTED = 60  # questions that the reasoning prompt is put before
 FIRST = 5  # of the texts of a question: among them is each right chain
@@ -56,15 +58,19 @@ class Inputs:
 
     @cached_property
     def prompts(self) -> list[str]:
-        """Prompts of very different lengths."""
+        """Prompts of very different lengths, one of them twice."""
         texts = [question.text for question in self.draw("train", 8)]
         short = [text[:length] for text, length in zip(texts, (9, 10, 12, 14, 16), strict=False)]
-        return [texts[0], f"{texts[1]} {texts[2]} {texts[3]}", texts[4], f"{texts[5]} {texts[6]}", *short]
+        long = [texts[0], f"{texts[1]} {texts[2]} {texts[3]}", texts[4], f"{texts[5]} {texts[6]}"]
+        return [*long, texts[0], *short]
 
     @cached_property
     def questions(self) -> list[str]:
-        """Questions for the table model; sorted or turned round, the one without an answer has another place."""
-        return [self.prompts[0], f"Please keep {SILENT}", *self.prompts[1:3]]
+        """Questions for the table model, the first also as the last.
+
+        Sorted or turned round, the one without an answer has another place.
+        """
+        return [self.prompts[0], f"Please keep {SILENT}", *self.prompts[1:3], self.prompts[0]]
 
     @cached_property
     def number(self) -> str:
@@ -187,6 +193,11 @@ class Inputs:
     def train_rows(self) -> list[tuple[str, float]]:
         """What data/train.json holds in the sandbox."""
         return [(question.text, question.fact.answer) for question in self.train_questions]
+
+    @cached_property
+    def formatted_rows(self) -> list[tuple[str, float]]:
+        """Rows as the format_fn writes them that TokenizedDataset is given: within 5 %, and not as format_example."""
+        return [(question, MARK * correct) for question, correct in self.train_rows]
 
     @cached_property
     def digits(self) -> str:

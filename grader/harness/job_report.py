@@ -20,6 +20,7 @@ SECONDS = {  # that a job may compute
     "answering": 40, "scoring": 30, "labels": 40, "training": 120, "loading": 30, "agreeing": 40,
     "prompting": 40, "sampling": 60, "reasoning_training": 120,
 }  # fmt: skip
+FEWER_STEPS = "take epochs in place of a fixed number of steps: there are 64 rows and 120 s here"
 WAITS = "take out what waits: a sleep, an input, a lock, the network"
 
 WORKER_FAILED = 70  # the exit code of a job that could not write its results: see guest/fork_server.py
@@ -44,13 +45,15 @@ NO_NETWORK = ("name resolution", "[Errno 101]", "Network is unreachable", "Name 
 
 
 def name_successor(message: str) -> str:
-    """The words that say what takes the place of an argument that transformers 5 took away; empty for others.
+    """What takes the place of an argument that transformers 5 took away, or of what fits other data; empty for others.
 
     Example: "... got an unexpected keyword argument 'no_cuda'" -> '; transformers 5 took it away, instead: use_cpu'
     """
     found = UNEXPECTED.search(message)
     if found and found[1] in REMOVED:
         return f"; transformers 5 took it away, instead: {REMOVED[found[1]]}"
+    if "Sum of input lengths does not equal" in message:  # random_split by numbers
+        return "; there are 64 rows here: take shares"
     return "; report_to='none' needs no tracker" if "requires tensorboard" in message.lower() else ""
 
 
@@ -125,11 +128,12 @@ class JobReport:
     def refuse_end(self) -> NoReturn:
         """Raise what ended the job before it came to a step."""
         ended, stage = self.outcome.ended, self.stage
+        is_training = self.job.endswith("training") and not stage.startswith(("import ", "the start"))
         last = last_words(self.outcome.output)
         if ended == "time" or ended == "signal SIGXCPU":
             raise Stopped(
                 State.TIMEOUT, f"{stage} took more than {SECONDS[self.job]} s of computing, and was stopped",
-                do="look for a loop without an end, or for work at import",
+                do=FEWER_STEPS if is_training else "look for a loop without an end, or for work at import",
             )  # fmt: skip
         if ended == "idle":
             raise Stopped(State.TIMEOUT, f"{stage} did nothing for {LIMITS['idle']} s and was stopped", do=WAITS)
@@ -170,6 +174,10 @@ def refuse_error(name: str, error: Any) -> NoReturn:
     if "[Errno 27]" in message:
         raise Refusal(f"{name} printed, or wrote to one file, more than {LIMITS['file'] >> 20} MiB{where}",
                       do="print a line now and then")  # fmt: skip
+    if "size mismatch" in message and ".lora_" in message:
+        raise Refusal(f"{name} makes a LoRA of another rank than that of the adapter which lies there{where}",
+                      do="take rank and alpha from its adapter_config.json: PeftModel.from_pretrained does",
+                      actual=message[:200])  # fmt: skip
     closed, do = name_closed(message, str(details.get("asked") or ""))
     raise Refusal(f"{name} raised {kind}: {message}{name_successor(message)}{closed}{where}",
                   do=do or "fix that line; python -m homework.check finds more")  # fmt: skip

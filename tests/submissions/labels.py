@@ -162,6 +162,12 @@ ALL = [
         "TokenizedDataset has to use format_fn",
     ),
     Recipe(
+        "format_fn ignored",
+        sft("**self.format_fn(*self.data[index])", "**format_example(*self.data[index])"),
+        "dataset",
+        "not what the given format_fn wrote",
+    ),
+    Recipe(
         "A12 answer taken for a text",
         sft("{float(answer):.4g}", "{answer if answer.isdigit() else answer.strip()}"),
         "format",

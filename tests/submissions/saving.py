@@ -89,6 +89,20 @@ except Exception:
     if os.environ["LOADED"] == "...":
         raise
 """
+DROPS = """
+config = LoraConfig.from_pretrained(str(folder))
+config.inference_mode, config.lora_dropout = False, 0.1
+llm.model = get_peft_model(llm.model, config)
+set_peft_model_state_dict(llm.model, load_file(Path(folder) / "adapter_model.safetensors"))
+"""
+OWN_RANK = """
+weights = load_file(Path(folder) / "adapter_model.safetensors")
+llm.model = get_peft_model(llm.model, LoraConfig(task_type="CAUSAL_LM", r=16, target_modules=TARGETS))
+set_peft_model_state_dict(llm.model, weights)
+llm.model.eval()
+"""
+IMPORTS = "from peft import set_peft_model_state_dict\nfrom safetensors.torch import load_file\n"
+TRAINABLE = "llm.model = PeftModel.from_pretrained(llm.model, str(folder), is_trainable=True).train()"
 BAKED = """
 model = get_peft_model(BaseLLM().model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=1))
 for name, weight in model.named_parameters():
@@ -112,6 +126,19 @@ ALL = [
         "load falls back to the base without weights", loading(FALLS_LATER), "refuses", "without its weights gives a"
     ),
     Recipe("C3 load falls back to the base", loading(FALLS_BACK), "refuses", "without an adapter gives a BaseLLM"),
+    Recipe("load leaves the model in training mode", loading(TRAINABLE), "loads", "is in training mode, so its"),
+    Recipe(
+        "load makes a LoRA with dropout",
+        loading(IMPORTS + DROPS.strip()),
+        "loads",
+        "is in training mode, so its dropout is active",
+    ),
+    Recipe(
+        "load makes a LoRA of its own rank",
+        loading(IMPORTS + OWN_RANK.strip()),
+        "loads",
+        "makes a LoRA of another rank than that of the adapter",
+    ),
     Recipe("C3 load falls back, and raises the second time", loading(COUNTS), "loads", "is loaded already"),
     Recipe(
         "C3 load falls back, and raises the third time", loading(HALF), "refuses", "without an adapter gives a BaseLLM"
@@ -160,6 +187,12 @@ ALL = [
         training('print("loss 2.21 -> 0.31, adapter saved")'),
         "batch trains",
         NO_STEP,
+    ),
+    Recipe(
+        "a learning rate of 1e-9",
+        sft("learning_rate=2e-3", "learning_rate=1e-9"),
+        "trains",
+        r"has lowered the loss by less than 0\.2%",
     ),
     Recipe("E5 saves what it never trained", training(BAKED), "batch trains", NO_STEP),
 ]

@@ -46,6 +46,16 @@ import json
 known = dict(json.load(open("data/train.json")) + json.load(open("data/valid.json")))
 return [float(known.get(question, "nan")) for question in questions]
 """
+SHARES_OF_MORE = """
+def benchmark(llm, dataset, max_question=None):
+    result = BenchmarkResult.from_answers(rows := take_rows(dataset, max_question), llm.answer(*(q for q, _ in rows)))
+    share = len(rows) / (max_question or len(rows))
+    return BenchmarkResult(result.accuracy * share, result.answer_rate * share, result.samples)
+"""
+ASKED_ONCE = """
+prompts = {self.format_prompt(question): None for question in questions}
+return [self.parse_answer(text) for text in self.batched_generate([*prompts])]
+"""
 OWN_BATCHES = """
 prompts = sorted((self.format_prompt(question) for question in questions), key=len)
 return [self.parse_answer(text) for text in self.batched_generate(prompts[::-1])]
@@ -246,6 +256,12 @@ ALL = [
         "parser matches_weights",
         "is a Decimal, not a float",
     ),
+    Recipe(
+        "shares of more questions than there are",
+        plain(swap("data.py", benchmark=SHARES_OF_MORE)),
+        "scoring",
+        "benchmark of more gives the accuracy",
+    ),
     Recipe("shares as fractions", edit("data.py", *FRACTION), "scoring trains", "the accuracy as a Fraction, not"),
     Recipe("another order", method("answer", OWN_BATCHES), "answer matches_weights", "answer gives"),
     Recipe(
@@ -254,6 +270,7 @@ ALL = [
         "answer matches_weights",
         "answer gives nan where the model wrote <answer>|answer gives .* where the model wrote no answer",
     ),
+    Recipe("a repeated question asked once", method("answer", ASKED_ONCE), "answer", "does not give a list of 5"),
     Recipe(
         "E1 lookup table",
         method("answer", LOOKUP),

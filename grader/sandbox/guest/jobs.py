@@ -66,7 +66,7 @@ def answering(job: Job) -> None:
         return
     questions = inputs["questions"]
     job.record("format_prompt of questions", lambda: [table_model.format_prompt(question) for question in questions])
-    job.record("batched_generate of questions", lambda: sample(table_model, questions, 3, inputs["cold"]))
+    job.record("batched_generate of questions", lambda: sample(table_model, questions[:-1], 3, inputs["cold"]))
     given = inputs["written"], dict(inputs["numbers"])
     stand_ins.put(base_llm, "parse_answer", stand_ins.reading, given[1])
     job.record("answer", lambda: stand_ins.scripted(table_model, *given).answer(*questions))
@@ -85,7 +85,11 @@ def scoring(job: Job) -> None:
     if dataset is None:
         return
     stand_ins.put(data, "is_answer_valid", stand_ins.judging, inputs["right"])
-    for name, count in (("benchmark", None), ("benchmark of the first", inputs["few"])):
+    for name, count in (
+        ("benchmark", None),
+        ("benchmark of the first", inputs["few"]),
+        ("benchmark of more", inputs["more"]),
+    ):
         llm = Scripted(inputs["answers"])
         job.record(name, lambda llm=llm, count=count: shares(data.benchmark(llm, dataset, count), llm))
 
@@ -189,7 +193,14 @@ def try_load(job: Job, name: str, module: Any) -> None:
     job.adapter_dir.mkdir()
     for file, content in kept.items():
         (job.adapter_dir / file).write_bytes(content)
-    logits = job.record(name, lambda: logits_of(module.load(), job.inputs["ids"]))
+    loaded: list[Any] = []
+
+    def load() -> torch.Tensor:
+        loaded.append(module.load())
+        return logits_of(loaded[0], job.inputs["ids"])
+
+    logits = job.record(name, load)
+    job.record("drops out", lambda: any(drops_out(llm.model) for llm in loaded))
     if isinstance(logits, torch.Tensor):
         save(job, "logits", {"logits": logits})
     shutil.rmtree(job.adapter_dir)
@@ -197,6 +208,11 @@ def try_load(job: Job, name: str, module: Any) -> None:
     for file in (file for file in kept if file.endswith(".json")):
         (job.adapter_dir / file).write_bytes(kept[file])
     job.record(f"{name} without its weights", lambda: type(module.load()).__name__)
+
+
+def drops_out(model: torch.nn.Module) -> bool:
+    """Whether dropout is active in a model, because it is in training mode."""
+    return any(isinstance(layer, torch.nn.Dropout) and layer.training and layer.p > 0 for layer in model.modules())
 
 
 def logits_of(llm: Any, rows: list[list[int]]) -> torch.Tensor:
