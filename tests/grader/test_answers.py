@@ -13,7 +13,7 @@ from safetensors.torch import save
 from grader import reference
 from grader.checks import answering, labels, training
 from grader.course import Course
-from grader.errors import Refusal
+from grader.errors import Refusal, Stopped
 from grader.harness.gradients import read_tensors
 from grader.harness.harness import Harness
 from grader.harness.job_report import JobReport, name_closed
@@ -166,3 +166,15 @@ def test_a_trained_model_that_was_not_seen_whole_is_no_proof_of_its_base():
     first = next(iter(seen))
     with pytest.raises(Refusal, match="training changed 1 weights of the base model"):
         training.refuse_changed_base({**seen, first: seen[first] + 1}, course)
+
+
+def test_a_training_of_too_many_steps_is_told_how_many_rows_there_are():
+    for job, stage, said in (
+        ("training", b"train_model", "64 rows"),
+        ("training", b"import homework.sft", "a loop without an end"),
+        ("labels", b"tokenize bundled", "a loop without an end"),
+    ):
+        outcome = Outcome("time", {"stage": stage}, "", 0.0)
+        with pytest.raises(Stopped) as stopped:
+            JobReport(job, outcome).refuse_end()
+        assert said in stopped.value.details["do"]
