@@ -17,6 +17,7 @@ from grader.checks.training import (
     first_adapter,
     follows_rows,
     match,
+    refuse_same_loss,
     refuse_wrong_gradients,
     refuse_wrong_rows,
     seen_rows,
@@ -109,6 +110,9 @@ def test_reasoning_trains(code: Harness, course: Course) -> None:
         raise Refusal("the saved adapter has learned nothing of the rows in data/rft.json: every answer there began "
                       f"with {code.digits} this time, and it finds chains to other answers as likely",
                       do="train on these rows, and save the model that was trained")  # fmt: skip
+    own = [example_of(course, question, text) for question, _, text in code.reasoned_rows[::EACH]]
+    before, after = (compute_loss(course.base.model, one, own) for one in (first, adapter))
+    refuse_same_loss(before, after, "the adapter at the first step")
     refuse_bare_answers(code, course, first, adapter)
 
 
@@ -117,6 +121,16 @@ def test_reasoning_loads(code: Harness, course: Course) -> None:
     code.prompting.value("rft.load")
     refuse_other_model(code, course, code.prompting, rubric.REASONING_DIR)
     refuse_untrained(code.prompting, "rft.load")
+    refuse_other_prompt(code)
+
+
+def refuse_other_prompt(code: Harness) -> None:
+    """Refuse a model of task 7 that puts words around the question, where that of task 1 puts none."""
+    found = code.prompting.lines.get("rft.load format_prompt", {}).get("value")
+    of_base = code.answering.lines.get("format_prompt", {}).get("value")
+    if found != code.asked[0].text and isinstance(found, str) and of_base == code.prompts:
+        raise Refusal("the model that load gives asks by another prompt than the question alone, which it has learned "
+                      "from", actual=f"{found!r}"[:160], do="load a BaseLLM with the adapter")  # fmt: skip
 
 
 def has_learned(code: Harness, course: Course, first: Adapter, adapter: Adapter) -> bool:

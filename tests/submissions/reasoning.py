@@ -595,6 +595,13 @@ TRAININGS = [
         quick=True,
     ),
     Case(
+        "load asks by the prompt of task 5",
+        rft(("    return llm\n", "    from .cot import CoTModel\n    llm.__class__ = CoTModel\n    return llm\n")),
+        "reasoning_loads",
+        "asks by another prompt than the question alone",
+    ),
+    Case("a rate of 1e-8", rft(("2e-3", "1e-8")), TRAINED, "lowered the loss by less than"),
+    Case(
         "load gives the first adapter",
         rft((LOADED, LOADED.replace("str(folder)", 'str(FOLDER.parent / "sft_model")'))),
         "reasoning_loads",

@@ -184,8 +184,12 @@ def loading(job: Job) -> None:
     try_load(job, "load", job.use("sft"))
 
 
-def try_load(job: Job, name: str, module: Any) -> None:
-    """load without an adapter, with one, and without its weights: who counts its calls passes no two."""
+def try_load(job: Job, name: str, module: Any) -> list[Any]:
+    """load without an adapter, with one, and without its weights: who counts its calls passes no two.
+
+    Returns:
+        the model that it gave with one, if any.
+    """
     kept = {path.name: path.read_bytes() for path in job.adapter_dir.iterdir()}
     shutil.rmtree(job.adapter_dir)
     job.record(f"{name} without an adapter", lambda: type(module.load()).__name__)
@@ -208,6 +212,7 @@ def try_load(job: Job, name: str, module: Any) -> None:
     for file in (file for file in kept if file.endswith(".json")):
         (job.adapter_dir / file).write_bytes(kept[file])
     job.record(f"{name} without its weights", lambda: type(module.load()).__name__)
+    return loaded
 
 
 def drops_out(model: torch.nn.Module) -> bool:
@@ -227,7 +232,8 @@ def prompting(job: Job) -> None:
     llm = job.record("cot.load", lambda: a_model(cot.load()))
     if llm is not None:
         job.record("format_prompt", lambda: [llm.format_prompt(question) for question in inputs["questions"]])
-    try_load(job, "rft.load", job.use("rft"))
+    for model in try_load(job, "rft.load", job.use("rft")):
+        job.record("rft.load format_prompt", lambda model=model: model.format_prompt(inputs["questions"][0]))
 
 
 def a_model(made: Any) -> Any:
