@@ -34,7 +34,7 @@ def refuse_other_model(code: Harness, course: Course, report: JobReport, folder:
     if not torch.allclose(found, wanted, atol=0.05, rtol=0.01):
         if report.lines.get("drops out", {}).get("value") is True:
             raise Refusal("the model that load gives is in training mode, so its dropout is active",
-                          do="call eval() on it last")  # fmt: skip
+                          do="call .eval() on it last")  # fmt: skip
         off = float((found - wanted).abs().max())
         raise Refusal(f"load gives another model than base and adapter: logits differ by up to {off:.3g}",
                       do="load the course's base in float32 and this adapter, and write nothing there")  # fmt: skip

@@ -414,8 +414,14 @@ ALL = [
     Recipe(
         "H18 modules that are called as libraries",
         plain(*(put(name, "raise SystemError('it ran')") for name in SHADOWS)),
+    ),
+    Recipe(
+        "H18 a .pth file",
+        plain(put("evil.pth", "import os")),
+        "submission",
+        "is a pickle",
+        (State.REFUSED,),
         quick=True,
     ),
-    Recipe("H18 a .pth file", plain(put("evil.pth", "import os")), "submission", "is a pickle", (State.REFUSED,)),
     Recipe("H18 stale .pyc", plain(put("__pycache__/sft.cpython-311.pyc", "x"))),
 ]
