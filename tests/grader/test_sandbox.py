@@ -180,7 +180,7 @@ def test_a_job_that_waits_for_its_own_threads_is_not_delayed(monkeypatch, tmp_pa
     ("code", "ended"),
     [
         ("import ctypes; ctypes.string_at(0)", "signal SIGSEGV"),
-        ("import signal; signal.raise_signal(40)", "signal 40"),
+        rest("import signal; signal.raise_signal(40)", "signal 40"),
         ("import ctypes, time\nctypes.CDLL(None).prctl(15, b'\\xff\\xfe', 0, 0, 0)\nend = time.monotonic() + 0.5\n"
          "while time.monotonic() < end: pass", "exit 0"),
         ("while True: pass", "time"),

@@ -19,7 +19,7 @@ def alone(monkeypatch):
 
 
 @pytest.mark.parametrize(("line", "ended", "seconds"), [
-    ("import os; os._exit(7)", "exit 7", 60), rest("while True: pass", "time", 4),
+    rest("import os; os._exit(7)", "exit 7", 60), rest("while True: pass", "time", 4),
     rest("x = 1", "exit 0", 60),
 ])  # fmt: skip
 def test_how_a_job_ended_is_told(alone, line, ended, seconds):

@@ -107,6 +107,7 @@ def quick(folder, **arguments) -> dict[str, torch.Tensor]:
     return load_file(folder / WEIGHTS)
 
 
+@pytest.mark.everything
 def test_the_same_seed_gives_the_same_adapter(tmp_path):
     quick(tmp_path / "a", seed=7)
     quick(tmp_path / "b", seed=7)

@@ -27,6 +27,7 @@ def homework(trained, tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.everything
 def test_the_zip_holds_code_and_adapter_and_says_its_score(homework, capsys):
     (homework / "notes.txt").write_text("mine")
     (homework / "sft_model" / "optimizer.json").write_text("{}")
