@@ -31,8 +31,8 @@ def config(rng: random.Random, files: Files) -> Case:
         {"base_model_name_or_path": folder}, {"task_type": None}, {"inference_mode": chance(rng)}, {"lora_dropout": round(rng.uniform(0, 0.9), 2)},
         {"target_modules": rng.sample(known["target_modules"], len(known["target_modules"]))}, {"init_lora_weights": rng.choice((True, "gaussian", "orthogonal"))},
         {"peft_version": f"0.{rng.randrange(10, 30)}.0"}, {"lora_alpha": float(known["lora_alpha"])}, {"revision": None}, {"bias": "none"},
-        {"rank_pattern": {}, "alpha_pattern": {}}, {"modules_to_save": None}, {"megatron_config": None}, {"layers_to_transform": None},
-        {"use_dora": False, "use_qalora": False}, {"fan_in_fan_out": False},
+        {"rank_pattern": {}, "alpha_pattern": {}}, {"modules_to_save": None}, {"megatron_config": None}, {"layers_to_transform": [0, 1]},
+        {"use_dora": False, "use_qalora": False}, {"fan_in_fan_out": False}, {"exclude_modules": "x"},
     )  # fmt: skip
     wrong: tuple[tuple[dict[str, object], str], ...] = (
         ({"r": rng.choice((0, -1, 65, 4096, 8.5, "8", None, True, [8]))}, "configured"), ({"r": known["r"] + rng.choice((-1, 1, 2))}, "weights_valid"),
@@ -44,9 +44,9 @@ def config(rng: random.Random, files: Files) -> Case:
         ({"use_rslora": rng.choice((1, "true", None))}, "configured"),
         ({rng.choice(("use_dora", "use_qalora", "lora_bias", "fan_in_fan_out", "trust_remote_code")): True}, "configured"),
         ({"bias": rng.choice(("all", "lora_only"))}, "configured"), ({"modules_to_save": ["lm_head"]}, "configured"),
-        ({rng.choice(("rank_pattern", "alpha_pattern")): {"q_proj": rng.randrange(1, 64)}}, "configured"), ({"layers_to_transform": [0, 1]}, "configured"),
+        ({rng.choice(("rank_pattern", "alpha_pattern")): {"q_proj": rng.randrange(1, 64)}}, "configured"),
         ({"layer_replication": [[0, 2], [1, 3]]}, "configured"), ({"init_lora_weights": rng.choice(("pissa", "olora", "loftq"))}, "configured"),
-        ({"megatron_core": "os"}, "configured"), ({"exclude_modules": "x"}, "configured"),
+        ({"megatron_core": "os"}, "configured"),
     )  # fmt: skip
     fields, failing = rng.choice((*((fields, "") for fields in rng.sample(right, 8)), *rng.sample(wrong, 8)))
     text = json.dumps({**mixed, **fields}, indent=rng.choice((None, 2, "\t"))).encode()
