@@ -69,9 +69,14 @@ def to_pint(name: str) -> str:
     return name.replace(" per ", " / ").replace("^", "**").replace("fluid ", "fluid_").replace("metric ", "metric_")
 
 
+@pytest.fixture(scope="module")
+def registry() -> pint.UnitRegistry:
+    """The units of pint, read once."""
+    return pint.UnitRegistry()
+
+
 @pytest.mark.parametrize(("quantity", "unit"), UNITS, ids=lambda value: getattr(value, "name", value))
-def test_every_name_of_a_unit_has_its_factor_in_pint(quantity, unit):
-    registry = pint.UnitRegistry()
+def test_every_name_of_a_unit_has_its_factor_in_pint(registry, quantity, unit):
     for name in names_of(unit):
         expression = to_pint(name).replace("feet", "foot")
         measured = (1 * registry.parse_expression(expression)).to(BASES[quantity]).magnitude

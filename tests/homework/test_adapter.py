@@ -152,7 +152,7 @@ FULL = [
     ("where", "message"),
     [
         (".adapter-", r"can't write the adapter to .*No space left on device.*the former one is unchanged: free space"),
-        ("checkpoint-", r"can't write a checkpoint to .*No space left on device.*the same command goes on"),
+        rest("checkpoint-", r"can't write a checkpoint to .*No space left on device.*the same command goes on"),
     ],
 )
 def test_a_full_disk_is_named_and_leaves_the_former_adapter(trained, tmp_path, monkeypatch, error, where, message):

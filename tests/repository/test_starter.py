@@ -130,6 +130,7 @@ def test_the_gaps_are_of_a_size_that_one_evening_takes(tmp_path):
     assert numbers == sorted(numbers)
 
 
+@pytest.mark.everything
 def test_the_starter_is_graded_0(starter, capsys):
     assert __main__.main([str(starter / "homework"), "--only", "adapter_present,configured,weights_valid"]) == 0
     with Sandbox.open() as sandbox:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from typing import NamedTuple
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import pytest
+import torch
 from filelock import FileLock
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -123,6 +124,17 @@ class TrainingRun(NamedTuple):
     run: Path
 
 
+@contextlib.contextmanager
+def on_all_cores() -> Iterator[None]:
+    """Let torch use all cores: while a process trains what all need, the others wait for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def trained(make_once) -> TrainingRun:
     """The README's first command, run for real (about ten seconds)."""
@@ -130,7 +142,7 @@ def trained(make_once) -> TrainingRun:
     def make(folder: Path) -> None:
         output = io.StringIO()
         line = ["train", "--output-dir", str(folder / "sft_model"), "--run-dir", str(folder / "run")]
-        with contextlib.redirect_stdout(output):
+        with contextlib.redirect_stdout(output), on_all_cores():
             run(COMMANDS, "python -m homework.sft", line)
         (folder / "output.txt").write_text(output.getvalue(), encoding="utf-8")
 
@@ -157,7 +169,7 @@ def reasoned_files(make_once, reference_files) -> dict[str, bytes]:
 
     def make(folder: Path) -> None:
         line = ["train", "--output-dir", str(folder / "rft_model"), "--run-dir", str(folder / "run"), "--questions=1"]
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), on_all_cores():
             run(rft.COMMANDS, "python -m homework.rft", [*line, "--data", str(REASONED_ROWS)])
 
     folder = make_once("reasoned", make) / "rft_model"
