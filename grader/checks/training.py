@@ -385,6 +385,13 @@ def examples_of(code: Harness, rows: list[list[int]]) -> list[Example]:
 
 
 def match(code: Harness, ids: list[int]) -> tuple[str, str]:
+    """What `split_row` gives, which is computed once for each row."""
+    if (key := tuple(ids)) not in code.matches:
+        code.matches[key] = split_row(code, ids)
+    return code.matches[key]
+
+
+def split_row(code: Harness, ids: list[int]) -> tuple[str, str]:
     """The question with whose ids a row begins, and the text behind it.
 
     A row about another question, which somebody made from the data, is split where its answer begins.

@@ -71,6 +71,7 @@ class Harness(Inputs):
         self.submission, self.sandbox = submission, sandbox
         self.dead: dict[str, Stopped] = {}
         self.reports: dict[str, JobReport] = {}
+        self.matches: dict[tuple[int, ...], tuple[str, str]] = {}  # of rows that reached the model: question and text
         self.faults: dict[str, GraderFault] = {}
         self.seconds = self.delay = 0.0
         self.lock, self.closed, self.ahead = threading.Lock(), False, threading.Thread()
