@@ -185,11 +185,18 @@ def read_back(base: Base, prompt: str, text: str) -> tuple[torch.Tensor, torch.T
 
 
 def is_greedy(base: Base, prompt: str, text: str, barred: int | None = None) -> bool:
-    """Whether each token of a text is the most likely one, `barred` left aside, but for the rounding of bfloat16."""
-    logits, said = read_back(base, prompt, text)
-    if barred is not None:
-        logits[:, barred] = -torch.inf
-    return are_most_likely(logits, said)
+    """Whether each token of a text is the most likely one, `barred` left aside, but for the rounding of bfloat16.
+
+    A base that is in bfloat16 itself is now and then further away than that, which a copy of ours shows.
+    """
+    for dtype in (torch.float32, torch.bfloat16):
+        model = base.model if base.model.dtype is dtype else copy.deepcopy(base.model).to(dtype)
+        logits, said = read_back(base._replace(model=model), prompt, text)
+        if barred is not None:
+            logits[:, barred] = -torch.inf
+        if are_most_likely(logits, said):
+            return True
+    return False
 
 
 def largest_gap(base: Base, prompt: str, text: str) -> float:

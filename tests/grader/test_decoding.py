@@ -8,7 +8,7 @@ from transformers import GenerationConfig
 
 from grader.course import Course
 from grader.harness import decoding
-from grader.reference import Base, complete
+from grader.reference import ROUNDING, Base, complete, is_greedy, largest_gap
 from grader.world import draw_questions
 from tests.support.rows import rest
 
@@ -100,3 +100,10 @@ def test_a_short_text_is_one_of_the_model_where_it_ends_as_the_model_ends_it(bas
     assert decoding.is_written(base, prompt, short.strip(), "what it writes by other rounding")
     assert not decoding.is_written(base, prompt, short.strip()[:-2], "what it writes by other rounding")
     assert not decoding.is_written(base, prompt, " ", "what it writes by other rounding")
+
+
+def test_a_text_of_the_base_in_bfloat16_is_greedy_though_float32_is_sure_of_another(base):
+    prompt = "19.6 cm to ft if you can What quantity of inches per second is the same as 0.5 mi/h?"
+    written = "\n1 mile per hour is 17.6 inches per second. 0.5 * 17.6 = 8.8.\n8.8"
+    assert largest_gap(base, prompt, written) > ROUNDING and is_greedy(base, prompt, written)
+    assert not is_greedy(base, prompt, written.replace("8.8", "9.9"))
