@@ -190,8 +190,8 @@ def is_greedy(base: Base, prompt: str, text: str, barred: int | None = None) -> 
     A base that is in bfloat16 itself is now and then further away than that, which a copy of ours shows.
     """
     for dtype in (torch.float32, torch.bfloat16):
-        model = base.model if base.model.dtype is dtype else copy.deepcopy(base.model).to(dtype)
-        logits, said = read_back(base._replace(model=model), prompt, text)
+        model: Any = base.model if base.model.dtype is dtype else copy.deepcopy(base.model)
+        logits, said = read_back(base._replace(model=model.to(dtype)), prompt, text)
         if barred is not None:
             logits[:, barred] = -torch.inf
         if are_most_likely(logits, said):

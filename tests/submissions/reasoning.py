@@ -403,7 +403,7 @@ SAMPLES = [
         "the ends of an equation alone",
         datagen((EQUATIONS, EQUATIONS.replace("zip(sides, sides[1:])", "[(sides[0], sides[-1])]"))),
         SAMPLING,
-        "a wrong side amid an equation",
+        "a wrong side amid an equation|a wrong sum",
     ),
     Case("a result within 9 %", datagen((RESULT, RESULT.replace("0.005", "0.09"))), SAMPLING, "another result in the"),
     Case("no look at the result", datagen((RESULT, "")), SAMPLING, "another result in the tag"),
@@ -415,17 +415,6 @@ SAMPLES = [
     ),
     Case("two answers", datagen(("len(tags) != 1", "not tags")), SAMPLING, "two answers"),
     Case("text after the tag", datagen((' or not text.endswith("</answer>")', "")), SAMPLING, "text after the answer"),
-    Case(
-        "cut texts",
-        datagen(
-            (
-                "    for text in texts:",
-                '    for text in texts:\n        text += "" if "</answer>" in text else f"{correct:.4g}</answer>"',
-            )
-        ),
-        SAMPLING,
-        "a text that the model did not write",
-    ),
     Case(
         "the model's answer for the label",
         datagen(("[question, correct, text]", '[question, float(text.split("<answer>")[1][:-9]), text]')),
