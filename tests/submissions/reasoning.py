@@ -294,7 +294,9 @@ FEW_ASKED = """def generate_dataset(output_json="data/rft.json", oversample=10, 
 """
 ALL_ASKED = FEW_ASKED.replace("[:1]", "")
 GREEDY = f"{SAMPLED}\n        texts += llm.batched_generate([prompt]) + [llm.generate(prompt)]"
-OF_ASKED = "any(float(one) in map(float, re.findall(N, question)) for one in re.findall(rf'({N}) \\*', text))"
+OF_ASKED = (
+    "any(float(one) in map(float, re.findall(N, question.replace(',', ''))) for one in re.findall(rf'({N}) \\*', text))"
+)
 SEEDED = both(
     datagen((SAMPLED, SAMPLED.replace("[prompt]", "(one for one in [prompt])").replace("ature)", "ature, seed=1)"))),
     edit(
@@ -391,7 +393,7 @@ SAMPLES = [
         "no look at the equations",
         datagen(("if not all(is_close(a, b, 0.005)", "if not all(is_close(a, b, 9e9)")),
         SAMPLING,
-        "a wrong equation",
+        "a wrong (equation|side|sum)",
     ),
     Case(
         "the first equation alone",
@@ -434,7 +436,9 @@ SAMPLES = [
     Case(
         "sums are not looked at", datagen(('.split("=")]', '.split("=") if "+" not in side]')), SAMPLING, "a wrong sum"
     ),
-    Case("only sides that are too high", datagen(("abs(one - other)", "(other - one)")), SAMPLING, "another result in"),
+    Case(
+        "only sides that are too high", datagen(("abs(one - other)", "(other - one)")), SAMPLING, "keeps a sample with"
+    ),
     Case("no closing tag needed", datagen(*OPEN), SAMPLING, "no end: it was cut"),
     Case("one chain an answer", datagen((KEYED, KEYED_BY_ANSWER)), SAMPLING, "keeps one chain a question"),
     Case(
