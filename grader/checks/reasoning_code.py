@@ -106,11 +106,11 @@ def test_reasoning_trains(code: Harness, course: Course) -> None:
                       do="save the adapter there: load() and the zip expect it")  # fmt: skip
     adapter = read_weights(files[REASONING_FILES[1]], read_config(files[REASONING_FILES[0]]), course.base_config)
     first = first_adapter(code.reasoning_training, course, REASONING_FILES[0])
-    if not has_learned(code, course, first, adapter):
+    own = written_reasons(code, course, code.digits)
+    if not has_learned(code, course, first, adapter, own):
         raise Refusal("the saved adapter has learned nothing of the rows in data/rft.json: every answer there began "
                       f"with {code.digits} this time, and it finds chains to other answers as likely",
                       do="train on these rows, and save the model that was trained")  # fmt: skip
-    own = [example_of(course, question, text) for question, _, text in code.reasoned_rows[::EACH]]
     before, after = (compute_loss(course.base.model, one, own) for one in (first, adapter))
     refuse_same_loss(before, after, "the adapter at the first step")
     refuse_bare_answers(code, course, first, adapter)
@@ -133,14 +133,17 @@ def refuse_other_prompt(code: Harness) -> None:
                       "from", actual=f"{found!r}"[:160], do="load a BaseLLM with the adapter")  # fmt: skip
 
 
-def has_learned(code: Harness, course: Course, first: Adapter, adapter: Adapter) -> bool:
+def written_reasons(code: Harness, course: Course, digits: str) -> list[Example]:
+    """Rows of task 7 whose answers begin with some digits, as the grader writes them."""
+    return [example_of(course, question, text) for question, _, text in code.reasoned(digits)[::EACH]]
+
+
+def has_learned(code: Harness, course: Course, first: Adapter, adapter: Adapter, own: list[Example]) -> bool:
     """Whether an adapter has gone where the rows of this submission pull it, and not where other answers would.
 
     The others are chains to them that hold, of the same questions. After many steps, it finds its own rows more likely.
     """
-    digits = code.digits, *(shifted(code.digits, by) for by in SHIFTS)
-    rows = [code.reasoned(each)[::EACH] for each in digits]
-    own, *others = [[example_of(course, question, text) for question, _, text in each] for each in rows]
+    others = [written_reasons(code, course, shifted(code.digits, by)) for by in SHIFTS]
     if follows_rows(course, first, adapter, own, others):
         return True
     least = min(compute_loss(course.base.model, adapter, each) for each in others)

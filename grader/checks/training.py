@@ -268,7 +268,9 @@ def refuse_wrong_padding(code: Harness, course: Course, examples: list[Example])
     """Refuse a row of the first step whose labels lie elsewhere than its ids, or whose mask hides some of them."""
     rows = [row for batch in batches_of(code.training) for row in whole_rows(batch)]
     spans = {supervised(example.labels) for example in examples}
-    for row, (ids, right) in ((row, one) for row, one in zip(rows, examples, strict=True) if "labels" in row):
+    for row, (ids, right) in zip(rows, examples, strict=True):
+        if "labels" not in row:
+            continue
         complaint = diagnose_places(row["labels"], shown(row, "labels"), right, spans)
         if complaint := complaint or diagnose_hidden(course.base.tokenizer, *match(code, ids), row):
             raise Refusal(f"in a batch that reaches the model, {complaint}", do=LOOK)
