@@ -32,10 +32,10 @@ HARMLESS: dict[str, list[Any]] = {
         {"base_model_class": "LlamaForCausalLM", "parent_library": "transformers.models.llama.modeling_llama"}
     ],
 }
-# They choose which layers get LoRA, which the names of the weights prove, and settings of first values, of which
-# init_lora_weights alone takes one.
-PROVED = {"exclude_modules", "layers_to_transform", "layers_pattern"}
-BEGUN = {"eva_config", "corda_config", "loftq_config", "lora_ga_config"}
+# Neither changes what the weights make: a choice of layers, which the names of the weights prove, and settings of the
+# first values, of which init_lora_weights alone takes one.
+READ_PAST = {"exclude_modules", "layers_to_transform", "layers_pattern"}
+READ_PAST |= {"eva_config", "corda_config", "loftq_config", "lora_ga_config"}
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -133,7 +133,7 @@ def read_targets(targets: Any) -> tuple[str, ...]:
 def refuse_extras(config: dict[str, Any]) -> None:
     """Refuse every field that is not neutral: null, empty, false, or the value that peft itself would put there."""
     defaults = LoraConfig().to_dict()
-    for name in sorted(set(config) - CHOSEN - SAID - PROVED - BEGUN):
+    for name in sorted(set(config) - CHOSEN - SAID - READ_PAST):
         neutral = [None, False, "", [], {}, *HARMLESS.get(name, [defaults.get(name)])]
         if config[name] not in neutral:
             raise Refusal(f"adapter_config.json sets {name[:60]!r}, which this homework does not use",

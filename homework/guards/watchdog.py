@@ -34,8 +34,8 @@ UNREACHED = ("does not require grad", "not to have been used in the graph")  # h
 # What a LoraConfig may set, and what says only how an adapter was made: grader/adapter.py has the same.
 CHOSEN = {"r", "lora_alpha", "target_modules", "use_rslora", "lora_dropout"}
 SAID = {"base_model_name_or_path", "peft_type", "task_type", "inference_mode", "peft_version", "auto_mapping"}
-PROVED = {"exclude_modules", "layers_to_transform", "layers_pattern"}  # by which layers have LoRA
-BEGUN = {"eva_config", "corda_config", "loftq_config", "lora_ga_config"}  # init_lora_weights takes one of them
+READ_PAST = {"exclude_modules", "layers_to_transform", "layers_pattern"}  # the layers that have LoRA show it
+READ_PAST |= {"eva_config", "corda_config", "loftq_config", "lora_ga_config"}  # init_lora_weights takes one of them
 HARMLESS = {"init_lora_weights": ("gaussian", "orthogonal", "eva")}  # with others the base model would change
 KEYS = ("step", "loss", "grad_norm", "learning_rate")
 PASSED_ON = ": train_model gives what it is given to training_arguments, and that to HomeworkArguments"
@@ -70,7 +70,7 @@ def check_config(model: PeftModel) -> None:
     """
     given, plain = model.peft_config["default"].to_dict(), LoraConfig().to_dict()
     own = {"fan_in_fan_out"} if any(isinstance(layer, Conv1D) for layer in model.modules()) else set()  # peft sets it
-    for name in sorted(set(plain) - CHOSEN - SAID - PROVED - BEGUN - own):
+    for name in sorted(set(plain) - CHOSEN - SAID - READ_PAST - own):
         if given[name] not in (plain[name], None, False, *HARMLESS.get(name, ())):
             raise HomeworkError(f"add_lora sets {name} to {given[name]!r:.40}, which the grader refuses\nleave it out")
     if any(isinstance(layer, LoraLayer) for layer in (model.get_input_embeddings(), model.get_output_embeddings())):
