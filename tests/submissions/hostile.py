@@ -344,9 +344,7 @@ ALL = [
     ),
     Recipe("H10 opens sockets", leaking("(socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)", "socket.socket(target)")),
     Recipe("H11 patches the libraries", harmless(MONKEY)),
-    Recipe(
-        "H12 equal to everything", parsing("Yes()"), "parser matches_weights", "is {'__type__': 'Yes'}, not a number"
-    ),
+    Recipe("H12 equal to everything", parsing("Yes()"), "parser matches_weights", "is a Yes, not a float"),
     Recipe("H12 a float of its own", parsing("Number(7)"), "parser matches_weights", "is 7$", quick=True),
     Recipe("H12 a number of 400 digits", parsing("10 ** 400"), "parser matches_weights", "not a number|too large"),
     Recipe("H15 prints and writes scores", harmless(SCORES)),

@@ -192,7 +192,7 @@ ALL = [
         "a learning rate of 1e-9",
         sft("learning_rate=2e-3", "learning_rate=1e-9"),
         "trains",
-        r"has lowered the loss by less than 0\.05%",
+        r"has lowered the loss by less than 0\.05%|has not lowered the loss",  # float32 decides which
     ),
     Recipe("E5 saves what it never trained", training(BAKED), "batch trains", NO_STEP),
 ]
