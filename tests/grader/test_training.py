@@ -78,8 +78,12 @@ def test_a_stored_adapter_that_reasons_has_not_learned_the_rows_of_another_submi
     config, weights = (reasoned_files[name] for name in REASONING_FILES)
     stored = read_weights(weights, read_config(config), course.base_config)
     begun = stored._replace(weights={n: t * ("lora_A" in n) for n, t in stored.weights.items()})
-    learned = [reasoning_code.has_learned(harness(seed), course, begun, stored) for seed in range(8)]
-    assert not any(learned)  # as none of 24 was, which SECURITY.md says
+
+    def has_learned(code: Harness) -> bool:
+        own = reasoning_code.written_reasons(code, course, code.digits)
+        return reasoning_code.has_learned(code, course, begun, stored, own)
+
+    assert not any(has_learned(harness(seed)) for seed in range(8))  # as none of 24 was, which SECURITY.md says
 
 
 def test_an_adapter_follows_the_rows_that_it_was_trained_on_and_no_others(course, begun):
@@ -88,6 +92,14 @@ def test_an_adapter_follows_the_rows_that_it_was_trained_on_and_no_others(course
     assert follows(course, begun, trained, own)
     assert not follows(course, begun, trained, other)
     assert not follows(course, begun, begun, own)
+
+
+def test_where_few_rows_were_seen_all_of_them_count(course, begun, monkeypatch):
+    code = harness(1)
+    trained = descend(course, begun, training.written_rows(code, course))
+    monkeypatch.setattr(training, "probed_rows", lambda *_: rows(course, 2))  # which say no
+    assert training.follows_own_rows(code, course, begun, trained)
+    assert not training.follows_own_rows(harness(2), course, begun, trained)
 
 
 def test_gradients_of_other_answers_are_refused(course, begun):
