@@ -3,8 +3,8 @@
     python -m benchmarks.kill_class           # 200 good zips and every bad one; needs a trained homework/sft_model
     GRADER_RUBRIC=long python -m benchmarks.kill_class --good 11 --every 20 --kills 3   # thirty, of both kinds of fault
 
-Under the long rubric it needs homework/rft_model too, and the class holds the submissions of tasks 5 to 7 as well.
-It prints what it saw as JSON; benchmarks/README.md has the figures. tests/classroom/ has a small one.
+Under the long rubric it needs homework/rft_model and data/rft.json too, and the class holds the submissions of tasks 5
+to 7. It prints what it saw as JSON; benchmarks/README.md has the figures. tests/classroom/ has a small one.
 """
 
 import contextlib
