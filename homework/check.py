@@ -544,8 +544,8 @@ CHECKS: tuple[tuple[int, str, Callable[[Known], str], tuple[str, ...]], ...] = (
 )
 HEADINGS = {**{task: f"task {task}" for task in range(1, THERE)}, THERE: "what is there already"}
 WATCHES = (
-    "stops at lost labels, gradients that are NaN or zero, a loss that is not that of the labels, and an adapter that "
-    "does not load; it resumes after an interruption"
+    "resumes after an interruption, and stops at lost labels, gradients that are NaN or zero, a loss that is not that "
+    "of the labels, and an adapter that does not load"
 )
 HINT = "\n       hint: {}"
 GAP = re.compile(r'raise NotImplementedError\("task (\d+): (\w+) is not implemented yet"\)')

@@ -327,8 +327,8 @@ class HomeworkTrainer(Trainer):
         step, last = self.state.global_step, self.state.max_steps
         if step < last or self.interrupt.asked:
             raise Interrupted(
-                f"stopped after step {step} of {last}, the former adapter is unchanged; the same command goes on from "
-                "here"
+                f"stopped after step {step} of {last}, the adapter's folder is as it was; "
+                "the same command goes on from here"
             )
         return output
 
