@@ -171,14 +171,10 @@ def main(words: list[str] | None = None) -> int:
     except Refusal as refusal:
         fix = f"\n  {refusal.details['do']}" if refusal.details["do"] else ""
         print(f"error: {plain(str(refusal))}{fix}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C: no new zip was written", file=sys.stderr)
-        return 130
     except OSError as error:
         print(f"error: can't write {arguments.id}.zip ({error.strerror})", file=sys.stderr)
     return 1
 
 
 if __name__ == "__main__":
-    interrupts.raise_again()
-    sys.exit(main())
+    sys.exit(interrupts.run(main, "no new zip was written"))

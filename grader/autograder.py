@@ -17,10 +17,11 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from grader import rubric
+from grader import interrupts, rubric
 from grader.files import write_whole
 from grader.own_questions import read_hidden
 from grader.report import gradescope
@@ -65,8 +66,7 @@ def main(words: list[str] | None = None) -> int:
     started = time.monotonic()
     arguments = parse_arguments(words)
     if arguments.child:
-        grade_into(arguments)
-        return 0
+        return interrupts.run(partial(grade_into, arguments), "the report holds what was graded")
     target = arguments.root / "results" / "results.json"
     write(target, failure("the grading has not ended"))
     with tempfile.TemporaryDirectory() as folder:
@@ -109,9 +109,8 @@ def memory(pid: int) -> int:
     return total
 
 
-def grade_into(arguments: argparse.Namespace) -> None:
-    """Grade, and write each check and then the whole report into the folder of the parent."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+def grade_into(arguments: argparse.Namespace) -> int:
+    """Grade, and write each check and then the whole report into the folder of the parent; 0."""
     seed, hidden = choose_seed(None, arguments.key_file), read_hidden(arguments.hidden)
 
     def tell(check: CheckResult) -> None:
@@ -126,6 +125,7 @@ def grade_into(arguments: argparse.Namespace) -> None:
         result = grade(submission, Course(seed, hidden=hidden), sandbox, tell=tell)
     (arguments.child / "results.part").write_text(gradescope.render(result), encoding="utf-8")
     (arguments.child / "results.part").rename(arguments.child / "results.json")
+    return 0
 
 
 def find_submission(folder: Path) -> Path:

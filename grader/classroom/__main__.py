@@ -237,8 +237,8 @@ def run_here(supervisor: Supervisor, jobs: list[Job], kept: int, count: int) -> 
                 progress.begin(event.job.name)
             elif event.kind == "done" and (result := supervisor.store.read(event.job.sha256)) is not None:
                 progress.finish(event.job.name, result)
-    except KeyboardInterrupt:
-        print(f"\nstopped by Ctrl-C: {KEPT}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\nstopped by {str(stop) or 'Ctrl-C'}: {KEPT}", file=sys.stderr)
         return True
     finally:
         supervisor.end()

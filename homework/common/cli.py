@@ -81,7 +81,8 @@ def run(commands: dict[str, Command] | Command, program: str, argv: list[str] | 
 
 def leave(said: str) -> NoReturn:
     """Exit after Ctrl-C."""
-    print(said or "stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+    goes_on = "the same command goes on from the last checkpoint, or begins anew where there is none"
+    print(said or f"stopped at once; {goes_on}", file=sys.stderr)
     sys.exit(130)
 
 

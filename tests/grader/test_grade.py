@@ -206,14 +206,18 @@ def test_a_changed_base_model_is_our_fault_before_any_weight_is_read(files, tmp_
     assert result.is_fault and "base model is not whole" in str(result.checks[-1].traceback)
 
 
-def test_ctrl_c_is_no_fault_of_the_grader(files, tmp_path, monkeypatch, capsys):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
+@pytest.mark.parametrize(("sent", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_a_signal_is_no_fault_of_the_grader(files, tmp_path, monkeypatch, capsys, sent, code, name):
     zips.good(tmp_path / "x.zip", files)
-    monkeypatch.setattr(Course, "measure", interrupt)
-    monkeypatch.setattr(sys, "argv", ["grader", str(tmp_path / "x.zip")])
-    assert interrupts.run(__main__.main, "nothing was graded") == 130 and "stopped by Ctrl-C" in capsys.readouterr().err
+    monkeypatch.setattr(Course, "measure", lambda *_: signal.raise_signal(sent))
+    monkeypatch.setattr(sys, "argv", ["grader", str(tmp_path / "x.zip"), "--only", "accuracy"])
+    former = signal.getsignal(signal.SIGTERM)
+    try:
+        ended = interrupts.run(__main__.main, "nothing was graded")
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    said = capsys.readouterr()
+    assert ended == code and f"stopped by {name}: nothing was graded" in said.err and "accuracy" not in said.out
 
 
 @pytest.mark.parametrize("line", ["-m grader homework", rest("bundle.py homework 123456")])
