@@ -211,11 +211,13 @@ def test_a_signal_is_no_fault_of_the_grader(files, tmp_path, monkeypatch, capsys
     zips.good(tmp_path / "x.zip", files)
     monkeypatch.setattr(Course, "measure", lambda *_: signal.raise_signal(sent))
     monkeypatch.setattr(sys, "argv", ["grader", str(tmp_path / "x.zip"), "--only", "accuracy"])
-    former = signal.getsignal(signal.SIGTERM)
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without it
     try:
         ended = interrupts.run(__main__.main, "nothing was graded")
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
     said = capsys.readouterr()
     assert ended == code and f"stopped by {name}: nothing was graded" in said.err and "accuracy" not in said.out
 
