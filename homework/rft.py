@@ -121,7 +121,7 @@ def read_rows(path: str) -> ReasonedDataset:
     except HomeworkError as error:
         raise HomeworkError(f"{path}: {error}") from None
     asked = len({question for question, _, _ in rows})
-    print(f"rows with reasons: {len(rows)}, about {asked} questions, {asked / len(train):.0%} of train")
+    print(f"rows with reasons: {len(rows)}, of {asked} questions, {asked / len(train):.0%} of train")
     if len(rows) < 1.05 * asked:
         print("nearly every question has one chain alone: more of them teach more, see select_rows and --oversample")
     return rows

@@ -305,7 +305,7 @@ def test_right_rows_pass_and_few_chains_are_said(tmp_path, capsys):
     path = tmp_path / "rft.json"
     path.write_text(json.dumps([spoil()]))
     assert len(rft.read_rows(str(path))) == 1
-    assert "rows with reasons: 1, about 1 questions, 0% of train" in capsys.readouterr().out
+    assert "rows with reasons: 1, of 1 questions, 0% of train" in capsys.readouterr().out
 
 
 def test_no_rows_say_how_to_make_them(tmp_path):

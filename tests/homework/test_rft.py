@@ -89,7 +89,7 @@ def test_a_training_on_reasons_saves_an_adapter_of_its_own(rows_file, tmp_path, 
     folder = tmp_path / "rft_model"
     rft.train_model(str(folder), data=str(rows_file), max_steps=2, questions=2)
     said = capsys.readouterr().out
-    assert "rows with reasons: 64, about 64 questions" in said and "nearly every question has one chain alone" in said
+    assert "rows with reasons: 64, of 64 questions" in said and "nearly every question has one chain alone" in said
     assert f"adapter saved in {folder}" in said
     (run,) = (tmp_path / "runs").glob("rft-*")
     assert (run / "log.json").is_file()
