@@ -57,11 +57,17 @@ def begin_alike(texts: Sequence[str], written: Sequence[str]) -> bool:
 
 
 def end_alike(base: Base, texts: Sequence[str], written: Sequence[str]) -> bool:
-    """Whether all texts that end before the model's have one number of tokens, but for spaces that are cut off."""
-    pairs = [(text.strip(), wanted.strip()) for text, wanted in zip(texts, written, strict=True)]
-    short = [text for text, wanted in pairs if len(text) < len(wanted)]
-    lengths = [len(base.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in short]
-    return max(lengths, default=0) - min(lengths, default=0) <= 2
+    """Whether all texts that end before the model's hold one number of its tokens, but for spaces that are cut off."""
+    pairs = zip(texts, written, strict=True)
+    held = [count_held(base, text, wanted) for text, wanted in pairs if len(text.strip()) < len(wanted.strip())]
+    return max(held, default=0) - min(held, default=0) <= 2
+
+
+def count_held(base: Base, text: str, wanted: str) -> int:
+    """How many tokens of the model's text begin within its beginning; that beginning alone has others, ` a` or `a`."""
+    end = len(wanted) - len(wanted.lstrip()) + len(text.strip())
+    encoded = base.tokenizer(wanted, add_special_tokens=False, return_offsets_mapping=True)
+    return sum(start < end for start, _ in encoded["offset_mapping"])
 
 
 def find_fault(

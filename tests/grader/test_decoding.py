@@ -91,6 +91,15 @@ def test_a_cap_ends_all_texts_alike_and_a_cut_does_not(base, written):
     assert not decoding.end_alike(base, halves, [written[0] * 2, "a short one"])
 
 
+def test_a_cap_ends_texts_alike_whose_first_space_was_cut_off(base):
+    """Alone, `cubic` has more tokens than ` cubic`: three at the beginning of a text."""
+    wanted = [" cubic millimetres into cups?\n1.85e-5", "\n1 mm is 0.00109 yards. 89 * 0.00109 = 0.0982 + 0.00981"]
+    rows = [base.tokenizer(text, add_special_tokens=False)["input_ids"][:8] for text in wanted]
+    capped = [base.tokenizer.decode(row).strip() for row in rows]
+    assert decoding.end_alike(base, capped, wanted)
+    assert not decoding.end_alike(base, [capped[0], capped[1][:-5]], wanted)
+
+
 def test_a_short_text_is_one_of_the_model_where_it_ends_as_the_model_ends_it(base):
     asked = [question.text for question in draw_questions("train", 40, "short")]
     texts = [complete(base, base.model, [base.tokenizer(prompt)["input_ids"]], 32)[0] for prompt in asked]
