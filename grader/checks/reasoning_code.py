@@ -8,26 +8,15 @@ from grader import rubric
 from grader.adapter import Adapter, read_config, read_weights
 from grader.checks.answering import is_number, refuse_unless_texts, same
 from grader.checks.loading import refuse_other_model, refuse_untrained
-from grader.checks.training import (
-    LOOK,
-    SHIFTS,
-    Seen,
-    example_of,
-    examples_of,
-    first_adapter,
-    follows_rows,
-    match,
-    refuse_same_loss,
-    refuse_wrong_gradients,
-    refuse_wrong_rows,
-    seen_rows,
-)
 from grader.course import Course
 from grader.equations import chain_key, find_equations
 from grader.errors import Refusal
+from grader.harness.first_step import first_adapter, refuse_wrong_gradients
 from grader.harness.gradients import Example, compute_loss, rows_of
 from grader.harness.harness import Harness
 from grader.harness.inputs import TRAIN_ROWS, shifted
+from grader.harness.learning import SHIFTS, follows_rows, refuse_same_loss
+from grader.harness.seen_rows import LOOK, Seen, example_of, examples_of, match, refuse_wrong_rows, seen_rows
 from grader.harness.spans import IGNORE_INDEX, are_labels
 from grader.own_questions import DATA, read_rows
 from grader.reasons import is_near

@@ -16,13 +16,13 @@ import torch
 from grader import __main__, course, interrupts, reference, rubric
 from grader.adapter import Adapter, expected_shapes, read_config, read_weights
 from grader.check_list import check_names
-from grader.checks.training import example_of
 from grader.course import Course
 from grader.errors import GraderFault, Stopped
 from grader.grade import grade
 from grader.harness.gradients import mean_loss
 from grader.harness.harness import Harness
 from grader.harness.inputs import COURSE_ADAPTER
+from grader.harness.seen_rows import example_of
 from grader.report import console, gradescope
 from grader.result import CheckResult, Result, State
 from grader.rubric import CONFIG, WEIGHTS

@@ -234,7 +234,8 @@ def test_without_markers_or_into_a_full_folder_nothing_is_built(tmp_path, capsys
 # Modules of the grader that a student gets and that compute; those that start processes or write files are no solution.
 COMPUTING = (
     "grader.reference", "grader.adapter", "grader.harness.spans", "grader.harness.label_diagnosis",
-    "grader.harness.decoding", "grader.harness.gradients", "grader.checks.answering", "grader.checks.labels",
+    "grader.harness.decoding", "grader.harness.gradients", "grader.harness.seen_rows", "grader.harness.first_step",
+    "grader.harness.learning", "grader.checks.answering", "grader.checks.labels",
     "grader.checks.training", "grader.checks.scoring", "grader.checks.loading",
 )  # fmt: skip
 # Where a gap's body stands: the attribute that a pasted function takes the place of, and whether it gets self.
