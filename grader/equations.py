@@ -3,6 +3,7 @@
 An equation is a run of sides joined by `=`, of which at least one computes: `46 * 0.305 = 12.2 + 1.83 = 14.03`.
 A fact such as `1 ft = 0.305 m` computes nothing and is none. A unit may stand behind each number. Of
 `46 ft = 46 * 0.305 m = 14.03 m` the first side says what is converted: it is the same length, and not the same number.
+So are `1 h = 60 min = 60 * 60 s = 3600 s` three numbers of one time, and one equation.
 """
 
 import itertools
@@ -60,10 +61,42 @@ def find_equations(text: str) -> list[Equation]:
     """
     found = []
     for match in SIDES.finditer(text):
-        sides = [read_side(side) for side in without_amount(match[0].split("="))]
-        if len(sides) > 1 and any(len(side) > 1 for side in sides):
-            found.append(Equation("=".join(map("".join, sides)), tuple(map(compute, sides))))
+        whole = as_equation(without_amount(match[0].split("=")))
+        if whole and not whole.holds() and (runs := by_unit(match[0].split("="))):
+            found += [equation for run in runs if (equation := as_equation(run))]
+        elif whole:
+            found.append(whole)
     return found
+
+
+def as_equation(sides: list[str]) -> Equation | None:
+    """Some sides as an equation; None for a single one, or where none computes."""
+    read = [read_side(side) for side in sides]
+    if len(read) < 2 or all(len(side) == 1 for side in read):
+        return None
+    return Equation("=".join(map("".join, read)), tuple(map(compute, read)))
+
+
+def by_unit(sides: list[str]) -> list[list[str]]:
+    """The sides in runs of one unit, of which each that computes stands before its result or behind what it converts.
+
+    Example: ['1 h ', ' 60 min ', ' 60 * 60 s ', ' 3600 s'] -> [['1 h '], [' 60 min '], [' 60 * 60 s ', ' 3600 s']]
+
+    Returns:
+        No runs where a side has no unit, or where one computes and has neither: then they are sides of one equation.
+    """
+    runs = [list(run) for _, run in itertools.groupby(sides, unit_of)]
+    firsts = [read_side(run[0]) for run in runs]
+    is_sound = all(
+        len(run) > 1 or len(first) == 1 or (len(before) == 1 and before[0] in ("1", *first))
+        for run, first, before in zip(runs, firsts, [[], *firsts], strict=False)
+    )
+    return runs if is_sound and all(map(unit_of, sides)) else []
+
+
+def unit_of(side: str) -> str:
+    """The unit behind the last number of a side; an empty text where there is none."""
+    return re.findall(rf"{NUMBER}(?: ?({UNIT}))?+", side)[-1]
 
 
 def without_amount(sides: list[str]) -> list[str]:

@@ -233,6 +233,9 @@ def refuse_no_file(error: dict[str, str]) -> None:
     if error.get("type") == "FileNotFoundError":
         raise Refusal("generate_dataset came to its end, and there is no file at its output_json",
                       do="write the rows to the path that output_json names")  # fmt: skip
+    if error.get("type") == "OverflowError":
+        raise Refusal("the file that generate_dataset wrote holds a number that no float holds",
+                      do="the answer of a row is that of train")  # fmt: skip
     if error:
         raise Refusal("the file that generate_dataset wrote is no JSON", actual=error.get("message", "")[:120],
                       do="json.dump(rows, file): one list of all rows")  # fmt: skip
@@ -258,8 +261,8 @@ def refuse_wrong_row(row: Row, answers: dict[str, float], planted: dict[str, dic
     if question not in answers:
         raise Refusal(f"a row asks {question!r:.80}, which is no question of train", do="sample on train alone")
     if not same(answer, answers[question]):
-        raise Refusal(f"the row about {question!r:.80} has the answer {answer:g}", expected=f"{answers[question]:g}",
-                      do="the answer of a row is that of train, not what the model wrote")  # fmt: skip
+        raise Refusal(f"the row about {question!r:.80} has the answer {answer!r}", expected=f"{answers[question]!r}",
+                      do="the answer of a row is that of train, not rounded, and not what the model wrote")  # fmt: skip
     faults = {sampled.strip(): fault for sampled, fault in planted[question].items()}
     if faults.get(text.strip(), "no sampled text"):
         said = faults.get(text.strip(), "a text that the model did not write")

@@ -17,6 +17,7 @@ from grader.harness.seen_rows import (
     later_rows,
     refuse_changed_questions,
     refuse_foreign_rows,
+    refuse_more_words,
     refuse_wrong_padding,
     refuse_wrong_pairs,
     refuse_wrong_rows,
@@ -33,6 +34,7 @@ def test_batch(code: Harness, course: Course) -> None:
     """The batches that reach the model still have exactly tokenize's labels, and their loss is the reference's."""
     rows = seen_rows(code, code.training)
     examples = examples_of(code, [ids for ids, _ in rows])
+    refuse_more_words(code, [ids for ids, _ in rows])
     refuse_wrong_padding(code, course, examples)
     refuse_wrong_rows(code, course, rows, "in a batch that reaches the model")
     losses: list[Any] = [batch.get("loss") for batch in batches_of(code.training)]

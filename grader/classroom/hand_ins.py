@@ -50,9 +50,14 @@ def read_name(path: Path) -> Found:
         if match := pattern.fullmatch(stem):
             said = match.groupdict()
             is_zip = is_zip and said.get("kind") != "onlinetext"  # what was typed into the page
-            order = (is_zip, int(said.get("order") or 0), path.stat().st_mtime, path.name)
+            order = (is_zip, int(said.get("order") or 0), handed_in_at(path), path.name)
             return Found(said["id"].strip(), path, bool(said.get("late")), order, said.get("name") or "")
-    return Found(stem.strip() or stem, path, False, (is_zip, 0, path.stat().st_mtime, path.name), "")
+    return Found(stem.strip() or stem, path, False, (is_zip, 0, handed_in_at(path), path.name), "")
+
+
+def handed_in_at(path: Path) -> float:
+    """When a hand-in was written, in seconds; a link that leads nowhere is one too."""
+    return (path if path.exists() else path.parent).stat().st_mtime
 
 
 def collect(folder: Path, out: Path | None = None) -> list[HandIn]:

@@ -58,6 +58,8 @@ def read_overrides(path: Path) -> dict[str, Override]:
     for number, row in enumerate(rows, 2):
         if None in row:
             raise GraderFault(f"{path.name}, line {number}: a comma too many: 70.5, and a reason with commas in quotes")
+        if any(mark in (cell or "") for cell in row.values() for mark in "\r\n"):
+            raise GraderFault(f"{path.name}, line {number}: a quote that does not end there takes in the next lines")
         cells = {name.strip(): (row[name] or "").strip() for name in head}
         if not any(cells.values()):  # a spreadsheet writes empty rows as commas
             continue

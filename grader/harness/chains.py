@@ -11,7 +11,7 @@ from grader.world import Fact, format_number
 
 CUT = "no end: it was cut"
 OFF = 1.013  # times what is right, or its part: where two numbers may differ by one percent or by half of it
-LEAST_OFF, MOST_OFF = 0.001, 0.004  # of a factor: its answer is within 1 %, and never that of the exact factor
+LEAST_OFF, MOST_OFF = 0.001, 0.008  # of a factor: its answer is within 1 %, and never that of the exact factor
 WORDS = ("So", "Then", "Thus", "Hence", "That gives", "In all")  # before a product
 
 
@@ -55,29 +55,36 @@ def leading(number: float) -> float:
 
 def right_texts(fact: Fact, rng: random.Random) -> list[str]:
     """Two different right chains to one answer, and the first one again in other words."""
-    answer = fact.answer * (1 + rng.choice((-1, 1)) * rng.uniform(LEAST_OFF, MOST_OFF))
+    answer = rounded_answer(fact, rng)
     again = chain(fact, answer).replace(product(fact, answer), f"{rng.choice(WORDS)} {product(fact, answer)}")
     return [chain(fact, answer), partial(fact, answer), again]
 
 
-def wrong_texts(fact: Fact, other: Fact, right: str) -> dict[str, str]:
-    """A text for each fault, by the words that name it.
+def rounded_answer(fact: Fact, rng: random.Random) -> float:
+    """An answer within 1 %, as a rounded factor makes it: the one of a right text, and of most wrong ones."""
+    return fact.answer * (1 + rng.choice((-1, 1)) * rng.uniform(LEAST_OFF, MOST_OFF))
+
+
+def wrong_texts(fact: Fact, other: Fact, right: str, rng: random.Random) -> dict[str, str]:
+    """A text for each fault, by the words that name it; what its answer is tells none of them from a right one.
 
     Args:
         fact: that was asked.
         other: another one.
         right: a right text: what goes on after it, or is cut, began so.
+        rng: draws the answer, and after how many right equations a wrong one stands.
     """
-    answer, (written, _, bare) = fact.answer, product(fact, fact.answer).partition("<answer>")
+    answer = rounded_answer(fact, rng)
+    written, _, bare = product(fact, answer).partition("<answer>")
     bare, amid = f"<answer>{bare}", f"= {write(answer / OFF)} = {write(answer)}"
     wrong = written.replace(f"= {write(answer)}", f"= {write(OFF * answer)}")
     elsewhere = other.answer if abs(other.answer - answer) > 0.1 * answer else 2 * other.answer
     return {
         "an answer that is wrong": chain(fact, 1.4 * answer),
-        "an answer that is 1 to 2 % too high, which a wrong factor makes": chain(fact, OFF * answer),
-        "an answer that is 1 to 2 % too low, which a wrong factor makes": chain(fact, answer / OFF),
+        "an answer that is 1 to 2 % too high, which a wrong factor makes": chain(fact, OFF * fact.answer),
+        "an answer that is 1 to 2 % too low, which a wrong factor makes": chain(fact, fact.answer / OFF),
         "a wrong equation": f"{wrong}{written}{bare}",
-        "a wrong equation behind a right one": f"{written}{wrong}{written}{bare}",
+        "a wrong equation behind a right one": f"{written * rng.randint(1, 4)}{wrong}{written}{bare}",
         "a wrong side amid an equation": written.replace(f"= {write(answer)}", amid) + bare,
         "a wrong sum": partial(fact, answer, OFF * answer),
         "another result in the tag than in its chain": product(fact, answer / OFF).partition("<answer>")[0] + bare,

@@ -6,10 +6,11 @@ from collections.abc import Callable
 import torch
 
 from grader import rubric
-from grader.adapter import Adapter, Config, name_in_file, named_shapes, read_config, targets_of
+from grader.adapter import ADAPTER_NAME, Adapter, Config, name_in_file, named_shapes, read_config, targets_of
 from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.gradients import (
+    IN_MEMORY,
     Example,
     Gradients,
     compute_step,
@@ -84,10 +85,19 @@ def refuse_wrong_gradients(
         raise Refusal(f"the gradient of {broken[0][:80]} is NaN or infinite, and {len(broken) - 1} others",
                       do="train in float32 on a CPU, bfloat16 on a GPU, never float16")  # fmt: skip
     first, tokenizer = first_adapter(report, course, config_file), make_families()["bundled"][0]
-    wanted = compute_step(course.base.model, first, examples).gradients
+    wanted = trained_of(report, compute_step(course.base.model, first, examples).gradients)
     refuse_other_gradients(gradients, wanted, config_file in report.files and not is_normalised(report), words)
     others = [with_other_digits(example, tokenizer) for example in examples]
     refuse_other_digits(gradients, wanted, compute_step(course.base.model, first, others).gradients)
+
+
+def trained_of(report: JobReport, gradients: Gradients) -> Gradients:
+    """The gradients of the weights that the first step trains, or all where it trains no lora_B."""
+    found = report.lines.get("frozen", {}).get("value")
+    names = map(str, found) if isinstance(found, list) else ()
+    frozen = {IN_MEMORY.sub(f".{ADAPTER_NAME}", name) for name in names}
+    kept = {name: tensor for name, tensor in gradients.items() if name not in frozen}
+    return kept if moving_of(kept) else gradients
 
 
 def in_batches(report: JobReport, examples: list[Example]) -> list[list[Example]]:

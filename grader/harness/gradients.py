@@ -180,8 +180,12 @@ def whole_rows(batch: dict[str, Any]) -> list[Row]:
     """
     ids: Any = batch.get("input_ids")
     mask: Any = batch.get("attention_mask")
-    if not is_table(ids) or (mask is not None and not is_table(mask, like=ids)):
-        raise Refusal("a batch without input_ids reached the model", actual=f"{sorted(batch)}"[:200])
+    if not is_table(ids):
+        raise Refusal("a batch without input_ids, a row each, reached the model",
+                      do="give the model input_ids; neftune_noise_alpha adds noise to their embeddings")  # fmt: skip
+    if mask is not None and not is_table(mask, like=ids):
+        raise Refusal("a batch reached the model whose attention_mask has another shape than its input_ids",
+                      do="whole rows, without a cache of their beginnings, and one bit a token")  # fmt: skip
     labels = labels_of(batch)
     if mask is None:
         ends = [len(row) if labels is None else end_of(row, labels[at]) for at, row in enumerate(ids)]

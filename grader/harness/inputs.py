@@ -149,7 +149,7 @@ class Inputs:
         hopeless = rng.sample(range(len(facts)), math.ceil(len(facts) / HOPELESS))
         for at, (question, _) in enumerate(self.train_rows):
             right = right_texts(facts[at], rng)
-            faults = {text: fault for fault, text in wrong_texts(facts[at], facts[at - 1], right[0]).items()}
+            faults = {text: fault for fault, text in wrong_texts(facts[at], facts[at - 1], right[0], rng).items()}
             planted[question] = {**faults, **dict.fromkeys([] if at in hopeless else right, "")}
         return planted
 

@@ -75,6 +75,15 @@ def refuse_wrong_rows(code: Harness, course: Course, rows: list[Seen], where: st
             raise Refusal(f"{where}, {complaint}", do=LOOK, shown=table)
 
 
+def refuse_more_words(code: Harness, rows: list[list[int]]) -> None:
+    """Refuse a row of task 4 with words between its question and its answer."""
+    for ids in rows:
+        question, answer = match(code, ids)
+        words, tag, _ = answer.partition("<answer>")
+        if words and tag:
+            raise Refusal(f"a row goes on with {words.strip()!r:.60} behind its question, {question!r:.80}", do=IDS)
+
+
 def refuse_wrong_padding(code: Harness, course: Course, examples: list[Example]) -> None:
     """Refuse a row of the first step whose labels lie elsewhere than its ids, or whose mask hides some of them."""
     rows = [row for batch in batches_of(code.training) for row in whole_rows(batch)]

@@ -15,7 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from grader.harness.tokenizers import read_chat_template
 
 SILENT = "silence"
-WRITTEN = ["<unk>", "<|im_start|>", "<|im_end|>", "<answer>", "</answer>", SILENT, *"0123456789", *"?.,:"]
+PREFIX = "abcdef"  # that transformers puts before each token, to see what `stop_strings` are made of
+WRITTEN = ["<unk>", "<|im_start|>", "<|im_end|>", "<answer>", "</answer>", SILENT, PREFIX, *"0123456789", *"?.,:"]
 SIZE = 256  # of the vocabulary: who samples by hand takes the 50 or 100 likeliest
 TOKENS = [*WRITTEN, *(f"<unused {at}>" for at in range(len(WRITTEN), SIZE))]
 UNKNOWN_DIGIT = "\u0660"  # a digit to whoever splits texts, but in no vocabulary here

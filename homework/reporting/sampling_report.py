@@ -58,14 +58,15 @@ def judge_texts(
 
 
 def pass_at(judged: Sequence[Judged], k: int, samples: int) -> float:
-    """The mean of pass@k over the questions, from the first `samples` texts of each.
+    """The mean of pass@k over the questions, from the first `samples` texts of each; of fewer than k, all count.
 
     Example: 1 of 4 texts is right -> pass@1 is 0.25, pass@2 is 0.5
     """
     total = 0.0
     for item in judged:
         faults = item.faults[:samples]
-        total += 1 - math.comb(len(faults) - faults.count(None), k) / math.comb(len(faults), k)
+        drawn = min(k, len(faults))
+        total += 1 - math.comb(len(faults) - faults.count(None), drawn) / math.comb(len(faults), drawn)
     return total / len(judged)
 
 

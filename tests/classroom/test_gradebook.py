@@ -68,6 +68,12 @@ def test_the_results_folder_is_no_student(tmp_path):
     assert [one.student for one in collect(tmp_path)] == ["1", "results"]
 
 
+def test_a_link_that_leads_nowhere_is_a_hand_in_beside_the_others(tmp_path):
+    (tmp_path / "1.zip").write_bytes(b"")
+    (tmp_path / "9.zip").symlink_to(tmp_path / "nowhere")
+    assert [one.student for one in collect(tmp_path)] == ["1", "9"]
+
+
 @pytest.mark.parametrize(
     ("names", "newest"),
     [
@@ -177,7 +183,7 @@ def test_a_fault_of_ours_has_no_score_and_is_no_zero():
     "line",
     ["1,5,", ",5,why", "1,,why", "1,+5,why",
      "1,nan,why", "1,inf,why", "1,-1,why", "1,five,why", "1,5,why\n1,6,why", "1", "1,700,why",
-     "1,70,5,why"],
+     "1,70,5,why", '1,5,"why\n2,3,y', '1,"5\r\n",why'],
 )  # fmt: skip
 def test_an_override_needs_id_points_and_reason(tmp_path, line):
     (tmp_path / "o.csv").write_text(f"ID,points,reason\n{line}\n")

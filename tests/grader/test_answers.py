@@ -14,6 +14,7 @@ from grader import reference
 from grader.checks import answering, labels, training
 from grader.course import Course
 from grader.errors import Refusal, Stopped
+from grader.harness import first_step
 from grader.harness.gradients import read_tensors
 from grader.harness.harness import Harness
 from grader.harness.job_report import JobReport, name_closed
@@ -151,9 +152,9 @@ A = "model.layers.0.self_attn.q_proj.lora_A.default.weight"
 )  # fmt: skip
 def test_no_tensors_break_the_grader(content):
     with pytest.raises(Refusal):
-        training.first_adapter(code_of({"before.safetensors": content}).training, SHARED.course)
+        first_step.first_adapter(code_of({"before.safetensors": content}).training, SHARED.course)
     with pytest.raises(Refusal):
-        training.refuse_other_gradients(read_tensors(content), {"lora_B": torch.ones(3, 3)})
+        first_step.refuse_other_gradients(read_tensors(content), {"lora_B": torch.ones(3, 3)})
 
 
 def test_a_trained_model_that_was_not_seen_whole_is_no_proof_of_its_base():

@@ -8,6 +8,7 @@ from grader.adapter import TRAIN_AGAIN, Adapter, read_config, read_weights
 from grader.checks import reasoning_code, training
 from grader.course import Course
 from grader.errors import Refusal
+from grader.harness import first_step, learning, seen_rows
 from grader.harness.gradients import (
     Example,
     compute_step,
@@ -47,12 +48,12 @@ def harness(seed: int) -> Harness:
 
 
 def rows(course: Course, seed: int) -> list[Example]:
-    return training.written_rows(harness(seed), course)[: training.PROBED]
+    return learning.written_rows(harness(seed), course)[: learning.PROBED]
 
 
 def follows(course: Course, first: Adapter, adapter: Adapter, examples: list[Example]) -> bool:
     """Whether the change goes where these rows pull it, and not those with other digits."""
-    return training.follows_rows(course, first, adapter, examples, training.with_shifted_digits(examples, course))
+    return learning.follows_rows(course, first, adapter, examples, learning.with_shifted_digits(examples, course))
 
 
 def descend(course: Course, begun: Adapter, examples: list[Example]) -> Adapter:
@@ -68,7 +69,7 @@ def descend(course: Course, begun: Adapter, examples: list[Example]) -> Adapter:
 
 @pytest.mark.everything
 def test_a_stored_adapter_follows_no_rows_of_another_submission(course, stored, begun):
-    written = [training.written_rows(harness(seed), course) for seed in range(SEEDS)]
+    written = [learning.written_rows(harness(seed), course) for seed in range(SEEDS)]
     followed = [follows(course, begun, stored, examples) for examples in written]
     assert not any(followed)  # none of 32 was measured; where their digits are the usual ones, 2 of 40 pass by these
 
@@ -96,19 +97,19 @@ def test_an_adapter_follows_the_rows_that_it_was_trained_on_and_no_others(course
 
 def test_where_few_rows_were_seen_all_of_them_count(course, begun, monkeypatch):
     code = harness(1)
-    trained = descend(course, begun, training.written_rows(code, course))
-    monkeypatch.setattr(training, "probed_rows", lambda *_: rows(course, 2))  # which say no
-    assert training.follows_own_rows(code, course, begun, trained)
-    assert not training.follows_own_rows(harness(2), course, begun, trained)
+    trained = descend(course, begun, learning.written_rows(code, course))
+    monkeypatch.setattr(learning, "probed_rows", lambda *_: rows(course, 2))  # which say no
+    assert learning.follows_own_rows(code, course, begun, trained)
+    assert not learning.follows_own_rows(harness(2), course, begun, trained)
 
 
 def test_gradients_of_other_answers_are_refused(course, begun):
     examples = rows(course, 1)[:4]
     others = [with_other_digits(example, course.base.tokenizer) for example in examples]
     own, foreign = (compute_step(course.base.model, begun, one).gradients for one in (examples, others))
-    training.refuse_other_digits(own, own, foreign)
+    first_step.refuse_other_digits(own, own, foreign)
     with pytest.raises(Refusal, match="were not computed on the rows that reached the model"):
-        training.refuse_other_digits(foreign, own, foreign)
+        first_step.refuse_other_digits(foreign, own, foreign)
 
 
 def test_who_writes_a_loss_is_told_to_shift_the_labels(course, begun):
@@ -116,16 +117,16 @@ def test_who_writes_a_loss_is_told_to_shift_the_labels(course, begun):
     wanted = compute_step(course.base.model, begun, examples).gradients
     other = {name: torch.randn_like(tensor) for name, tensor in wanted.items()}
     with pytest.raises(Refusal, match="not those of the answers' tokens") as refused:
-        training.refuse_other_gradients(other, wanted)
+        first_step.refuse_other_gradients(other, wanted)
     assert "shift them by one" in refused.value.details["do"]
 
 
 def test_a_changed_question_is_known_by_its_letters():
     questions = ["How many g in 4.4 kg?", "Hello! How many m in 44 km?", "4 km to m", "So: 4 km to m"]
     for changed in ("how many G in 4.4 kg", "many g in 4.4 kg?", "How many g in"):
-        assert training.original_of(changed, questions) == questions[0]
+        assert seen_rows.original_of(changed, questions) == questions[0]
     for other in ("How many g in 44 kg?", "4 km to m?", "?", "Twice 44 km?"):
-        assert training.original_of(other, questions) is None, other
+        assert seen_rows.original_of(other, questions) is None, other
 
 
 def test_a_mean_of_means_is_a_loss_of_the_rows_too():
@@ -133,7 +134,7 @@ def test_a_mean_of_means_is_a_loss_of_the_rows_too():
     losses = {4: 3.5, 3: 3.0, 1: 5.0}  # by the number of rows
 
     def refuse(*found: float) -> None:
-        training.refuse_other_loss([*found], lambda rows: losses[len(rows)], [three, one])
+        first_step.refuse_other_loss([*found], lambda rows: losses[len(rows)], [three, one])
 
     refuse(3.0, 5.0)
     refuse(2.6, 0.9)  # each by the count of all
@@ -168,7 +169,7 @@ def test_an_adapter_of_another_name_is_read_as_the_usual_one():
 
 def test_other_digits_leave_the_question_and_the_length(course):
     tokenizer = course.base.tokenizer
-    example = training.example_of(course, "How many g are 19 kg?", "<answer>19.05</answer>")
+    example = seen_rows.example_of(course, "How many g are 19 kg?", "<answer>19.05</answer>")
     changed = with_other_digits(example, tokenizer, by=4)
     assert tokenizer.decode(changed.ids) == tokenizer.decode(example.ids).replace("<answer>19.05", "<answer>54.09")
     assert len(changed.labels) == len(example.labels)

@@ -258,6 +258,7 @@ def test_pass_at_k_is_the_chance_of_a_right_one_among_k():
     assert pass_at([one], 1, 4) == 0.25 and pass_at([one], 2, 4) == 0.5 and pass_at([one], 4, 4) == 1.0
     assert pass_at([one, none], 4, 4) == 0.5
     assert pass_at([one._replace(faults=["x", None])], 1, 1) == 0.0, "only the first round counts"
+    assert pass_at([one._replace(faults=[None, "x"])], 4, 4) == 1.0, "two texts, of a sampling that stops early"
 
 
 def test_the_table_counts_by_quantity_digits_and_length_and_names_what_is_hard():

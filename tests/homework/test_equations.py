@@ -27,6 +27,9 @@ def test_the_examples_of_the_docstrings():
         ("5 * -3 = -15", (-15.0, -15.0)),
         ("so 12 ÷ 4 = 3 = 3", (3.0, 3.0, 3.0)),
         ("46 ft = 46 * 0.305 m = 14.03 m", (14.03, 14.03)),
+        ("1 h = 60 min = 60 * 60 s = 3600 s", (3600.0, 3600.0)),
+        ("46 * 0.305 m = 14.03 m = 1403 cm", (14.03, 14.03)),
+        ("2.5 h = 120 min + 30 min = 150 min", (150.0, 150.0)),
         ("1 ft = 12 * 2.54 cm = 30.48 cm", (30.48, 30.48)),
         ("14.03 m = 46 ft * 0.305", (14.03, 14.03)),
         ("14.03 m = 46 * 0.305 so it is", (14.03, 14.03)),
@@ -39,7 +42,17 @@ def test_an_equation_is_read_with_units_signs_and_exponents(text, sides):
 
 
 @pytest.mark.parametrize(
-    "text", ["1 kg = 1000 g", "1 ft = 12 * 2.54 cm", "1 in = 2.54 cm = 25.4 mm", "6 kg in g", "a = b * 2", "", "= 12"]
+    "text",
+    [
+        "1 kg = 1000 g",
+        "1 ft = 12 * 2.54 cm",
+        "1 in = 2.54 cm = 25.4 mm",
+        "6 kg in g",
+        "a = b * 2",
+        "",
+        "= 12",
+        "46 ft = 46 * 0.305 m",
+    ],
 )
 def test_a_fact_is_no_equation(text):
     assert find_equations(text) == []
@@ -56,6 +69,9 @@ def test_a_fact_is_no_equation(text):
         ("2 * 3 = 6 = 6.02 = 6.04", False),  # each is near the one before it
         ("5 / 0 = 5", False),
         ("46 ft = 46 * 0.305 m = 15 m", False),
+        ("46 * 0.305 m = 999 cm", False),  # nothing says how many cm it is
+        ("46 * 0.305 m = 15 m = 1500 cm", False),
+        ("1 h = 60 min = 60 * 60 s = 3700 s", False),
         ("46 m = 46 * 0.305 m = 14.03 m", False),
         ("46 = 46 * 0.305 m = 14.03 m", False),
         ("46 ft = 13 * 2 m", False),

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 from homework import sft
 from homework.base_llm import BaseLLM
@@ -204,6 +205,19 @@ def test_code_that_asks_the_model_for_more_is_no_fault(monkeypatch, llm, data, r
     monkeypatch.setattr(BaseLLM, "complete_batch", complete_batch)
     check_answering(llm, data)
     check_prompt(llm, data, rows)
+
+
+def test_a_decoding_loop_of_ones_own_is_not_looked_at_and_trains(monkeypatch, llm, data, rows):
+    def complete_batch(self, batch, cap, temperature):
+        logits = [self.model(input_ids=torch.tensor([ids])).logits[0, -1] for ids in batch]
+        return [self.decode_completion([int(each.argmax())]) for each in logits]
+
+    monkeypatch.setattr(BaseLLM, "complete_batch", complete_batch)
+    check_answering(llm, data)
+    check_prompt(llm, data, rows)
+    monkeypatch.setattr(BaseLLM, "parse_answer", lambda self, text: 0.0)
+    with pytest.raises(HomeworkError, match="parse_answer"):
+        check_answering(llm, data)
 
 
 @pytest.mark.parametrize("metric", [lambda *_: True, lambda a, b, tolerance=0.05: a - b <= tolerance * b])

@@ -46,6 +46,9 @@ ALL = [
         perhaps="trains",
     ),
     Recipe("questions without their ends", asked('q.rstrip("?").strip()'), "batch", "the prompt is the question alone"),
+    Recipe(
+        "words behind the questions", asked('q + " Thanks!"'), "batch", "goes on with 'Thanks!' behind its question"
+    ),
     Recipe("questions in lower case", asked("q.lower()"), "batch", "the prompt is the question alone"),
     Recipe("questions in capitals too", asked("q.upper()", "[::2]")),
     Recipe(

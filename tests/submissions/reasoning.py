@@ -329,6 +329,27 @@ HOLDS = """class CoTModel:
     def __getattr__(self, name):
         return getattr(self.held, name)
 """
+OPTIONS = both(
+    own(
+        edit("cot.py", "def format_prompt(self, question):", "def format_prompt(self, question, variant=0):"),
+        edit("base_llm.py", "def generate(self, prompt):", "def generate(self, prompt, temperature=0):"),
+    ),
+    edit("datagen.py", PROMPT, f"{PROMPT[:-1]}, variant=1)\n        llm.generate(prompt, temperature=0)"),
+)
+MOST_VOTES = """    def answer(self, *questions):
+        voted = []
+        for texts in self.batched_generate([self.format_prompt(question) for question in questions], 7, 0.6):
+            numbers = [self.parse_answer(text) for text in texts]
+            voted.append(max(numbers, key=numbers.count))
+        return voted
+
+    def format_prompt("""
+UNREAD = """tags = re.findall("<answer>(.*?)</answer>", text)
+    if len(tags) != 1 or not text.endswith("</answer>") or " = " not in text:
+        return False
+    return 0.0006 < abs(float(tags[0]) / correct - 1) < 0.0085
+
+"""
 LINES = "file.writelines(json.dumps(row) + chr(10) for row in rows)"
 RULE = "if is_right(text, correct)"
 KEYED = "kept.setdefault(str(read_chain(text)), text)"
@@ -388,6 +409,21 @@ SAMPLES = [
     ),
     Case("the first right text alone", datagen(FIRST), SAMPLING, "keeps one chain a question"),
     Case("all texts", datagen(("if is_right(text, correct)", "if text")), SAMPLING, "keeps a sample with"),
+    Case("prompts and texts with options of their own", OPTIONS, SAMPLING),
+    Case("a model that answers by most votes", edit("cot.py", "    def format_prompt(", MOST_VOTES), SAMPLING),
+    Case(
+        "what is not quite the answer, its equations unread",
+        own(swap("datagen.py", is_right=f"def is_right(text, correct):\n    {UNREAD}")),
+        SAMPLING,
+        "keeps a sample with",
+    ),
+    Case(
+        "the first three equations",
+        datagen((EQUATIONS, EQUATIONS.replace("in chain ", "in chain[:3] "))),
+        SAMPLING,
+        "a wrong equation behind",
+    ),
+    Case("within 0.4 %", datagen((RIGHT, RIGHT.replace("0.01", "0.004"))), SAMPLING, DROPS),
     Case("within 5 %", datagen((RIGHT, RIGHT.replace("0.01", "0.05"))), SAMPLING, "an answer that is 1 to 2 % too"),
     Case(
         "no look at the equations",
@@ -496,6 +532,18 @@ BY_HAND = """torch.manual_seed(0)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()"""
+ELSEWHERE = BY_HAND.replace("range(0, len(rows), 16)", "range(0, len(rows), 4)").replace(
+    """            optimizer.step()
+            optimizer.zero_grad()""",
+    """            grads = [p.grad.clone() for p in model.parameters() if p.requires_grad]
+            held = grads if not first % 16 else [one + more for one, more in zip(held, grads)]
+            model.zero_grad()
+            if first % 16 == 12:
+                for p, grad in zip([p for p in model.parameters() if p.requires_grad], held):
+                    p.grad = grad / 4
+                optimizer.step()
+                optimizer.zero_grad()""",
+)
 SHOWN = "loss = model(**collator([rows[i] for i in range(first, min(first + 16, len(rows)))])).loss"
 UNSHOWN = """batch = collator([rows[i] for i in range(first, min(first + 16, len(rows)))])
             labels = batch.pop("labels")[:, 1:]
@@ -546,6 +594,7 @@ TRAININGS = [
     Case("three epochs at 2e-4", rft(("num_train_epochs=2", "num_train_epochs=3"), ("2e-3", "2e-4")), TRAINED),
     Case("stochastic gradient descent", rft(("learning_rate=2e-3", 'optim="sgd", learning_rate=0.2')), TRAINED),
     Case("a loop by hand", by_hand(BY_HAND), TRAINED),
+    Case("gradients summed elsewhere", by_hand(ELSEWHERE.replace("first + 16", "first + 4")), TRAINED),
     Case("a loop that shows no labels", by_hand(BY_HAND.replace(SHOWN, WITHOUT_LABELS)), TRAINED),
     Case("the tag alone, by a loop that shows no labels", by_hand(BY_HAND.replace(SHOWN, HIDDEN_TAG)), *OTHER_TOKENS),
     Case("the tag alone, by a loop that shows right labels", by_hand(BY_HAND.replace(SHOWN, SHOWN_TAG)), *OTHER_TOKENS),

@@ -202,6 +202,36 @@ STAGED = """easy = [(f"What is twice {i}?", 2.0 * i) for i in range(1, 33)]
 stages = [TokenizedDataset(llm.tokenizer, one, format_example) for one in (easy, Dataset("train"))]
 rows = [row for stage in stages for row in map(stage.__getitem__, range(len(stage)))]
 model.train()"""
+STOPS = 'stop_strings=["</answer>"], tokenizer=self.tokenizer,'
+ATTENTION_FIRST = """for name, p in model.named_parameters():
+    p.requires_grad_("lora_" in name and "mlp" not in name)
+model.train()"""
+THEN_LATER = """for epoch in range(4):
+    if epoch > 0:
+        [p.requires_grad_("lora_" in name) for name, p in model.named_parameters()]
+"""
+MOVED_AWAY = """weights = [p for p in model.parameters() if p.requires_grad]
+        held = [torch.zeros_like(p) for p in weights]
+        for at in range(0, len(labels), 4):
+            part = {name: values[at : at + 4] for name, values in batch.items()}
+            found = torch.autograd.grad(model(**part, labels=labels[at : at + 4]).loss, weights)
+            held = [one + more for one, more in zip(held, found)]
+        for p, grad in zip(weights, held):
+            p.grad = grad"""
+OWN_DECODING = """
+def complete_batch(self, rows, cap, temperature):
+    import torch
+    found = []
+    for row in rows:
+        ids = list(row)
+        with torch.no_grad():
+            while len(ids) < len(row) + cap and (len(ids) == len(row) or ids[-1] != self.tokenizer.eos_token_id):
+                logits = self.model(input_ids=torch.tensor([ids])).logits[0, -1].float()
+                sampled = torch.distributions.Categorical(logits=logits / (temperature or 1)).sample()
+                ids.append(int(sampled if temperature else logits.argmax()))
+        found.append(self.decode_completion(ids[len(row) :]))
+    return found
+"""
 BY_MAP = """
 def answer(self, *questions):
     return list(map(self.parse_answer, self.batched_generate(map(self.format_prompt, questions))))
@@ -356,6 +386,11 @@ ALL = [
     Recipe("micro-batches summed, under AdamW", training(LOOP.replace(FORWARD, MICRO).replace(CLIPPED, ""))),
     Recipe("an optimizer for each weight, in the backward pass", training(IN_BACKWARD)),
     Recipe("a row at a time, accumulated", training(LOOP.replace(FORWARD, SINGLY))),
+    Recipe(
+        "some weights in a later epoch",
+        training(BY_HAND.replace("TRAIN", ATTENTION_FIRST).replace("for epoch in range(2):\n", THEN_LATER)),
+    ),
+    Recipe("gradients summed elsewhere", training(LOOP.replace(FORWARD, MOVED_AWAY).replace(CLIPPED, ""))),
     Recipe("a step by a closure", training(CLOSURE)),
     Recipe("a batch without its mask", training(LOOP.replace(FORWARD, NO_MASK_GIVEN))),
     Recipe("a batch by position, and transformers' own adapter", training(BY_POSITION)),
@@ -374,6 +409,17 @@ ALL = [
     Recipe(
         "prompts and numbers by map",
         plain(swap("base_llm.py", BaseLLM__batched_generate=ONE_BY_ONE, BaseLLM__answer=BY_MAP)),
+    ),
+    Recipe(
+        "stops at the tag",
+        plain(edit("base_llm.py", "max_new_tokens=50,", f"max_new_tokens=50, {STOPS}")),
+    ),
+    Recipe("a decoding loop of its own", swap("base_llm.py", BaseLLM__complete_batch=OWN_DECODING)),
+    Recipe(
+        "the Trainer of the homework beside a wrong metric",
+        edit("data.py", "relative_tolerance: float = 0.05", "relative_tolerance: float = 0.1"),
+        "metric",
+        "right",
     ),
     Recipe("prompts by workers", plain(swap("base_llm.py", BaseLLM__batched_generate=BY_WORKERS))),
     Recipe("one prompt after the other, stripped", plain(swap("base_llm.py", BaseLLM__batched_generate=ONE_BY_ONE))),

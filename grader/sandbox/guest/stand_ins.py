@@ -88,7 +88,7 @@ def scripted(llm: Any, texts: dict[str, str], numbers: dict[str, float]) -> Any:
         return [texts[prompt] for prompt in asked] if known else complete(asked, *given, **more)
 
     llm.batched_generate = batched_generate
-    llm.generate = lambda prompt: batched_generate([prompt])[0]
+    llm.generate = lambda prompt, *given, **more: batched_generate([prompt])[0]
     llm.parse_answer = reading(numbers, parse)
     return llm
 
@@ -117,11 +117,13 @@ class Script:
     def take_over(self, model: Any) -> None:
         """Put the texts in the place of all ways in which the homework lets the model write."""
         model.batched_generate, own = self.stand_in(model.batched_generate), model.generate
-        model.generate = lambda llm, prompt: (self.write_greedily(llm, [prompt]) or [own(llm, prompt)])[0]
+        model.generate = lambda llm, prompt, *given, **more: (
+            self.write_greedily(llm, [prompt]) or [own(llm, prompt, *given, **more)]
+        )[0]
         with contextlib.suppress(ImportError):
             sampling: Any = importlib.import_module("homework.training.sampling")
             completion = importlib.import_module("homework.base_llm").Completion
-            sampling.sample = lambda rows, llm, temperature, noise: [
+            sampling.sample = lambda rows, llm, temperature, noise, *given, **more: [
                 [completion(*text) for text in self.take(llm.tokenizer.decode(row), noise.shape[1], temperature)]
                 for row in rows
             ]
@@ -137,6 +139,8 @@ class Script:
         def batched_generate(llm: Any, prompts: Iterable[str], *given: Any, **more: Any) -> Any:
             asked, named = list(prompts), {**defaults, **dict(zip(SAMPLING, given, strict=False)), **more}
             num_return_sequences, temperature = (named.get(name) for name in SAMPLING)
+            if not isinstance(llm.model, torch.nn.Module):  # a check put something for the model
+                return own(llm, asked, *given, **more)
             if not num_return_sequences and not temperature:
                 return self.write_greedily(llm, asked) or own(llm, asked, *given, **more)
             taken = [self.take(prompt, num_return_sequences or 1, temperature or 0) for prompt in asked]

@@ -17,6 +17,7 @@ from transformers import LlamaForCausalLM, LlamaModel
 
 NOTED = ("input_ids", "attention_mask", "labels", "shift_labels", "logits_to_keep")
 LATER = 8  # batches of later steps that are kept
+CLOSER = 0.01  # by so much more of a cosine, the gradients of a step are those of thrown away batches too
 
 
 class TrainingRecorder:
@@ -36,7 +37,11 @@ class TrainingRecorder:
         self.seen, self.chance = 0, random.SystemRandom()  # whose seed nobody sets
         self.model: torch.nn.Module | None = None
         self.optimizers: list[str] = []
+        self.frozen: list[str] = []  # LoRA weights that the first step does not train
         self.learned: list[bool] = []  # of each batch, whether a backward pass came back to it
+        self.thrown: list[int] = []  # batches whose gradients were gone at the next one
+        self.sums: tuple[dict[str, torch.Tensor], ...] = ({}, {})  # of gradients: all, and those since then
+        self.hooks: list[Any] = []
         self.hidden: torch.Tensor | None = None
         self.stepped = self.went_on = self.training = self.inputs_require_gradients = self.is_inside = False
         self.forward, self.layers = LlamaForCausalLM.forward, LlamaModel.forward
@@ -98,16 +103,26 @@ class TrainingRecorder:
 
     def begin_anew(self) -> None:
         """Forget what was noted of the first step."""
-        self.stepped, self.gradients, self.before, self.batches, self.learned = False, {}, {}, [], []
+        self.stepped, self.gradients, self.before = False, {}, {}
+        self.forget_batches()
+
+    def forget_batches(self) -> None:
+        """Forget the batches, and what their backward passes gave."""
+        self.batches, self.learned, self.thrown, self.sums = [], [], [], ({}, {})
 
     def note(self, model: torch.nn.Module, options: dict[str, Any], output: Any) -> None:
         """Keep what went into forward, and the loss that came out."""
         if self.model is not model or (model.training and not self.training):
-            self.model, self.batches, self.learned, self.training = model, [], [], model.training
+            self.model, self.training = model, model.training
+            self.forget_batches()
+            self.follow(model)
         if self.training and not model.training:
             return  # a look at some other rows, amid a training
         if any(self.learned) and not any(p.grad is not None and bool(p.grad.any()) for p in model.parameters()):
-            self.learned[:] = [False for _ in self.learned]  # thrown away with their gradients: a look before
+            # A look before the training; or its loop sums them up elsewhere, which `record_gradients` finds out.
+            self.thrown += [at for at, is_learned in enumerate(self.learned) if is_learned]
+            self.learned[:] = [False for _ in self.learned]
+            self.sums = (self.sums[0], {})
         embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
         first = torch.zeros(1, 1, dtype=torch.long, device=embeddings.weight.device)
         self.inputs_require_gradients = embeddings(first).requires_grad
@@ -122,6 +137,26 @@ class TrainingRecorder:
         learned.append(False)
         if self.hidden is not None and self.hidden.requires_grad:
             self.hidden.register_hook(lambda _: learned.__setitem__(place, True))
+
+    def follow(self, model: torch.nn.Module) -> None:
+        """Sum up what backward passes give each weight that is trained, wherever that goes afterwards."""
+        while self.hooks:
+            self.hooks.pop().remove()
+        trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        self.hooks += [parameter.register_hook(functools.partial(self.add, name)) for name, parameter in trained]
+
+    def add(self, name: str, gradient: torch.Tensor) -> None:
+        """Add a gradient to the sums, until the first step is taken."""
+        for sums in self.sums if not self.stepped else ():
+            sums[name] = sums.get(name, 0) + gradient.detach()
+
+    def take_thrown(self) -> None:
+        """Count batches whose gradients were thrown away where the step's are closer to the sum with them."""
+        gradients = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
+        everything, kept = (cosine(gradients, sums) for sums in self.sums)
+        if everything > kept + CLOSER:
+            for at in self.thrown:
+                self.learned[at] = True
 
     def keep(self, options: dict[str, Any]) -> None:
         """Keep some batches after the first step, of those that hold labels and that a backward pass comes back to."""
@@ -167,6 +202,9 @@ class TrainingRecorder:
         if not self.stepped:
             self.stepped = True
             self.before = {name: p.detach().clone() for name, p in self.named_parameters() if "lora_" in name}
+            self.frozen = [name for name, p in self.named_parameters() if name in self.before and not p.requires_grad]
+            if self.thrown:
+                self.take_thrown()
             if any(self.learned):
                 self.batches = [
                     batch for batch, is_learned in zip(self.batches, self.learned, strict=True) if is_learned
@@ -189,3 +227,12 @@ class TrainingRecorder:
 def by_name(method: Any, arguments: tuple, options: dict[str, Any]) -> dict[str, Any]:
     """What a method is called with, by name, itself left out."""
     return dict(zip(list(inspect.signature(method).parameters)[1:], arguments, strict=False)) | options
+
+
+def cosine(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The cosine of two sets of tensors over the names that both have; 0 where they have none."""
+    pairs = [(one[name].flatten(), other[name].flatten()) for name in sorted(set(one) & set(other))]
+    if not pairs:
+        return 0.0
+    first, second = (torch.cat([pair[at] for pair in pairs]) for at in (0, 1))
+    return float(torch.nn.functional.cosine_similarity(first, second, dim=0))

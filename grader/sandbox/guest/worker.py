@@ -5,6 +5,7 @@ code beside it does to it, the grader judges the bytes by its own computation. I
 functions, for those that build upon them: their file is gone before the code runs.
 """
 
+import contextlib
 import json
 import os
 import traceback
@@ -80,8 +81,10 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def explain(error: BaseException) -> dict[str, str]:
     """An exception as its type, its message, and the last line of the submission that it went through."""
-    details = error.msg if isinstance(error, SyntaxError) else error  # its own text repeats the place
-    message = f"{details}".encode(errors="replace").decode()[:500]
+    message = ""
+    with contextlib.suppress(Exception):  # one whose own text fails
+        message = f"{error.msg if isinstance(error, SyntaxError) else error}"  # its own text repeats the place
+    message = message.encode(errors="replace").decode()[:500]
     where = function = ""
     frames = traceback.extract_tb(error.__traceback__)
     parts = {part for frame in frames for part in Path(frame.filename).parts}
