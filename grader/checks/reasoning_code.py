@@ -233,6 +233,9 @@ def refuse_no_file(error: dict[str, str]) -> None:
     if error.get("type") == "FileNotFoundError":
         raise Refusal("generate_dataset came to its end, and there is no file at its output_json",
                       do="write the rows to the path that output_json names")  # fmt: skip
+    if error.get("type") == "OSError":
+        raise Refusal("the file that generate_dataset wrote is much too large", actual=error.get("message", "")[:120],
+                      do="a few different chains of each question")  # fmt: skip
     if error.get("type") == "OverflowError":
         raise Refusal("the file that generate_dataset wrote holds a number that no float holds",
                       do="the answer of a row is that of train")  # fmt: skip

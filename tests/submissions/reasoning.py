@@ -403,6 +403,13 @@ SAMPLES = [
         SAMPLING,
         "samples nothing about train",
     ),
+    Case("a thousand times each row", datagen(("dump(rows,", "dump(rows * 1000,")), SAMPLING, "much too large"),
+    Case(
+        "an answer of 400 digits",
+        datagen(("rows, file)", "[[*rows[0][:1], 10**400, ''], *rows], file)")),
+        SAMPLING,
+        "no float",
+    ),
     Case("a line a row", datagen(("json.dump(rows, file)", LINES)), SAMPLING, "wrote is no JSON"),
     Case(
         "another file", datagen(("open(output_json", 'open("data/mine.json"')), SAMPLING, "no file at its output_json"

@@ -10,6 +10,7 @@ import inspect
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import stand_ins
@@ -20,6 +21,7 @@ from transformers import AutoTokenizer
 from worker import Job
 
 LONGEST_DATASET = 2000
+LARGEST_FILE = 1_000_000  # bytes of the rows about 64 questions: right ones have 40,000
 STAND_INS = (
     ("answers", "format_example", stand_ins.formatting),
     ("right_rows", "tokenize", stand_ins.tokenizing),
@@ -277,9 +279,20 @@ def sampling(job: Job) -> None:
         datagen.generate_dataset(str(target))
 
     job.record("generate_dataset", generate)
-    job.record("rows", lambda: json.loads(target.read_text(encoding="utf-8")))
+    job.record("rows", lambda: read_json(target))
     job.record("asked", lambda: script.asked)
     job.record("misformatted", lambda: script.misformatted)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a file of JSON.
+
+    Raises:
+        OSError: if it is much longer than any right one, so that its lines would take the place of all others.
+    """
+    if path.stat().st_size > LARGEST_FILE:
+        raise OSError(f"a file of {path.stat().st_size} bytes")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def refuse_other_class() -> None:
