@@ -5,6 +5,14 @@ import os
 from pathlib import Path
 
 
+def remove_left(folder: Path) -> None:
+    """Remove from a folder what `write_whole` has left there in a process that was killed."""
+    for scratch in folder.glob(".*-*"):
+        pid = scratch.name.rpartition("-")[2]
+        if pid.isdigit() and Path("/proc/self").exists() and not Path("/proc", pid).exists():
+            scratch.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, content: str) -> None:
     """Write a file whole or not at all, on the disk when this returns.
 

@@ -8,7 +8,7 @@ from grader.classroom import pages
 from grader.classroom.gradebook import Gradebook
 from grader.classroom.similarity import Likeness, compare
 from grader.classroom.students import Student, find_changed
-from grader.files import write_whole
+from grader.files import remove_left, write_whole
 from grader.own_questions import PUBLIC_NOTE, SEED_NOTE
 
 LIKENESS = "alike.csv"
@@ -21,6 +21,8 @@ def write_all(out: Path, students: list[Student], gradebook: Gradebook | None, l
         OSError: if writing fails; the results themselves are kept.
     """
     (out / "students").mkdir(parents=True, exist_ok=True)
+    for folder in (out, out / "students"):
+        remove_left(folder)
     write_whole(out / "class.csv", books.class_table(students, late_penalty))
     if gradebook:
         write_whole(out / "canvas.csv", books.fill(gradebook, students, late_penalty)[0])

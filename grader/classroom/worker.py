@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from grader.classroom.jobs import Job, WorkerConfig
 from grader.classroom.store import Store
 from grader.errors import GraderFault
+from grader.files import remove_left
 
 if TYPE_CHECKING:
     from grader.classroom.session import Session
@@ -58,6 +59,7 @@ def serve(session: "Session", store: Store, job: Job) -> dict[str, str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Held by this process, not by a file that says so: the system lets go of it, however the process ends.
         with FileLock(path.with_name(".lock"), timeout=0):
+            remove_left(path.parent)
             if store.read(job.sha256) is None or store.age(job.sha256) <= job.since:
                 store.write(job.sha256, session.grade_one(job.path, job.name))
         return {"state": "done"}

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -146,6 +148,16 @@ def test_a_full_disk_leaves_the_former_file_and_no_other(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         files.write_whole(tmp_path / "r.json", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"] and (tmp_path / "r.json").read_text() == "former"
+
+
+def test_what_a_killed_process_left_half_written_is_removed_and_that_of_a_live_one_kept(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = (f".1.html-{dead.pid}", f".2.html-{os.getpid()}", ".lock", "3.html-4")
+    for name in names:
+        (tmp_path / name).touch()
+    files.remove_left(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
 
 
 @pytest.mark.parametrize("spoil", [
