@@ -61,8 +61,9 @@ def find_equations(text: str) -> list[Equation]:
     """
     found = []
     for match in SIDES.finditer(text):
-        whole = as_equation(without_amount(match[0].split("=")))
-        if whole and not whole.holds() and (runs := by_unit(match[0].split("="))):
+        sides = match[0].split("=")
+        whole = as_equation(without_amount(sides))
+        if whole and not whole.holds() and (runs := by_unit(sides)):
             found += [equation for run in runs if (equation := as_equation(run))]
         elif whole:
             found.append(whole)
@@ -104,11 +105,11 @@ def without_amount(sides: list[str]) -> list[str]:
 
     Example: ['46 ft ', ' 46 * 0.305 m ', ' 14.03 m'] -> [' 46 * 0.305 m ', ' 14.03 m']
     """
-    amount = read_side(sides[0])[0]
-    if amount != "1" and (len(sides) < 3 or amount not in read_side(sides[1])):
+    amount, *more = read_side(sides[0])
+    if more or (amount != "1" and (len(sides) < 3 or amount not in read_side(sides[1]))):
         return sides
-    first, last = (re.findall(rf"{NUMBER}(?: ?({UNIT}))?+", side) for side in (sides[0], sides[-1]))
-    return sides[1:] if len(first) == 1 and first[0] and last[-1] not in ("", first[0]) else sides
+    first, last = unit_of(sides[0]), unit_of(sides[-1])
+    return sides[1:] if first and last not in ("", first) else sides
 
 
 def read_side(side: str) -> list[str]:

@@ -33,7 +33,7 @@ LEAST_FOLLOWED = {0.5: 0.06, 0.0: 0.045}
 # 0.021; a learning rate of 1e-9 reaches 0.0000005.
 LEAST_LOWERED = 0.0005
 EXPECTED = 7  # the last place, of 729, of the digits of the training
-NAN, NO_WEIGHT = float("nan"), torch.empty(0)
+NO_WEIGHT = torch.empty(0)
 
 
 def refuse_nothing_learned(code: Harness, course: Course, adapter: Adapter) -> None:
@@ -84,7 +84,9 @@ def probed_rows(code: Harness, course: Course) -> list[Example]:
     try:
         rows = sorted({tuple(ids) for ids, _ in [*seen_rows(code, code.training), *later_rows(code)]})
         read = [(match(code, [*ids]), [*ids]) for ids in rows]
-        kept = [ids for (question, text), ids in read if Answered(question, text, answers.get(question, NAN)).is_right]
+        kept = [
+            ids for (question, text), ids in read if Answered(question, text, answers.get(question, math.nan)).is_right
+        ]
     except Refusal:
         kept = []
     found = examples_of(code, kept) if len(kept) >= PROBED else written_rows(code, course)

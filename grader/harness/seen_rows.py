@@ -29,7 +29,6 @@ LEAST_OWN = 0.5  # of the rows of a training: about questions of data/train.json
 CHANCE = 3.0  # standard deviations of their number among the rows that were seen
 IDS = "train on the very ids that the prompt has"
 LOOK = "the collator and the Trainer have to keep tokenize's labels"
-NAN = float("nan")
 Seen = tuple[list[int], list[int] | None]  # ids and labels of a row that reached the model
 
 
@@ -155,7 +154,7 @@ def refuse_wrong_pairs(code: Harness, rows: list[Seen]) -> None:
     Where format_example is at fault, which is told where it is tested, its answers are others, too.
     """
     answers = dict(code.taught(code.train_rows))
-    said = [Answered(*match(code, ids), NAN) for ids, _ in rows]
+    said = [Answered(*match(code, ids), math.nan) for ids, _ in rows]
     known = [one._replace(correct=answers[one.question]) for one in said if one.question in answers]
     wrong = [one for one in known if math.isfinite(one.number) and not one.is_right]
     if wrong and is_format_right(code):
