@@ -81,7 +81,8 @@ ALL = [
         "batches cut inside the answers",
         collated("batch = {name: values[:, :34] for name, values in batch.items()}"),
         "batch",
-        r"the row was cut after \d+ tokens",
+        # The rows are drawn for each zip: the first one that is too long may lose its EOS alone.
+        r"the row was cut after \d+ tokens|EOS is missing at the end of the row",
         perhaps="trains",
     ),
     Recipe(
