@@ -13,15 +13,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 TOLERANCE = 0.005  # between two sides: the steps of a chain are rounded to four digits
-# Read from left to right in one way alone, as `++`, `*+` and `?+` say, so that a hostile text costs no more than a
+# Read from left to right in one way alone, as `(?>...)`, `++` and `*+` say, so that a hostile text costs no more than a
 # right one of its length: `x` and `/` are operators before a number and letters of a unit elsewhere, and what stands
-# behind an `e` is its exponent where it can be.
-NUMBER = r"-?\d[\d,]*+(?:\.\d++)?+(?:[eE][+-]?\d++)?+"
+# behind an `e` is its exponent where it can be. A group is repeated within `(?>...)` and never by `*+`: before Python
+# 3.11.5 that takes the half of a group too (https://github.com/python/cpython/issues/106052).
+NUMBER = r"-?\d[\d,]*+(?>(?:\.\d++)?)(?>(?:[eE][+-]?\d++)?)"
 OPERATOR = r"[-+*/x×·÷]"
-UNIT = r"(?:(?![x/]\s*+-?\d)[A-Za-z²³/])++(?:\^\d)?+"
-TERM = rf"{NUMBER}(?: ?{UNIT})?+"
-SIDE = rf"{TERM}(?:\s*+{OPERATOR}\s*+{TERM})*+"
-SIDES = re.compile(rf"(?<![\w.]){SIDE}(?:\s*+=\s*+{SIDE})*+")
+UNIT = r"(?>(?:(?![x/]\s*+-?\d)[A-Za-z²³/])+)(?>(?:\^\d)?)"
+TERM = rf"{NUMBER}(?>(?: ?{UNIT})?)"
+SIDE = rf"{TERM}(?>(?:\s*+{OPERATOR}\s*+{TERM})*)"
+SIDES = re.compile(rf"(?<![\w.]){SIDE}(?>(?:\s*+=\s*+{SIDE})*)")
 PRODUCTS: dict[str, Callable[[float, float], float]] = {
     **dict.fromkeys("*x×·", lambda a, b: a * b),
     **dict.fromkeys("/÷", lambda a, b: a / b if b else math.nan),
@@ -97,7 +98,7 @@ def by_unit(sides: list[str]) -> list[list[str]]:
 
 def unit_of(side: str) -> str:
     """The unit behind the last number of a side; an empty text where there is none."""
-    return re.findall(rf"{NUMBER}(?: ?({UNIT}))?+", side)[-1]
+    return re.findall(rf"{NUMBER}(?: ?({UNIT}))?", side)[-1]
 
 
 def without_amount(sides: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import doctest
 import math
+import re
 import timeit
 
 import pytest
@@ -109,6 +110,12 @@ def test_a_chain_is_its_equations_whatever_its_words():
 )
 def test_a_letter_is_a_unit_or_an_operator_in_one_way_alone(text, key):
     assert chain_key(text) == (key,)
+
+
+def test_no_group_is_repeated_in_a_way_that_python_before_3_11_5_gets_wrong():
+    """There, `3e` matches a number with an exponent, and `1=` an equation without a side."""
+    possessive = re.compile(r"\)[*+?]\+")
+    assert possessive.search(r"(?:[eE]\d++)?+") and not possessive.search(equations.SIDES.pattern)
 
 
 HOSTILE = ["5x-", "5 x ", "1e-05 + ", "e-1", "5/-", "1+", "-1", "1=", "1 x/", "5" + " " * 50, "1,", "5m^2 ²/", "1 xx"]
