@@ -341,7 +341,7 @@ def fault_size(patch, folder):
 
 
 FAULTS = {
-    fault_python: ("python", "Python 3.11.* is too old: make .venv with Python 3.11 or newer"),
+    fault_python: ("python", "Python 3.* is too old: make .venv with Python 3.11 or newer"),
     fault_package: (
         "packages",
         "torch is .*, but ==1.0 is needed; no-such-package is missing.*: pip install -r requirements",
