@@ -45,7 +45,7 @@ def scratch(monkeypatch):
     folder.chmod(0o755)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
-    assert not processes_in(folder)
+    wait_until(lambda: not processes_in(folder))  # those of a killed bubblewrap end a moment after it
     shutil.rmtree(folder)
 
 
