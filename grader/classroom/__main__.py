@@ -111,7 +111,8 @@ def main(words: list[str] | None = None, course: Course | None = None, checks: t
     except GraderFault as fault:
         print(f"error: {fault}", file=sys.stderr)
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
+        path = error.filename2 or error.filename  # the second one is the file whose place a new one takes
+        where = f": {path}" if path else ""
         print(f"error: {error.strerror or error}{where}; {KEPT}", file=sys.stderr)
     return 2
 

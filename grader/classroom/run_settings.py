@@ -65,7 +65,13 @@ def read_settings(path: Path) -> RunSettings | None:
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         hidden = "hidden" in saved and bool(saved["hidden"])  # a folder of an earlier version does not say
-        return RunSettings(bool(saved["official"]), saved["overrides"], saved["late_penalty"], hidden)
+        overrides, penalty = saved["overrides"], saved["late_penalty"]
+        return RunSettings(
+            bool(saved["official"]),
+            None if overrides is None else str(overrides),
+            None if penalty is None else float(penalty),
+            hidden,
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -86,7 +92,7 @@ def find_left_to_regrade(store: Store, students: list[Student], words: set[str])
     if not meant:
         return {}
     path, asked = store.root / REGRADE_FILE, ",".join(sorted(words))
-    if not path.exists() or path.read_text(encoding="utf-8") != asked:
+    if not path.exists() or path.read_bytes() != asked.encode():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, asked)
     since = path.stat().st_mtime_ns

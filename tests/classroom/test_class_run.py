@@ -92,6 +92,7 @@ def test_only_grades_one_and_names_who_is_left(graded_class, files, capsys):
 @pytest.mark.everything
 def test_regrade_keeps_the_former_result_beside(graded_class):
     before = written(graded_class)
+    (graded_class.parent / "out" / "regrade.txt").write_bytes(b"\xff")  # damaged: it begins anew
     assert run(graded_class, "--regrade", "1", "--jobs", "1") == 0
     changed = [path for path, time in written(graded_class).items() if before[path] != time]
     (new,) = map(Path, changed)
@@ -135,9 +136,20 @@ def test_a_line_that_would_lose_what_the_tables_rest_on_is_refused(graded_class)
         run(graded_class, *words[:2])
     assert table(graded_class)["3"]["final"] == "5"
     assert run(graded_class, *words[:2], "--late-penalty", "0") == 0 and table(graded_class)["2"]["penalty"] == ""
-    (graded_class.parent / "out" / "run_settings.json").write_text("{")
-    with pytest.raises(GraderFault, match="which says what the tables rest on"):
-        run(graded_class, *words)
+    settings = graded_class.parent / "out" / "run_settings.json"
+    damaged = settings.read_text().replace('"late_penalty": 0.0', '"late_penalty": "ten"')
+    for content in ("{", damaged):
+        settings.write_text(content)
+        with pytest.raises(GraderFault, match="which says what the tables rest on"):
+            run(graded_class, *words)
+
+
+def test_a_folder_in_the_place_of_a_table_is_named(graded_class, capsys):
+    out = graded_class.parent / "out"
+    (out / "class.csv").unlink()
+    (out / "class.csv").mkdir()
+    assert cli.main([str(graded_class), "--out", str(out)], SMALL, WEIGHTS) == 2
+    assert f"directory: {out / 'class.csv'}; what was graded is kept" in capsys.readouterr().err
 
 
 @pytest.mark.everything
