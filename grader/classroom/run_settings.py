@@ -75,7 +75,10 @@ def read_settings(path: Path) -> RunSettings | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GraderFault(f"can't read {path} ({error}), which says what the tables rest on: restore it") from error
+        raise GraderFault(
+            f"can't read {path} ({error}), which says what the tables rest on: restore it, or "
+            "remove it and give --key-file, --hidden, --overrides and --late-penalty as before"
+        ) from error
 
 
 def find_left_to_regrade(store: Store, students: list[Student], words: set[str]) -> dict[str, int]:
