@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,14 @@ def pinned() -> dict[str, str]:
     """The packages that requirements.txt pins, and their versions: one file for students and for the autograder."""
     text = (rubric.ROOT / "requirements.txt").read_text(encoding="utf-8")
     return dict(re.findall(r"^([\w-]+)==([\w.]+)", text, re.MULTILINE))
+
+
+def refuse_missing() -> None:
+    """End the process with one line where a package is not installed that decides a score: .venv is not active."""
+    if missing := [name for name in pinned() if installed(name) == "missing"]:
+        lacks = f"this Python ({sys.executable}) lacks {', '.join(missing)}"
+        print(f"error: {lacks}: activate .venv, or pip install -r requirements.txt", file=sys.stderr)
+        sys.exit(2)
 
 
 def version_notes(versions: dict[str, str]) -> list[str]:

@@ -4,8 +4,12 @@ These names are the contract with graders and notebooks. They are imported on fi
 to load and ``python -m homework.sft train --help`` should not.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if sys.version_info < (3, 11):  # noqa: UP036 (before a file is read that it can't read)
+    sys.exit(f"error: Python {sys.version.split()[0]} is too old: make .venv with Python 3.11 or newer")
 
 if TYPE_CHECKING:
     from homework.base_llm import BaseLLM as BaseLLM

@@ -101,15 +101,8 @@ class NotYet(Exception):
     """There is nothing to check so far."""
 
 
-def check_python(known: Known) -> str:
-    """The version of Python."""
-    if tuple(map(int, platform.python_version_tuple()[:2])) < (3, 11):
-        raise HomeworkError(f"Python {platform.python_version()} is too old: make .venv with Python 3.11 or newer")
-    return f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-
-
 def check_packages(known: Known) -> str:
-    """Every line of requirements.txt against what is installed here."""
+    """Every line of requirements.txt for this system against what is installed here."""
     try:
         from packaging.requirements import Requirement
     except ModuleNotFoundError:
@@ -117,6 +110,8 @@ def check_packages(known: Known) -> str:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     found, wrong = [], []
     for wanted in (Requirement(text) for line in lines if (text := line.split("#")[0].strip())):
+        if wanted.marker and not wanted.marker.evaluate():
+            continue  # for another system or Python
         try:
             installed = version(wanted.name)
         except PackageNotFoundError:
@@ -127,7 +122,8 @@ def check_packages(known: Known) -> str:
             wrong.append(f"{wanted.name} is {installed}, but {wanted.specifier} is needed")
     if wrong:
         raise HomeworkError(f"{'; '.join(wrong)}: pip install -r requirements.txt, in .venv (this is {sys.executable})")
-    return ", ".join(found)
+    system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return f"{system}: {', '.join(found)}"
 
 
 def check_device(known: Known) -> str:
@@ -509,7 +505,6 @@ def kilobytes(path: Path) -> str:
 THERE = 8  # after the last task
 # task, name, check, and the checks that it rests on; the name is that of the gap
 CHECKS: tuple[tuple[int, str, Callable[[Known], str], tuple[str, ...]], ...] = (
-    (0, "python", check_python, ()),
     (0, "packages", check_packages, ()),
     (0, "device", check_device, ("packages",)),
     (0, "data", check_data, ()),

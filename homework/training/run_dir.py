@@ -15,9 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from homework.common.base_model import ROOT
 from homework.common.errors import HomeworkError
@@ -25,6 +23,9 @@ from homework.common.files import fingerprint_file, read_json, write_json
 from homework.common.zip_contents import CODE, WEIGHTS
 from homework.data import Row
 from homework.training import distributed
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 RUNS = ROOT / "runs"
 SETTINGS, RESULT, LOG, CHECKSUMS = "settings.json", "result.json", "log.json", "checksums.json"
@@ -66,6 +67,8 @@ class Run:
 
     def hold(self, path: Path, refusal: str) -> None:
         """Hold a lock until the run is closed; HomeworkError with the refusal if another run has it."""
+        from filelock import FileLock, Timeout  # here, so that a Python without packages is told by the command line
+
         lock = FileLock(path, timeout=0)
         try:
             lock.acquire()

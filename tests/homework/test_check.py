@@ -92,12 +92,10 @@ def test_an_adapter_and_a_run_are_looked_at(verdicts, trained, student_folder):
     assert "left out: sft_model/checkpoint-8/optimizer.pt 5 kB" in lines["zip"]
 
 
-def fault_python(patch, folder):
-    patch.setattr(check.platform, "python_version_tuple", lambda: ("3", "10", "4"))
-
-
 def fault_package(patch, folder):
-    (folder / "requirements.txt").write_text("torch==1.0  # old\nno-such-package>=2\n")
+    (folder / "requirements.txt").write_text(
+        'torch==1.0  # old\nno-such-package>=2\nof-another-system>=1 ; sys_platform == "amiga"\n'
+    )
     patch.setattr(check, "ROOT", folder)
 
 
@@ -341,10 +339,9 @@ def fault_size(patch, folder):
 
 
 FAULTS = {
-    fault_python: ("python", "Python 3.* is too old: make .venv with Python 3.11 or newer"),
     fault_package: (
         "packages",
-        "torch is .*, but ==1.0 is needed; no-such-package is missing.*: pip install -r requirements",
+        "torch is .*, but ==1.0 is needed; no-such-package is missing: pip install -r requirements",
     ),
     fault_split: ("data", "10 questions are in train and in valid.*accuracy would be recall"),
     fault_weight: ("base model", "the weight model.norm.weight of data/base_model is not finite: fetch"),

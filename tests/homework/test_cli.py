@@ -1,5 +1,6 @@
 """The strict command line."""
 
+import re
 import subprocess
 import sys
 import time
@@ -223,6 +224,28 @@ def test_in_the_folder_of_the_package_the_right_folder_is_named(words, said):
     line = [sys.executable, *words]
     done = subprocess.run(line, cwd=ROOT / "homework", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, f"error: homework is a package, so run {said} in the folder {ROOT}\n")
+
+
+COMMAND_LINES = (
+    "-m homework.sft train", "-m homework.base_llm test", "-m homework.check", "-m homework.chat",
+    "-m homework.cot test", "-m homework.datagen generate", "-m homework.rft train", "-m homework.experiment span",
+    "-m grader homework", "-m grader.classroom hand-ins", "bundle.py homework 1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_a_python_without_the_packages_is_told_so(line):
+    done = subprocess.run([sys.executable, "-S", *line.split()], cwd=ROOT, capture_output=True, text=True, check=False)
+    said = rf"error: this Python \({re.escape(sys.executable)}\) lacks [\w, ]+: activate .venv, or pip install -r .*\n"
+    assert done.returncode == (1 if "homework." in line else 2) and re.fullmatch(said, done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("package", ["homework", "grader"])
+def test_an_old_python_is_told_before_it_reads_what_it_cant_read(package):
+    code = f"import sys; sys.version_info, sys.version = (3, 9, 18), '3.9.18 (main)'; import {package}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    said = "error: Python 3.9.18 is too old: make .venv with Python 3.11 or newer\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_every_runnable_file_is_run_by_its_path_above():
