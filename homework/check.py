@@ -478,7 +478,7 @@ def check_run(known: Known) -> str:
     logs = sorted(RUNS.glob(f"*/{LOG}"), key=lambda path: path.stat().st_mtime)
     content = read_json(logs[-1]) if logs else None
     if not content or not content.get("log"):
-        raise NotYet("none yet: python -m homework.sft train")
+        raise NotYet("none in runs/, where a loop or Trainer of your own leaves none either")
     if complaint := diagnose_log(content["log"]):
         raise HomeworkError(f"{logs[-1].parent.name}: {complaint}")
     losses = [entry["loss"] for entry in steps_of(content["log"])]

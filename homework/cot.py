@@ -26,7 +26,7 @@ def worked_example() -> tuple[str, str]:
     """
     # BEGIN SOLUTION task 5: worked_example
     # Hint: '1 A is F B.', then VALUE * F = a product for each digit + ... = their sum, then the answer.
-    # Hint: the base model writes such chains by itself: python -m homework.chat --base, 'Q: 46 ft in m? A: 1 ft is'.
+    # Hint: the base writes such chains by itself: python -m homework.chat --base, 'Q: 35 inches in cm? A: 1 inch is'.
     return "Convert 46 ft to m.", "1 ft is 0.305 m. 46 * 0.305 = 12.2 + 1.83 = 14.03. <answer>14.03</answer>"
     # END SOLUTION
 

@@ -287,13 +287,14 @@ def report(judged: Sequence[Judged], rows: list[ReasonedRow], oversample: int, f
         )
 
 
-def show(*, rows: int = 5, first: int = 0, fault: str | None = None) -> None:
-    """Show the samples of some questions of the newest run, each with what your rule says of it.
+def show(*, rows: int = 5, first: int = 0, fault: str | None = None, most: int = MOST_CHAINS) -> None:
+    """Show the samples of some questions of the newest run, each with what your rule or your selection says of it.
 
     Args:
         rows: how many questions.
         first: index of the first question of train.
-        fault: only texts of which your rule says exactly this; or "kept".
+        fault: only texts of which your rule says exactly this; or "kept", or "not selected".
+        most: how many different chains are kept for a question.
     """
     from homework.training.sampling import RECORD, SampleRecord
 
@@ -306,17 +307,18 @@ def show(*, rows: int = 5, first: int = 0, fault: str | None = None) -> None:
         raise HomeworkError(f"--rows must be at least 1, and --first within 0 to {len(train) - 1}")
     print(f"samples of {records[-1].parent}")
     for index in range(first, min(first + rows, len(train))):
-        show_question(*train[index], record.texts_of(index), fault)
+        show_question(*train[index], record.texts_of(index), fault, most)
 
 
-def show_question(question: str, correct: float, texts: Sequence[Completion], only: str | None) -> None:
-    """Print the different texts of a question, and how often each came: kept, repeated, or refused for a reason."""
+def show_question(question: str, correct: float, texts: Sequence[Completion], only: str | None, most: int) -> None:
+    """Print the different texts of a question, and how often each came: kept, not selected, or refused for a reason."""
     print(f"\n{question}  correct {correct:.4g}{'' if texts else ': no samples'}")
-    seen: set[tuple[str, ...]] = set()
+    accepted = [sampled.text for sampled in texts if not find_fault(sampled, correct)]
+    selected = select_rows(question, correct, accepted, most)
+    reasoning_check.check_selected(selected, question, correct, accepted)
+    kept = {reasoning.strip() for _, _, reasoning in selected}
     for sampled, count in Counter(texts).items():
-        said = find_fault(sampled, correct) or ("same chain" if chain_key(sampled.text) in seen else "kept")
-        if said == "kept":
-            seen.add(chain_key(sampled.text))
+        said = find_fault(sampled, correct) or ("kept" if sampled.text.strip() in kept else "not selected")
         if only in (None, said):
             print(f"  {said:<26} {count:>2} x {sampled.text!r:.150}")
 

@@ -191,6 +191,8 @@ SAMPLED = (
     Sampled(RIGHT, True, None),
     Sampled("1 ft = 0.3048 m. 47 * 0.3048 = 14.33. <answer>14.33</answer>", True, None),
     Sampled("1 ft is 0.3024 m. 47 * 0.3024 = 12.1 + 2.117 = 14.22. <answer>14.22</answer>", True, None),
+    Sampled("1 ft is 3.05e-1 m. 47 * 3.05e-1 = 1.22e1 + 2.135 = 1.434e+1. <answer>1.434e+1</answer>", True, None),
+    Sampled("1 ft is 3.048E-1 m. 47 * 3.048E-1 = 1.433E1. <answer>1.433E1</answer>", True, None),
     Sampled(RIGHT, False, "it was cut at the cap"),
     Sampled(RIGHT.removesuffix("</answer>"), True, "its answer has no closing tag"),
     Sampled(f"{RIGHT} <answer>14.34</answer>", True, "it holds two answers"),
@@ -260,7 +262,7 @@ def check_selected(rows: Sequence[Any], question: str, correct: float, texts: Se
                 f"select_rows labels {question!r:.60} with {row[1]!r}: train has {correct}\n"
                 "the label of a row is the truth, never what the model wrote"
             )
-        if row[2] not in texts:
+        if row[2].strip() not in map(str.strip, texts):
             raise HomeworkError(f"select_rows gives {row[2]!r:.80}, which is no accepted sample of {question!r:.60}")
     if len({chain_key(row[2]) for row in rows}) < len(rows):
         raise HomeworkError(

@@ -129,7 +129,7 @@ def format_acceptance(judged: Sequence[Judged], samples: int, rows: int) -> str:
         f"kept {kept} of {len(judged)} questions ({kept / len(judged):.2f}) with {chains / max(1, kept):.2f} different "
         f"chains each, of which select_rows took {rows / max(1, kept):.2f}: {rows} rows; "
         f"pass@1 {pass_at(judged, 1, samples):.2f}, pass@{samples} "
-        f"{pass_at(judged, samples, samples):.2f}",
+        f"{pass_at(judged, samples, samples):.2f} by the first {samples} texts of each question",
         *(f"few are kept of: {name} ({right} of {of})" for name, right, of in hard_groups(judged, kept / len(judged))),
     ]
     return "\n".join(lines)

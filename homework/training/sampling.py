@@ -7,6 +7,7 @@ whole prompt again for each text, and goes on with every row until the last one 
 import hashlib
 import itertools
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from homework.common.errors import HomeworkError
 CPU_SLOTS, GPU_SLOTS = 16_384, 65_536
 SHRINK = 0.8  # ended rows are taken out when so few of the batch are left: each time copies keys and values
 RECORD = "samples.jsonl"
+TOLD_EVERY = 20  # seconds, where no bar can be drawn: in a log
 Texts = list[Completion]
 
 
@@ -89,6 +91,7 @@ def sample_round(
     known = record.rounds.get(number, {})
     rows = {index: llm.encode_prompt(prompt) for index, prompt in prompts.items() if index not in known}
     with tqdm(total=len(rows), unit="question", disable=None, delay=2, leave=False) as bar:
+        started = told = time.monotonic()
         slots = (CPU_SLOTS if llm.device == "cpu" else GPU_SLOTS) // count
         indices = list(rows)
         for batch in plan_batches([len(row) for row in rows.values()], llm.max_new_tokens, slots):
@@ -97,6 +100,12 @@ def sample_round(
             sampled = sample_or_explain([rows[index] for index in chunk], llm, temperature, noise)
             record.add(number, dict(zip(chunk, sampled, strict=True)))
             bar.update(len(chunk))
+            done = len(record.rounds[number].keys() & rows.keys())
+            if bar.disable and time.monotonic() > told + TOLD_EVERY:
+                told = time.monotonic()
+                print(
+                    f"  {done} of {len(rows)}, {(told - started) / done * (len(rows) - done):.0f} s to go", flush=True
+                )
 
 
 def draw_noise(key: tuple[int, int, int], count: int, cap: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -94,6 +95,13 @@ def test_an_interruption_loses_no_text_and_changes_none(reasoner, tmp_path, monk
     sample_round(reasoner, prompts, 0, 2, 0.8, 7, SampleRecord(killed))
     texts = [[SampleRecord(folder).texts_of(index) for index in prompts] for folder in (whole, killed)]
     assert lines and texts[0] == texts[1] and all(len(group) == 2 for group in texts[0])
+
+
+def test_a_log_is_told_how_far_it_is(reasoner, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sampling, "CPU_SLOTS", 1)  # one question a chunk
+    monkeypatch.setattr(sampling, "TOLD_EVERY", -1)
+    sample_round(reasoner, prompts_of(reasoner, QUESTIONS[:2]), 0, 1, 0.8, 0, SampleRecord(tmp_path))
+    assert re.fullmatch(r"  1 of 2, \d+ s to go\n  2 of 2, 0 s to go\n", capsys.readouterr().out)
 
 
 def test_what_is_recorded_is_not_sampled_again(reasoner, tmp_path, monkeypatch):
@@ -222,7 +230,10 @@ def test_show_says_what_the_rule_says_of_each_text(scripted, capsys):
     capsys.readouterr()
     datagen.show(rows=1)
     said = capsys.readouterr().out
-    assert " 1 x 'so'" in said and "no answer" in said and said.count("  kept ") == 5
+    assert " 1 x 'so'" in said and "no answer" in said
+    assert said.count("  kept ") == 4 and said.count("  not selected ") == 1, "as in the file: four chains"
+    datagen.show(rows=1, most=5)
+    assert capsys.readouterr().out.count("  kept ") == 5
     datagen.show(rows=1, fault="no answer")
     assert "  kept " not in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Callable
 
@@ -232,6 +233,16 @@ def test_the_whole_rule_passes_and_one_that_refuses_all_does_not():
         reasoning_check.check_find_fault(lambda completion, correct: rule()(completion, correct) is not None or None)
 
 
+def test_a_rule_that_reads_an_exponent_as_a_unit_is_named():
+    def find_fault(completion: Completion, correct: float) -> str | None:
+        read = re.sub(r"(?<=\d)[eE][+-]?\d+", "", completion.text.partition("<answer>")[0])
+        is_wrong = not all(equation.holds() for equation in find_equations(read))
+        return "wrong equation" if is_wrong else rule()(completion, correct)
+
+    with pytest.raises(HomeworkError, match=r"3.05e-1.*wrong equation; it is right"):
+        reasoning_check.check_find_fault(find_fault)
+
+
 # --- the selection ---
 
 
@@ -259,6 +270,7 @@ def test_a_wrong_selection_is_named(name):
 
 def test_the_selection_of_the_solution_passes():
     reasoning_check.check_select_rows(datagen.select_rows)
+    reasoning_check.check_selected([("so?", 14.33, RIGHT)], "so?", 14.33, [f" {RIGHT}"])  # stripped, as a row has to be
 
 
 # --- the rows ---
