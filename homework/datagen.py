@@ -313,12 +313,11 @@ def show(*, rows: int = 5, first: int = 0, fault: str | None = None, most: int =
 def show_question(question: str, correct: float, texts: Sequence[Completion], only: str | None, most: int) -> None:
     """Print the different texts of a question, and how often each came: kept, not selected, or refused for a reason."""
     print(f"\n{question}  correct {correct:.4g}{'' if texts else ': no samples'}")
-    accepted = [sampled.text for sampled in texts if not find_fault(sampled, correct)]
-    selected = select_rows(question, correct, accepted, most)
-    reasoning_check.check_selected(selected, question, correct, accepted)
-    kept = {reasoning.strip() for _, _, reasoning in selected}
-    for sampled, count in Counter(texts).items():
-        said = find_fault(sampled, correct) or ("kept" if sampled.text.strip() in kept else "not selected")
+    asked = [(question, correct)]
+    judged = judge_texts(asked, [texts], find_fault)
+    kept = {reasoning.strip() for _, _, reasoning in select_all(asked, judged, most)}
+    for (sampled, fault), count in Counter(zip(texts, judged[0].faults, strict=True)).items():
+        said = fault or ("kept" if sampled.text.strip() in kept else "not selected")
         if only in (None, said):
             print(f"  {said:<26} {count:>2} x {sampled.text!r:.150}")
 

@@ -65,13 +65,8 @@ def read_settings(path: Path) -> RunSettings | None:
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         hidden = "hidden" in saved and bool(saved["hidden"])  # a folder of an earlier version does not say
-        overrides, penalty = saved["overrides"], saved["late_penalty"]
-        return RunSettings(
-            bool(saved["official"]),
-            None if overrides is None else str(overrides),
-            None if penalty is None else float(penalty),
-            hidden,
-        )
+        penalty = None if saved["late_penalty"] is None else float(saved["late_penalty"])
+        return RunSettings(bool(saved["official"]), saved["overrides"], penalty, hidden)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -91,7 +91,8 @@ def sample_round(
     known = record.rounds.get(number, {})
     rows = {index: llm.encode_prompt(prompt) for index, prompt in prompts.items() if index not in known}
     with tqdm(total=len(rows), unit="question", disable=None, delay=2, leave=False) as bar:
-        started = told = time.monotonic()
+        done, started = 0, time.monotonic()
+        told = started
         slots = (CPU_SLOTS if llm.device == "cpu" else GPU_SLOTS) // count
         indices = list(rows)
         for batch in plan_batches([len(row) for row in rows.values()], llm.max_new_tokens, slots):
@@ -100,12 +101,10 @@ def sample_round(
             sampled = sample_or_explain([rows[index] for index in chunk], llm, temperature, noise)
             record.add(number, dict(zip(chunk, sampled, strict=True)))
             bar.update(len(chunk))
-            done = len(record.rounds[number].keys() & rows.keys())
+            done += len(chunk)
             if bar.disable and time.monotonic() > told + TOLD_EVERY:
                 told = time.monotonic()
-                print(
-                    f"  {done} of {len(rows)}, {(told - started) / done * (len(rows) - done):.0f} s to go", flush=True
-                )
+                print(f"  {done} of {len(rows)}, {(told - started) * (len(rows) / done - 1):.0f} s to go", flush=True)
 
 
 def draw_noise(key: tuple[int, int, int], count: int, cap: int) -> Tensor:
