@@ -152,7 +152,7 @@ def bundle(folder: Path, target: Path) -> int:
     points = f"{result.score:g} of {result.points:g} points by the {course.rubric.name} rubric"
     print(f"hand in {target.name}: {size:,} bytes, {points}; the official grade asks other questions")
     if lacking := describe_answers(folder, submission.answers):
-        print(f"but {lacking}; once that is mended, bundle again")
+        print(f"but {lacking}; bundle again when that is done")
     return 0
 
 

@@ -1,7 +1,7 @@
 """The result of one grading: plain data, from which every report is made, and which replays to the same score."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -49,7 +49,9 @@ def read_check(saved: dict[str, Any]) -> CheckResult:
     Raises:
         KeyError, TypeError, ValueError: if that is no check.
     """
-    return CheckResult(**{**saved, "state": State(saved["state"])})
+    check = CheckResult(**{**saved, "state": State(saved["state"])})
+    refuse_other_types(check)
+    return check
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,25 @@ class Result:
     def is_refused(self) -> bool:
         """Whether the submission as a whole was refused."""
         return any(check.state is State.REFUSED for check in self.checks)
+
+
+def read_result(saved: dict[str, Any]) -> Result:
+    """A result out of what `dataclasses.asdict` and JSON made of it.
+
+    Raises:
+        KeyError, TypeError, ValueError: if that is no result.
+    """
+    notes = tuple(saved["notes"])
+    result = Result(**{**saved, "checks": tuple(map(read_check, saved["checks"])), "notes": notes})
+    refuse_other_types(result)
+    if not all(isinstance(note, str) for note in notes):
+        raise TypeError("a note is no text")
+    return result
+
+
+def refuse_other_types(read: CheckResult | Result) -> None:
+    """Raise TypeError where a text, a number or a dict is something else: it would fail in a report."""
+    wanted: dict[Any, Any] = {str: str, float: (int, float), dict[str, Any]: dict}
+    for each in fields(read):
+        if not isinstance(getattr(read, each.name), wanted.get(each.type, object)):
+            raise TypeError(f"{each.name} is of another type")

@@ -19,7 +19,7 @@ from grader import rubric
 from grader.errors import GraderFault
 from grader.files import write_whole
 from grader.provenance import hash_grader, hash_rubric
-from grader.result import Result, read_check
+from grader.result import Result, read_result
 
 if TYPE_CHECKING:
     from grader.course import Course
@@ -144,7 +144,6 @@ def read_kept(path: Path) -> Kept | None:
         key, saved = content["key"], content["result"]
         if content["schema"] != SCHEMA or not {"submission", "grader", "assignment", "seed"} <= key.keys():
             return None
-        checks = tuple(map(read_check, saved["checks"]))
-        return Kept(key, Result(**{**saved, "checks": checks, "notes": tuple(saved["notes"])}))
+        return Kept(key, read_result(saved))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -165,11 +165,15 @@ def test_what_a_killed_process_left_half_written_is_removed_and_that_of_a_live_o
     lambda text: text.replace('"schema": 2', '"schema": 1'),
     lambda text: text.replace('"score": 2.0', '"score": 3.0'), lambda text: text.replace('"passed"', '"great"'),
     lambda text: text.replace('"submission": "aaa', '"submission": "baa'),
+    lambda text: text.replace('"a note"', "3"), lambda text: text.replace('"cause": ""', '"cause": 5'),
+    lambda text: text.replace('"seconds": 1.5', '"seconds": "none"'),
 ])  # fmt: skip
 def test_what_is_no_whole_result_of_this_key_is_none(kept, spoil):
     path = kept.write("a" * 64, GOOD)
     assert kept.read("a" * 64) == GOOD
-    path.write_text(spoil(path.read_text()))
+    spoiled = spoil(path.read_text())
+    assert spoiled != path.read_text()
+    path.write_text(spoiled)
     assert kept.read("a" * 64) is None
 
 

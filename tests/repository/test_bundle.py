@@ -121,9 +121,7 @@ def test_what_cannot_be_handed_in_is_refused_and_leaves_the_former_zip(homework,
 def test_without_answers_the_zip_is_made_and_says_so(homework, weights_alone, capsys):
     assert bundle.main(["homework", "1"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    wanted = (
-        "but 5 of 5 questions in ANSWERS.md, which staff read, have no answer yet; once that is mended, bundle again"
-    )
+    wanted = "but 5 of 5 questions in ANSWERS.md, which staff read, have no answer yet; bundle again when that is done"
     assert last == wanted
 
 
