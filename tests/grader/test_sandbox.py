@@ -208,10 +208,15 @@ def test_no_file_outlives_a_job_and_the_next_one_runs(code, ended, tier, guest, 
 def test_a_job_whose_first_thread_has_ended_is_watched_all_the_same(tier, guest, monkeypatch):
     """Of a process whose first thread has ended, /proc shows neither memory nor files."""
     monkeypatch.setitem(LIMITS, "resident", 1 << 30)
-    code = (
-        "import ctypes, os, threading, time\ndef hold():\n    time.sleep(0.5)\n    held = b'x' * (3 << 29)\n    while True: pass\n"
-        "threading.Thread(target=hold).start()\nctypes.CDLL(None).syscall(60 if os.uname().machine == 'x86_64' else 93, 0)"
-    )
+    code = """
+import ctypes, os, threading, time
+def hold():
+    time.sleep(0.5)
+    held = b"x" * (3 << 29)
+    while True: pass
+threading.Thread(target=hold).start()
+ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+"""
     with Sandbox(tier) as sandbox:
         assert run_code(sandbox, code, seconds=5).ended == "resident"
 

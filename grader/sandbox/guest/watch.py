@@ -70,7 +70,7 @@ class Watch:
         self.delay = min(queued_seconds(self.pid), max(0.0, running - computed))  # behind its own threads, it is none
         return {
             "threads": len(threads), "entries": entries, "disk": disk, "written": written(self.pid),
-            "resident": resident(living(self.pid)), "time": computed, "idle": self.idle_seconds(computed, threads),
+            "resident": resident(self.pid), "time": computed, "idle": self.idle_seconds(computed, threads),
             "wall": running,
         }  # fmt: skip
 
@@ -78,7 +78,7 @@ class Watch:
         """The files and folders of the jobs, and the bytes that they take, of deleted ones too."""
         count, size = measure(os.path.dirname(self.folder), self.limits["entries"])
         if not self.has_disk:
-            return count, size + deleted_bytes(living(self.pid), os.path.dirname(self.folder))
+            return count, size + deleted_bytes(self.pid, os.path.dirname(self.folder))
         disk = os.statvfs(os.path.dirname(self.folder))
         return count, (disk.f_blocks - disk.f_bfree) * disk.f_frsize
 
@@ -150,9 +150,9 @@ def living(pid: int) -> str:
     return next((thread for thread in threads if read_stat(f"{thread}/stat")[0] not in "ZX"), threads[0])
 
 
-def resident(thread: str) -> int:
-    """The bytes of memory that the process of a thread has."""
-    with open(f"{thread}/statm") as file:
+def resident(pid: int) -> int:
+    """The bytes of memory that a process has."""
+    with open(f"{living(pid)}/statm") as file:
         return int(file.read().split()[1]) * PAGE
 
 
@@ -166,10 +166,11 @@ def written(pid: int) -> int:
     return max(int(counts["wchar"]), int(counts["write_bytes"]))
 
 
-def deleted_bytes(thread: str, jobs: str) -> int:
+def deleted_bytes(pid: int, jobs: str) -> int:
     """The bytes of files that a job has deleted and still holds, open or mapped: no folder lists them."""
     size = 0
     with suppress(OSError):
+        thread = living(pid)
         for name in os.listdir(f"{thread}/fd"):
             with suppress(OSError):
                 found = os.stat(f"{thread}/fd/{name}")
