@@ -39,6 +39,7 @@ from grader.classroom.supervisor import Supervisor
 from grader.course import Course
 from grader.errors import GraderFault
 from grader.own_questions import HIDDEN_VARIABLE, read_hidden
+from grader.report.text import plain
 from grader.seed import KEY_VARIABLE, choose_seed
 
 KEPT = "what was graded is kept, the same line goes on"
@@ -110,11 +111,11 @@ def main(words: list[str] | None = None, course: Course | None = None, checks: t
     try:
         return grade_class(arguments, course, checks)
     except GraderFault as fault:
-        print(f"error: {fault}", file=sys.stderr)
+        print(f"error: {plain(str(fault))}", file=sys.stderr)
     except OSError as error:
         path = error.filename2 or error.filename  # the second one is the file whose place a new one takes
         where = f": {path}" if path else ""
-        print(f"error: {error.strerror or error}{where}; {KEPT}", file=sys.stderr)
+        print(f"error: {error.strerror or error}{plain(where)}; {KEPT}", file=sys.stderr)
     return 2
 
 

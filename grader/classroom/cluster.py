@@ -14,6 +14,7 @@ from grader.classroom.session import Session
 from grader.classroom.supervisor import Supervisor
 from grader.classroom.worker import serve
 from grader.errors import GraderFault
+from grader.report.text import one_line
 
 MINUTES_EACH = 10  # of a task's time, for each of its submissions: a bound, not an estimate
 MEMORY_GB = 4
@@ -81,5 +82,5 @@ def grade_share(config: dict[str, Any], jobs: list[dict[str, Any]]) -> str:
             answer = serve(session, store, job)
             if answer["state"] == "disk":
                 raise GraderFault(f"can't keep a result in {store.root} ({answer['error']})")
-            print(job.name, answer["state"], file=sys.stderr)
+            print(one_line(job.name), answer["state"], file=sys.stderr)
     return str(store.root)

@@ -10,7 +10,7 @@ from grader import rubric
 from grader.check_list import check_names
 from grader.classroom.students import Student
 from grader.errors import GraderFault
-from grader.report.text import plain
+from grader.report.text import one_line
 
 KEYS = ("ID", "SIS User ID", "SIS Login ID")  # columns of Canvas that may hold what a file name says
 NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
@@ -26,7 +26,7 @@ def safe(value: object) -> str:
         return ""
     if isinstance(value, int | float):
         return f"{value:g}"
-    text = plain(str(value), 1000).replace("\n", " ")
+    text = one_line(str(value), 1000)
     text = BEHIND_SEPARATOR.sub(r"\1'", text)
     is_formula = text.lstrip().startswith(FORMULA) and not NUMBER.fullmatch(text)
     return f"'{text}" if is_formula else text

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from grader.report.text import plain
+from grader.report.text import one_line
 from grader.result import Result
 
 KINDS = ("graded", "refused", "failed")  # failed: the grader did
@@ -53,7 +53,9 @@ class Progress:
         self.generating += float(result.measured.get("generating_seconds", 0.0))
         if not self.in_place:
             score = f" {result.score:g} of {result.points:g}" if kind_of(result) == "graded" else ""
-            self.stream.write(f"{plain(name, 60)}  {kind_of(result)}{score}; {self.left} left, {self.to_go()} to go\n")
+            self.stream.write(
+                f"{one_line(name, 60)}  {kind_of(result)}{score}; {self.left} left, {self.to_go()} to go\n"
+            )
             self.stream.flush()
         self.draw()
 
@@ -76,7 +78,7 @@ class Progress:
         done = f"done {counts['graded']}  failed {counts['failed']}  refused {counts['refused']}"
         rest = f"running {len(self.running)}  left {self.left}  to go {self.to_go()}  graded before {self.kept}"
         head = f"{done}  {rest}"
-        return [head, *(f"  {now - since:4.0f} s  {plain(name, 60)}" for name, since in self.running.items())]
+        return [head, *(f"  {now - since:4.0f} s  {one_line(name, 60)}" for name, since in self.running.items())]
 
     def draw(self) -> None:
         """Show the table in the place of the former one."""

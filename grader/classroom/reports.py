@@ -10,6 +10,7 @@ from grader.classroom.similarity import Likeness, compare
 from grader.classroom.students import Student, find_changed
 from grader.files import remove_left, write_whole
 from grader.own_questions import PUBLIC_NOTE, SEED_NOTE
+from grader.report.text import one_line
 
 LIKENESS = "alike.csv"
 
@@ -70,4 +71,5 @@ def describe(out: Path, students: list[Student], gradebook: Gradebook | None) ->
             said = f"of another number of points than Canvas's {rubric.ALL_POINTS}: --regrade changed before you upload"
             lines.append(f"canvas.csv has scores {said}: {', '.join(odd)}")
         lines.append(f"upload {out / 'canvas.csv'} to Canvas (Grades, Import)")
+    lines = [one_line(line) for line in lines]
     return "\n".join([*lines, f"see {out / 'class.html'} and {out / 'class.csv'}"])

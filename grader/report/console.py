@@ -2,7 +2,7 @@
 
 import textwrap
 
-from grader.report.text import headline, plain
+from grader.report.text import headline, one_line, plain
 from grader.result import CheckResult, Result, State
 
 COLOURS = {State.PASSED: "32", State.PARTIAL: "33", State.SKIPPED: "2"}
@@ -17,7 +17,7 @@ def render(result: Result, colour: bool = False, show_traceback: bool = False) -
         colour: whether the terminal takes colours.
         show_traceback: also show what the staff asked for: the traceback of a fault of ours.
     """
-    lines = [f"grading {plain(result.submission)}"]
+    lines = [f"grading {one_line(result.submission)}"]
     for note in result.notes:
         lines += wrap(f"note: {plain(note)}", "  ")
     lines.append("")

@@ -16,6 +16,14 @@ def plain(text: str, limit: int = 2000) -> str:
     return kept if len(kept) <= limit else f"{kept[:limit]} … ({len(kept) - limit} more characters)"
 
 
+def one_line(text: str, limit: int = 2000) -> str:
+    """The same in one line: a file name may hold the end of one, and what looks like another.
+
+    Example: 'a\\nb' -> 'a b'
+    """
+    return plain(" ".join(text.splitlines()), limit)
+
+
 def headline(result: Result) -> str:
     """The score, or that there is none, and what to fix first."""
     if result.is_fault:

@@ -228,6 +228,13 @@ def test_the_pages_count_each_check_among_those_who_have_it(monkeypatch):
     assert page.index(">third<") < page.index(">first<") and "second" not in page
 
 
+def test_file_names_write_nothing_but_their_own_line(tmp_path):
+    student = graded_with("1", ["parser"])
+    named = student.hand_in._replace(path=Path("a\x1b[2J.zip"), older=("b\nall is well",))
+    student.hand_in = named
+    assert "1: a?[2J.zip counts, not b all is well\n" in reports.describe(tmp_path, [student], None)
+
+
 def test_points_that_canvas_does_not_count_in_are_said(tmp_path):
     book = gradebook.Gradebook([["Student", "ID", "Homework (1)"]], 2, ",")
     students = [graded_with("1", ["parser"]), graded_with("2", ["parser"])]

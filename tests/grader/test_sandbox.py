@@ -99,6 +99,8 @@ def test_the_canary_finds_nothing_open(tier):
         rest('"chmod", "fchmod", "fchmodat",', "", "change a file's rights"),
         ("seccomp.Arg(1, seccomp.GT, max(IOCTLS))", "seccomp.Arg(1, seccomp.EQ, 0)", "reserve disk space by ioctl"),
         ("SUID, SGID = 0o4000, 0o2000", "SUID, SGID = 1 << 20, 1 << 20", "make a file with the suid bit"),
+        rest('"vmsplice", ', "", "pin memory in a pipe"),
+        rest("    LIBC.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)", "    pass", "take huge pages"),
         ('"maps", "smaps"', '"maps", "net"', "read the host's connections"),
         ('"maps", "smaps"', '"maps", "task"', "read them by a thread's name"),
         rest("landlock([*allowed,", "landlock([('/', WRITING), *allowed,", "read the answers"),

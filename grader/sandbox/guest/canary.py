@@ -3,6 +3,7 @@
 Each attempt is an ordinary line of Python, as a submission would write it.
 """
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -50,6 +51,8 @@ def attempt(targets: dict[str, Any]) -> dict[str, str]:
         "read the host's connections": lambda: connections("/proc/self/net/tcp", targets["tcp"]),
         "read them by a thread's name": lambda: connections("/proc/thread-self/net/tcp", targets["tcp"]),
         "take 64 GiB": lambda: bytearray(64 << 30),
+        "pin memory in a pipe": pin,
+        "take huge pages": huge_pages,
         "write inside": lambda: Path("out/inside").write_text("canary"),
         "start a thread": lambda: threading.Thread(target=int).start(),
     }
@@ -91,6 +94,24 @@ def reserve() -> None:
     """FS_IOC_RESVSP for 1 MiB: as fallocate, but beside the limits of a file's size and of what is written."""
     with open("tmp/reserved", "wb") as file:
         fcntl.ioctl(file, 0x40305828, struct.pack("hhqqiI4i", 0, 0, 0, 1 << 20, 0, 0, 0, 0, 0, 0))
+
+
+def pin() -> None:
+    """Give a page to a pipe: it is kept there when it is unmapped, and is in no limit."""
+    page = ctypes.create_string_buffer(4096)
+    vector = (ctypes.c_void_p * 2)(ctypes.addressof(page), len(page))
+    out, into = os.pipe()
+    given = ctypes.CDLL(None, use_errno=True).vmsplice(into, vector, ctypes.c_size_t(1), 0)
+    os.close(out)
+    os.close(into)
+    if given < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def huge_pages() -> None:
+    """Whether the kernel may give huge pages, which are whole while a part of them is in use."""
+    if "THP_enabled:\t1" not in Path("/proc/self/status").read_text():
+        raise PermissionError("they are off")
 
 
 def fill(size: int) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_THP_DISABLE = 1, 4, 38, 41
 # Numbers and structures of linux/landlock.h; the three calls have the same number on every architecture.
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << bit for bit in range(6))
@@ -24,13 +24,14 @@ OF_A_FILE = EXECUTE | READ_FILE | WRITE_FILE | TRUNCATE
 FS_BITS = {1: 13, 2: 14, 3: 15, 4: 15}  # access rights that an ABI knows; 16 from the fifth on
 
 # Refused with EPERM: no sockets, no other program, nobody else's memory, signals or priority, nothing that outlives the
-# process. A pair of sockets is one too many: one for datagrams can send to any socket in the file system.
+# process. A pair of sockets is one too many: one for datagrams can send to any socket in the file system. Pages that a
+# pipe was given count as nobody's memory.
 REFUSED = (
     "socket", "socketpair", "fork", "vfork", "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev",
     "kcmp", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "io_uring_setup", "io_uring_enter", "io_uring_register",
     "keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd", "unshare", "setns", "mount", "umount2",
     "open_tree", "move_mount", "fsopen", "fsmount", "mount_setattr", "pivot_root", "chroot", "memfd_create",
-    "memfd_secret", "symlink", "symlinkat", "truncate",
+    "memfd_secret", "vmsplice", "splice", "tee", "symlink", "symlinkat", "truncate",
     "shmget", "shmat", "shmctl", "semget", "semop", "semtimedop", "semctl", "msgget", "msgsnd", "msgrcv", "msgctl",
     "mq_open", "mq_unlink", "open_by_handle_at", "name_to_handle_at", "inotify_init", "inotify_init1", "fanotify_init",
     "quotactl", "reboot", "kexec_load", "init_module", "finit_module", "swapon", "acct", "settimeofday",
@@ -102,6 +103,7 @@ def limit(limits: dict[str, int], uid: int | None) -> None:
         highest = resource.getrlimit(kind)[1]
         bound = wanted if highest == resource.RLIM_INFINITY else min(wanted, highest)
         resource.setrlimit(kind, (bound, bound))
+    LIBC.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)  # of a huge page, 4 kB count where only they are left; the canary looks
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
 
@@ -180,7 +182,7 @@ def filter_calls() -> None:
         rules.add_rule(seccomp.ERRNO(errno.ENOSYS), number)
     for command in OWNER_OF_SIGNALS:
         add_if("fcntl", 1, 0xFFFFFFFF, command)
-    for option in (PR_SET_PDEATHSIG, PR_SET_DUMPABLE):
+    for option in (PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_THP_DISABLE):
         add_if("prctl", 0, 0xFFFFFFFF, option)
     for name, argument in (("open", 1), ("openat", 2)):  # old versions of Landlock take this for reading
         add_if(name, argument, os.O_ACCMODE | os.O_TRUNC, os.O_TRUNC)
