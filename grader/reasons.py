@@ -56,9 +56,14 @@ def leads_to(answer: float, asked: set[float], equations: list[str]) -> bool:
     reached: set[float] = set()
     for equation in equations:
         sides = [read_side(side) for side in equation.split("=")]
+        if any(gives_away(term, answer, asked, reached) for side in sides for term in terms_of(side)):
+            return False
         if any(carries_on(side, asked, reached) for side in sides):
-            reached.update(map(compute, sides))
-    return is_among(answer, reached)
+            values = set(map(compute, sides))
+            if is_among(answer, values):
+                return True
+            reached |= set() if any(map(is_one_digit, values)) else values
+    return False
 
 
 def carries_on(side: list[str], asked: set[float], reached: set[float]) -> bool:
@@ -86,6 +91,27 @@ def is_link(term: Term, asked: set[float], reached: set[float]) -> bool:
         return not others and len(term) == 2 and not reached
     is_of_one = any(is_near(number, 1) for number in numbers if number in asked)
     return is_of_one or not is_among(value_of(term), set(others))
+
+
+def gives_away(term: Term, answer: float, asked: set[float], reached: set[float]) -> bool:
+    """Whether a product begins with the answer's digits: `47 * 14.33 / 4.7` has them before anything was computed.
+
+    Where 1, 10 or 0.1 was asked, the factor has the digits of the answer.
+    """
+    if not is_link(term, asked, reached) or any(has_digits_of(number, 1) for number in asked):
+        return False
+    return any(has_digits_of(number, answer) for number, _ in term if not is_among(number, asked | reached))
+
+
+def has_digits_of(number: float, other: float) -> bool:
+    """Whether two numbers differ in the place of the decimal point alone.  Example: 1.4, 14 -> True"""
+    ratio = abs(number / other) if number and other else 0
+    return 0 < ratio < math.inf and is_near(ratio, 10.0 ** round(math.log10(ratio)))
+
+
+def is_one_digit(number: float) -> bool:
+    """Whether a number has one digit alone: `47 / 23.5 = 2` leaves nothing of the question.  Example: 500 -> True"""
+    return not f"{number:.9e}".partition("e")[0].partition(".")[2].strip("0")
 
 
 def is_product(numbers: list[float], asked: set[float]) -> bool:
