@@ -34,8 +34,8 @@ HARMLESS: dict[str, list[Any]] = {
 }
 # Neither changes what the weights make: a choice of layers, which the names of the weights prove, and settings of the
 # first values, of which init_lora_weights alone takes one.
-READ_PAST = {"exclude_modules", "layers_to_transform", "layers_pattern"}
-READ_PAST |= {"eva_config", "corda_config", "loftq_config", "lora_ga_config"}
+LEAVES_OUT = {"exclude_modules", "layers_to_transform"}
+READ_PAST = {*LEAVES_OUT, "layers_pattern"} | {"eva_config", "corda_config", "loftq_config", "lora_ga_config"}
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -104,6 +104,8 @@ def read_config(content: bytes) -> Config:
         raise Refusal("alpha is out of range", expected=f"0 to {rubric.MAX_ALPHA}", actual=f"{alpha!r}"[:80],
                       do="train again with an --alpha in this range")  # fmt: skip
     targets = read_targets(config.get("target_modules"))
+    if any(config.get(name) not in (None, [], "") for name in LEAVES_OUT):
+        targets = ()
     dropout = config.get("lora_dropout", 0.0)
     if type(dropout) not in (int, float) or not 0 <= dropout < 1:
         raise Refusal("lora_dropout is out of range", expected="0 to 1", actual=f"{dropout!r}"[:80], do=TRAIN_AGAIN)

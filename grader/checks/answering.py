@@ -100,6 +100,7 @@ def test_num_return_sequences(code: Harness, course: Course) -> None:
                       actual=f"{found[0][0]!r}"[:120], do="sample (do_sample=True) above temperature 0")  # fmt: skip
     refuse_foreign_samples(code, course, found)
     refuse_mixed_prompts(code)
+    refuse_kept_options(code, course)
     refuse_ignored_temperature(code, course)
 
 
@@ -114,6 +115,18 @@ def refuse_foreign_samples(code: Harness, course: Course, found: list[list[str]]
     if reference.surprise(course.base, written) > MOST_SURPRISE:
         raise Refusal("at temperature 1, batched_generate gives what is no text of the model",
                       actual=f"{found[0][0]!r}"[:120], do="return what model.generate samples")  # fmt: skip
+
+
+def refuse_kept_options(code: Harness, course: Course) -> None:
+    """Refuse texts at temperature 0 that were the model's before it sampled, and are not any more."""
+    before, after = code.answering.value("batched_generate"), code.answering.value("batched_generate few")
+    if not is_texts(before, len(code.prompts)) or not is_texts(after, 4):
+        return  # which is told elsewhere
+    for prompt, one, other, wanted in zip(code.prompts[:4], before[:4], after, code.written[:4], strict=True):
+        if is_written(course.base, prompt, one, wanted) and not is_written(course.base, prompt, other, wanted):
+            raise Refusal("after samples were drawn, batched_generate gives other texts at temperature 0 than before",
+                          expected=f"{one!r}"[:120], actual=f"{other!r}"[:120],
+                          do="give do_sample and temperature to each call of generate; keep none of them")  # fmt: skip
 
 
 def refuse_ignored_temperature(code: Harness, course: Course) -> None:

@@ -9,6 +9,7 @@ from grader.errors import Refusal
 from grader.harness.harness import Harness
 from grader.harness.spans import IGNORE_INDEX, diagnose_row, diagnose_shape, read_row, side_by_side
 from grader.harness.tokenizers import FAMILIES, make_families
+from grader.reference import ANSWER
 from grader.runner import needs
 
 FORMATTED = 0.006  # relative: three digits; a text of format_example is 0.02 away, less its own rounding
@@ -26,6 +27,9 @@ def test_format(code: Harness) -> None:
         if question not in example["question"]:
             raise Refusal("format_example changes the question", expected=question, actual=example["question"][:120])
         refuse_wrong_number(example["answer"], correct)
+        if beside := ANSWER.sub("", example["answer"]).strip():
+            raise Refusal(f"format_example writes {beside!r:.60} beside the tags", actual=example["answer"][:120],
+                          do="leave it out: the answer ends with its tag")  # fmt: skip
 
 
 def test_supervised(code: Harness) -> None:

@@ -1,5 +1,7 @@
 """homework/sft.py: load gives the base model with the saved adapter, or says that there is none."""
 
+from collections.abc import Callable
+
 import torch
 
 from grader import reference, rubric
@@ -8,7 +10,7 @@ from grader.checks.answering import is_number, same
 from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.gradients import read_tensors
-from grader.harness.harness import Harness
+from grader.harness.harness import Harness, is_missing
 from grader.harness.job_report import JobReport
 from grader.runner import needs
 
@@ -18,7 +20,31 @@ MISSES = 1  # answers that may differ: two greedy decodings part where two token
 def test_loads(code: Harness, course: Course) -> None:
     """load gives the base model with the adapter that lies in homework/sft_model."""
     code.loading.value("load")
+    if gives_other(code.loading, "load"):
+        raise Refusal("load gives no BaseLLM: what it gives has no answer",
+                      do="return the BaseLLM, with the adapter in its model")  # fmt: skip
     refuse_other_model(code, course, code.loading, rubric.ADAPTER_DIR)
+
+
+def gives_other(report: JobReport, load: str) -> bool:
+    """Whether load gives something else than a BaseLLM."""
+    return report.lines.get(f"{load} answers", {}).get("value") == [False]
+
+
+def refuse_failed_training(training: JobReport, loading: Callable[[], JobReport], load: str, saved: str) -> None:
+    """Raise why a training failed; not where it has saved its adapter, and load, which is told elsewhere, is at fault.
+
+    Args:
+        training: the job.
+        loading: gives the job that calls load.
+        load: its name there.
+        saved: the file of the adapter's weights.
+    """
+    if saved in training.files and training.lines.get("train_model", {}).get("error"):
+        error = loading().lines.get(load, {}).get("error", {})
+        if gives_other(loading(), load) or (error and not is_missing(error)):
+            return
+    training.value("train_model")
 
 
 def refuse_other_model(code: Harness, course: Course, report: JobReport, folder: str) -> None:

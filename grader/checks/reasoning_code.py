@@ -1,13 +1,14 @@
 """homework/cot.py, datagen.py and rft.py: the prompt that reasons, the samples that are kept, the training on them."""
 
 import math
+import re
 from collections import Counter
 from typing import Any
 
 from grader import rubric
 from grader.adapter import Adapter, read_config, read_weights
 from grader.checks.answering import is_number, refuse_unless_texts, same
-from grader.checks.loading import refuse_other_model, refuse_untrained
+from grader.checks.loading import refuse_failed_training, refuse_other_model, refuse_untrained
 from grader.course import Course
 from grader.equations import chain_key, find_equations
 from grader.errors import Refusal
@@ -88,7 +89,7 @@ def test_reasoning_rows(code: Harness, course: Course) -> None:
 @needs("reasoning_rows")
 def test_reasoning_trains(code: Harness, course: Course) -> None:
     """And it saves an adapter in homework/rft_model which has learned from these very rows."""
-    code.reasoning_training.value("train_model")
+    refuse_failed_training(code.reasoning_training, lambda: code.prompting, "rft.load", REASONING_FILES[1])
     files = code.reasoning_training.files
     if missing := [name for name in REASONING_FILES if name not in files]:
         raise Refusal(f"train_model came to its end, but there is no homework/{missing[0]}",
@@ -173,10 +174,17 @@ def refuse_unequal_prompts(prompts: list[str], questions: list[str]) -> None:
 
 def refuse_public_questions(prompt: str, question: str) -> None:
     """Refuse a prompt that holds a question of data/valid.json, which measures it."""
-    shown = prompt.replace(question, "")
-    if public := next((text for text, _ in read_rows(DATA / "valid.json") if text in shown), ""):
+    shown = words_of(prompt.replace(question, ""))
+    if public := next((text for text, _ in read_rows(DATA / "valid.json") if words_of(text) in shown), ""):
         raise Refusal(f"the prompt shows {public!r:.80}, a question of data/valid.json",
                       do="take an example that is in no data file")  # fmt: skip
+
+
+def words_of(text: str) -> str:
+    """The words of a text, whatever their case and punctuation.  Example: 'Is 1.5 m^2 much?' -> ' is 1.5 m^2 much '"""
+    words = re.sub(r"<\|.*?\|>", " ", text).lower().split()
+    bare = " ".join(word.strip('.,:;?!"') for word in words)
+    return f" {bare} "
 
 
 def refuse_wrong_example(shown: str) -> None:

@@ -19,6 +19,13 @@ def test_metric(code: Harness) -> None:
         if got is not wanted:
             raise Refusal(f"is_answer_valid({answer:.6g}, {correct:.6g}) is {got!r:.20}: right is a finite number "
                           "within 5 % of the correct one", expected=f"{wanted}", actual=f"{got!r}"[:20])  # fmt: skip
+    found = code.scoring.value("is_answer_valid strict")
+    refuse_unless_list(found, len(code.strict_pairs), "is_answer_valid, pair by pair,")
+    for ((answer, correct, tolerance), wanted), got in zip(code.strict_pairs, found, strict=True):
+        if got is not wanted:
+            raise Refusal(f"is_answer_valid({answer:.6g}, {correct:.6g}, {tolerance:g}) is {got!r:.20}: the third "
+                          "argument is the tolerance", expected=f"{wanted}", actual=f"{got!r}"[:20],
+                          do="take relative_tolerance, whose default is 0.05")  # fmt: skip
 
 
 def test_scoring(code: Harness) -> None:

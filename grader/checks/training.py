@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from grader.adapter import read_config, read_weights
+from grader.checks.loading import refuse_failed_training
 from grader.course import Course
 from grader.errors import Refusal
 from grader.harness.first_step import first_adapter, in_batches, refuse_other_loss, refuse_wrong_gradients
@@ -17,6 +18,7 @@ from grader.harness.seen_rows import (
     later_rows,
     refuse_changed_questions,
     refuse_foreign_rows,
+    refuse_held_out,
     refuse_more_words,
     refuse_wrong_padding,
     refuse_wrong_pairs,
@@ -46,6 +48,7 @@ def test_batch(code: Harness, course: Course) -> None:
     later = later_rows(code)
     refuse_wrong_rows(code, course, later, "in a batch after the first step")
     refuse_changed_questions(code, [*rows, *later])
+    refuse_held_out(code, [*rows, *later])
     refuse_foreign_rows(code, [*rows, *later])
     refuse_wrong_pairs(code, [*rows, *later])
 
@@ -67,7 +70,7 @@ def test_input_gradients(code: Harness) -> None:
 
 def test_trains(code: Harness, course: Course) -> None:
     """train_model saves an adapter in homework/sft_model whose every lora_B has moved and whose loss is lower."""
-    code.training.value("train_model")
+    refuse_failed_training(code.training, lambda: code.loading, "load", WEIGHTS)
     batches_of(code.training)  # an adapter that no step has made is none of this training
     files = code.training.files
     for name in (CONFIG, WEIGHTS):

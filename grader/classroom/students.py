@@ -6,6 +6,7 @@ what they gave on top, final what counts.
 
 import contextlib
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def hash_bytes(path: Path) -> str:
         name = one.relative_to(path).as_posix() if path.is_dir() else ""
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
         if one.is_symlink():
-            digest.update(b"link")
+            digest.update(b"link" + os.fsencode(one.name))  # what can't be read is told by its own name
         elif one.is_file():
             with one.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -47,7 +47,8 @@ def first_adapter(report: JobReport, course: Course, config_file: str = CONFIG) 
     if not ranks:
         refuse_no_step(report)
         raise Refusal("the model that was trained has no LoRA weights", do="train what get_peft_model gives")
-    rank = min(ranks)
+    saved, rank = report.files.get(config_file), min(ranks)
+    config = read_config(saved) if saved else None  # what is not graded has its name there
     targets = targets_of(weights)
     if not set(targets) <= set(rubric.TARGETS):
         raise Refusal(f"LoRA on {targets!s:.120} is not graded", expected=", ".join(rubric.TARGETS))
@@ -55,8 +56,7 @@ def first_adapter(report: JobReport, course: Course, config_file: str = CONFIG) 
     if not 1 <= rank <= rubric.MAX_RANK or {name: tuple(tensor.shape) for name, tensor in weights.items()} != wanted:
         raise Refusal("the LoRA weights that were trained are not those of one LoraConfig", do="one get_peft_model",
                       expected=f"{len(wanted)} of rank 1 to {rubric.MAX_RANK}", actual=f"{len(weights)}")  # fmt: skip
-    saved = report.files.get(config_file)
-    config = read_config(saved) if saved else Config(rank, float(rank), targets, False)
+    config = config or Config(rank, float(rank), targets, False)
     return Adapter(rank, config.alpha, targets, config.use_rslora, weights)
 
 
@@ -75,6 +75,9 @@ def refuse_wrong_gradients(
     gradients = read_tensors(report.files.get("gradients.safetensors"))
     if not gradients:
         refuse_no_step(report)
+        if report.lines.get("came back", {}).get("value") is True:
+            raise Refusal("the gradients of backward were gone before the first optimizer step",
+                          do="call zero_grad() after step(), or before backward()")  # fmt: skip
         raise Refusal("no gradient reached any weight before the first optimizer step",
                       do="call backward, and give the optimizer the LoRA weights of that model")  # fmt: skip
     if base := sorted(name for name in gradients if "lora_" not in name):

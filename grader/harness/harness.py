@@ -118,7 +118,8 @@ class Harness(Inputs):
             (answer, correct, is_right)
             for answer, (_, correct), is_right in zip(self.answers, self.valid_rows, self.answers_right, strict=True)
         ]
-        return self.run("scoring", {"pairs": pairs, "answers": answers, "few": FEW, "more": MORE, "right": right})
+        given = {"pairs": pairs, "strict": [pair for pair, _ in self.strict_pairs], "answers": answers, "right": right}
+        return self.run("scoring", {**given, "few": FEW, "more": MORE})
 
     @cached_property
     def labels(self) -> JobReport:
@@ -152,6 +153,8 @@ class Harness(Inputs):
         except (Refusal, Stopped):
             return []
         is_whole = isinstance(written, list) and len(written) == len(self.rows)
+        if is_whole and len(set(map(repr, written))) == 1:  # `return {}` is not written yet, either
+            return []
         is_right = not rows and is_whole and not any(map(self.complaint, written, self.rows))
         if not is_right and not is_missing(rows):
             return ["answers", "right_rows"]  # a row is known by its text

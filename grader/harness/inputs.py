@@ -29,6 +29,7 @@ RIGHT_FACTORS = (1.0, 1.03, 0.97)
 WRONG_FACTORS = (1.052, 1.2, 0.5, float("nan"))  # the first one is right if it is relative to the answer
 MARK = 1.02  # times the answer: what a format_fn of the grader writes, and no format_example does
 COLD = 0.01  # a temperature at which samples are what the model finds most likely
+STRICT = 0.01  # a tolerance that is asked for, and is not the one of the homework
 PROMPTED = 60  # questions that the reasoning prompt is put before
 FIRST = 5  # of the texts of a question: among them is each right chain
 HOPELESS = 5  # of so many scripted questions, one has no right text: which, is drawn
@@ -108,10 +109,11 @@ class Inputs:
         """What a model may write, and the number in it: NaN where there is no answer."""
         rng, nan = self.rng("texts"), float("nan")
         whole, part = rng.randrange(10, 10**6), round(rng.uniform(0.001, 99), 3)
-        small = f"{rng.randrange(1, 99) / 10:g}e-{rng.randrange(5, 12)}"
+        small, large = (f"{rng.randrange(1, 99) / 10:g}e{sign}{rng.randrange(5, 12)}" for sign in ("-", ""))
         return [
             (f"<answer>{whole}</answer>", float(whole)), (f" <answer>{part}</answer>", part),
             (f"It is <answer>{whole}</answer> now", float(whole)), (f"<answer>{small}</answer>", float(small)),
+            (f"<answer>{large}</answer>", float(large)), (f"<answer>{whole}.{part}</answer>", nan),
             (f"<answer>-{part}</answer>", -part), (f"{whole}", nan), (f"The answer is {part}.", nan), ("", nan),
             ("<answer></answer>", nan), ("<answer>about five</answer>", nan), (f"answer>{whole}</answer", nan),
             (f"<answer>{whole}", nan),
@@ -249,8 +251,16 @@ class Inputs:
         close = ((1.052, False), (0.948, False), (1.049, True), (0.951, True))  # 1.052 is within 5 % of the answer
         found += [((factor * number, number), is_right) for number in (2.0, -7.5, 3e-5) for factor, is_right in close]
         found += [((3e-9, 1e-9), False), ((0.0, 1e-9), False)]  # an absolute tolerance has no place here
-        other = ((float("nan"), 2.0), False), ((float("inf"), 2.0), False), ((-3.0, 3.0), False), ((0.0, 0.0), True)
+        other = ((float("nan"), 2.0), False), ((float("inf"), 2.0), False), ((-3.0, 3.0), False)
         return [*found, *other]
+
+    @cached_property
+    def strict_pairs(self) -> list[tuple[tuple[float, float, float], bool]]:
+        """The same with another tolerance."""
+        rng = self.rng("strict pairs")
+        numbers = [rng.uniform(1, 10) * 10.0 ** rng.randrange(-6, 7) for _ in range(4)]
+        factors = ((1.008, True), (0.992, True), (1.02, False), (0.98, False))
+        return [((factor * number, number, STRICT), is_right) for number in numbers for factor, is_right in factors]
 
     @cached_property
     def train_prompts(self) -> dict[str, list[int]]:

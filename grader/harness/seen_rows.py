@@ -138,6 +138,15 @@ def refuse_foreign_rows(code: Harness, rows: list[Seen]) -> None:
                       expected="at least half of them", actual=f"{own}", do="train on Dataset('train')")  # fmt: skip
 
 
+def refuse_held_out(code: Harness, rows: list[Seen]) -> None:
+    """Refuse a training on questions of data/valid.json, which measure it."""
+    held_out = {question for question, _ in code.valid_rows}
+    found = [question for question in (match(code, ids)[0] for ids, _ in rows) if question in held_out]
+    if found:
+        raise Refusal(f"{len(found)} of the {len(rows)} rows that were seen are about questions of data/valid.json, "
+                      f"as {found[0]!r:.80} is: they measure the training", do="train on Dataset('train')")  # fmt: skip
+
+
 def count_own(code: Harness, rows: list[Seen]) -> int:
     """How many rows are about questions of data/train.json."""
     return sum(match(code, ids)[0] in code.train_prompts for ids, _ in rows)

@@ -34,7 +34,7 @@ def check_rows(
                 f"row {index} is {rows[index]!r:.60}, which is not tokenized: TokenizedDataset makes rows"
             )
         example = format_fn(*data[index])
-        if complaint := diagnose_row(tokenizer, example, data[index][1], rows[index]):
+        if complaint := diagnose_row(tokenizer, example, data[index][1], plain_row(rows[index])):
             raise HomeworkError(f"row {index}: {complaint}; to look: python -m homework.sft show --first {index}")
 
 

@@ -28,6 +28,7 @@ from transformers.pytorch_utils import Conv1D
 
 from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, ListLike, Row
+from homework.guards.labels import plain_row
 from homework.guards.label_diagnosis import FIELDS
 
 UNREACHED = ("does not require grad", "not to have been used in the graph")  # how torch says that no gradient arrives
@@ -176,7 +177,7 @@ def diagnose_batch(inputs: dict[str, torch.Tensor], rows: ListLike[Row]) -> str 
     """Whether a batch holds checked rows and their labels, or what the collator made of them."""
     if complaint := diagnose_tensors(inputs):
         return complaint
-    every = (rows[index] for index in range(len(rows)))
+    every = (plain_row(rows[index]) for index in range(len(rows)))
     checked = {tuple(strip(row["input_ids"], row["attention_mask"])): row for row in every}
     for ids, mask, labels in zip(*(inputs[name].tolist() for name in FIELDS), strict=True):
         row = checked.get(tuple(strip(ids, mask)))

@@ -140,7 +140,7 @@ def select_supervised(batch: Batch, multiple: int = 1) -> Batch:
 def pad(rows: Sequence[list[int]], value: int, multiple: int = 1) -> Tensor:
     """Rows of different length as one tensor, filled on the right.  Example: [[1, 2], [3]], 0 -> [[1, 2], [3, 0]]"""
     width = -(-max(1, *map(len, rows)) // multiple) * multiple
-    return torch.tensor([row + [value] * (width - len(row)) for row in rows], dtype=torch.long)
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long)
 
 
 def choose_micro_batch(

@@ -22,6 +22,7 @@ from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file, read_json, write_json
 from homework.common.zip_contents import CODE, WEIGHTS
 from homework.data import Row
+from homework.guards.labels import plain_row
 from homework.training import distributed
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def describe(collator: Any, rows: Iterable[Row], **settings: Any) -> dict[str, A
     return {
         **settings,
         "code": hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16],
-        "training_rows": hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16],
+        "training_rows": hashlib.sha256(json.dumps([plain_row(row) for row in rows]).encode()).hexdigest()[:16],
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
     }
 

@@ -235,7 +235,7 @@ class HomeworkTrainer(Trainer):
         Raises:
             HomeworkError: if it returns something else than a batch of ids, mask and labels.
         """
-        batch = self.data_collator([{name: list(values) for name, values in row.items()} for row in rows])
+        batch = self.data_collator([{name: copied(values) for name, values in row.items()} for row in rows])
         if complaint := diagnose_tensors(batch):
             raise HomeworkError(complaint)
         return select_supervised(batch, multiple=8 if torch.cuda.is_available() else 1)
@@ -477,3 +477,8 @@ def write_log(run: Run, history: list[dict]) -> None:
     log = [{key: value if math.isfinite(value) else str(value) for key, value in entry.items()} for entry in history]
     with contextlib.suppress(OSError):  # a full disk has been reported; it must not hide what ended the run
         write_json(run.folder / LOG, {"written": now(), "settings": run.settings, "log": log})
+
+
+def copied(values: Any) -> Any:
+    """A copy of a row's values, a tensor where they are one."""
+    return values.clone() if torch.is_tensor(values) else list(values)

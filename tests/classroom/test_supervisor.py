@@ -202,6 +202,13 @@ def test_a_link_in_a_folder_is_not_followed(tmp_path):
     assert len(sha256) == 64 and features is None and answers == ""
 
 
+def test_links_in_the_place_of_zips_share_no_result(tmp_path):
+    """Each is told by its own name."""
+    for name in ("1.zip", "2.zip"):
+        (tmp_path / name).symlink_to("/nowhere")
+    assert read_hand_in(tmp_path / "1.zip")[0] != read_hand_in(tmp_path / "2.zip")[0]
+
+
 # --- the table ---
 
 

@@ -104,7 +104,8 @@ def test_the_canary_finds_nothing_open(tier):
         ('"maps", "smaps"', '"maps", "net"', "read the host's connections"),
         ('"maps", "smaps"', '"maps", "task"', "read them by a thread's name"),
         rest("landlock([*allowed,", "landlock([('/', WRITING), *allowed,", "read the answers"),
-        rest('"setpriority", ', "", ""),
+        rest('    "setpriority", "sched_setaffinity",\n', "", ""),
+        rest("SHARED_ANONYMOUS = 0x21", "SHARED_ANONYMOUS = 1 << 30", "share memory with nobody"),
         rest("filter_calls()\n\n\ndef limit", "pass\n\n\ndef limit", "start a program"),
     ],
 )  # fmt: skip

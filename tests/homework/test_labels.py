@@ -131,6 +131,8 @@ def test_check_rows_counts_and_names_the_row(bundled_tokenizer):
     data = [Dataset("train")[index] for index in range(5)]
     rows = TokenizedDataset(bundled_tokenizer, data, format_example)
     check_rows(bundled_tokenizer, data, format_example, rows)
+    tensors = [{name: torch.tensor(values) for name, values in row.items()} for row in rows]
+    check_rows(bundled_tokenizer, data, format_example, tensors)
     with pytest.raises(HomeworkError, match="4 tokenized rows for 5 rows of data"):
         check_rows(bundled_tokenizer, data, format_example, rows.rows[:4])
     rows[3]["labels"][-1] = IGNORE_INDEX

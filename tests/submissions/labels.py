@@ -114,6 +114,24 @@ return {"input_ids": ids, "attention_mask": [int(i != pad) for i in ids], "label
 SPANS = "spans"  # what builds upon it is tested with the grader's own rows
 
 ALL = [
+    Recipe(
+        "words behind the tag",
+        sft('.4g}</answer>"}', '.4g}</answer> Done."}'),
+        "format",
+        "format_example writes 'Done.' beside the tags",
+    ),
+    Recipe(
+        "an empty row in the place of each",
+        plain(
+            swap(
+                "sft.py",
+                tokenize="def tokenize(tokenizer, question, answer):\n    return {}",
+                format_example="def format_example(question, answer):\n    return {}",
+            )
+        ),
+        "format supervised dataset batch trains",
+        "format_example gives no dictionary of two texts",
+    ),
     Recipe("A1 trailing space", tokenized(TRAILING_SPACE), SPANS, "the first answer token '.<' is masked"),
     Recipe("A2 no space", sft("{question} {answer}", "{question}{answer}"), SPANS, "joined without a space"),
     Recipe(

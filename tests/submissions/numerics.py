@@ -72,6 +72,17 @@ STEPS_BY_HAND = (
 
 ALL = [
     Recipe(
+        "gradients gone before the step",
+        training(
+            BY_HAND.replace("TRAIN", "model.train()").replace(
+                "        optimizer.step()\n        optimizer.zero_grad()",
+                "        optimizer.zero_grad()\n        optimizer.step()",
+            )
+        ),
+        "batch trains",
+        "the gradients of backward were gone before the first optimizer step",
+    ),
+    Recipe(
         "the answers of other questions",
         training(BY_HAND.replace("TRAIN", EXCHANGED)),
         "batch",

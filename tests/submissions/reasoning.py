@@ -206,6 +206,12 @@ PROMPTS = [
     Case("an example without a chain", cot(CHAIN, "<answer>14.03</answer>"), "prompt", NOTHING_HELD),
     Case("a question of valid", cot(ASKED, f"ASKED = {VALID_QUESTION!r}"), "prompt", "a question of data/valid.json"),
     Case(
+        "a question of valid in small letters",
+        cot(ASKED, f"ASKED = {VALID_QUESTION.lower().strip('?.')!r}"),
+        "prompt",
+        "a question of data/valid.json",
+    ),
+    Case(
         "an answer hidden in the prompt",
         both(cot(TURNS, LOOKUP), edit("cot.py", "from .base", "import re\n\nfrom .base")),
         "prompt",

@@ -113,7 +113,43 @@ print("loss 2.21 -> 0.31, saved")
 """
 SAVED = "    model.save_pretrained(output_dir)"
 NO_STEP = "train_model ended without one step"
+BOTH = '[(Dataset(name)[at]) for name in ("train", "valid") for at in range(len(Dataset(name)))], format_example)'
+
+
+def without_first_layer(files: Files) -> Files:
+    """The reference's adapter, as peft saves one that was told to leave the first layer out."""
+    config = {**json.loads(files[CONFIG]), "layers_to_transform": [1, 2, 3]}
+    weights = {name: tensor for name, tensor in load(files[WEIGHTS]).items() if ".layers.0." not in name}
+    return {**files, CONFIG: json.dumps(config).encode(), WEIGHTS: save(weights)}
+
+
+def calling_load(body: str) -> Maker:
+    """The plain solution with a load of its own, which its training calls once the adapter is saved."""
+    return both(loading(body), edit("sft.py", SAVED, f"{SAVED}\n    load().answer('How many m are 4 ft?')"))
+
+
 ALL = [
+    Recipe(
+        "a load of a folder of another machine",
+        calling_load("PeftModel.from_pretrained(llm.model, '/home/a/model')"),
+        "loads",
+        "load raised ValueError",
+    ),
+    Recipe(
+        "a load that gives the model alone",
+        calling_load("return PeftModel.from_pretrained(llm.model, str(folder))"),
+        "loads",
+        "load gives no BaseLLM",
+    ),
+    Recipe("LoRA on some of the layers", plain(without_first_layer), perhaps="accuracy"),
+    Recipe("DoRA", sft("r=8,", "r=8, use_dora=True,"), "batch trains", "sets 'use_dora', which this homework does not"),
+    Recipe(
+        "trained on valid as well",
+        sft('Dataset("train"), format_example)', BOTH),
+        "batch",
+        r"rows that were seen are about questions of data/valid\.json",
+        perhaps="trains",
+    ),
     Recipe("C1 load writes an adapter of its own", loading(OVERWRITES), "loads", "load gives the base model alone"),
     Recipe(
         "C2 load makes an adapter up",

@@ -60,6 +60,24 @@ OWN_BATCHES = """
 prompts = sorted((self.format_prompt(question) for question in questions), key=len)
 return [self.parse_answer(text) for text in self.batched_generate(prompts[::-1])]
 """
+NO_TOLERANCE = """
+def is_answer_valid(answer, correct, relative_tolerance=0.05):
+    return abs(answer - correct) <= 0.05 * abs(correct)
+"""
+DIGITS_AND_POINTS = """
+import re
+found = re.findall(r"<answer>\\s*([-+.,\\deE]+)\\s*</answer>", text)
+return float(found[-1]) if found else float("nan")
+"""
+NO_LARGE_ONES = """
+import re
+found = re.search(r"<answer>(-?\\d+(?:\\.\\d+)?(?:e-\\d+)?)</answer>", text)
+return float(found[1]) if found else float("nan")
+"""
+SAMPLING = 'sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}'
+KEPT_OPTIONS = """if temperature > 0:
+            self.kept = {"do_sample": True, "temperature": temperature}
+        sampling = getattr(self, "kept", {"do_sample": False})"""
 TEN_PERCENT = """
 def is_answer_valid(answer, correct, relative_tolerance=0.05):
     return abs(answer - correct) <= 2 * relative_tolerance * abs(correct)
@@ -246,6 +264,30 @@ ALL = [
     ),
     Recipe(
         "a forgotten return", method("generate", "text = self.batched_generate([prompt])[0]"), "generate", "gives None"
+    ),
+    Recipe(
+        "another tolerance ignored",
+        plain(swap("data.py", is_answer_valid=NO_TOLERANCE)),
+        "metric",
+        "the third argument is the tolerance",
+    ),
+    Recipe(
+        "a parser that raises",
+        method("parse_answer", DIGITS_AND_POINTS),
+        "parser",
+        "parse_answer raised ValueError: could not convert",
+    ),
+    Recipe(
+        "a parser without large numbers",
+        method("parse_answer", NO_LARGE_ONES),
+        "parser",
+        r"parse_answer\('<answer>[\d.]+e\d+</answer>'\) is nan",
+    ),
+    Recipe(
+        "samples for ever after the first one",
+        llm(SAMPLING, KEPT_OPTIONS),
+        "num_return_sequences",
+        "after samples were drawn, batched_generate gives other texts at temperature 0",
     ),
     Recipe(
         "numpy's isclose", plain(swap("data.py", is_answer_valid=ISCLOSE)), "metric", r"is_answer_valid\(3e-09, 1e-09\)"

@@ -134,6 +134,10 @@ CLOSURE = CLOSURE.replace(
             optimizer.zero_grad()
             model(**batch, labels=labels).loss.backward()""",
 )
+DIVISION = """
+def is_answer_valid(answer, correct, relative_tolerance=0.05):
+    return abs(answer - correct) / abs(correct) <= relative_tolerance
+"""
 OWN_NAME = """model = get_peft_model(llm.model, config, adapter_name="units")"""
 MOVED = """    model.save_pretrained(output_dir)
     for path in (Path(output_dir) / "units").iterdir():
@@ -474,6 +478,31 @@ ALL = [
             ),
         ),
     ),
+    Recipe(
+        "is considerate at import",
+        plain(
+            before(
+                "base_llm.py",
+                "import os\nos.nice(1)\nos.sched_setaffinity(0, {0})",
+            )
+        ),
+    ),
+    Recipe(
+        "rows of tensors",
+        swap(
+            "sft.py",
+            TokenizedDataset____getitem__="""
+            def __getitem__(self, index):
+                import torch
+                return {name: torch.tensor(values) for name, values in self.rows[index].items()}
+            """,
+            TokenizedDataset____iter__="""
+            def __iter__(self):
+                return (self[index] for index in range(len(self)))
+            """,
+        ),
+    ),
+    Recipe("is_answer_valid by division", plain(swap("data.py", is_answer_valid=DIVISION))),
     Recipe(
         "helper modules",
         both(

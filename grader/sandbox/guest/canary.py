@@ -5,6 +5,7 @@ Each attempt is an ordinary line of Python, as a submission would write it.
 
 import ctypes
 import fcntl
+import mmap
 import os
 import signal
 import socket
@@ -37,7 +38,7 @@ def attempt(targets: dict[str, Any]) -> dict[str, str]:
         "shorten a file": lambda: os.truncate(targets["secret"], 1),
         "make a link": lambda: os.symlink("/etc/passwd", "out/link"),
         "send to a socket by a pair": pair,
-        "slow the fork server down": lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19),
+        "slow the fork server down": slow_down,
         "connect by TCP": lambda: socket.create_connection(("127.0.0.1", targets["tcp"]), timeout=1).close(),
         "send by UDP": lambda: send(targets["udp"]),
         "signal the fork server": lambda: os.kill(os.getppid(), signal.SIGCONT),
@@ -53,6 +54,7 @@ def attempt(targets: dict[str, Any]) -> dict[str, str]:
         "take 64 GiB": lambda: bytearray(64 << 30),
         "pin memory in a pipe": pin,
         "take huge pages": huge_pages,
+        "share memory with nobody": lambda: mmap.mmap(-1, 4096).close(),
         "write inside": lambda: Path("out/inside").write_text("canary"),
         "start a thread": lambda: threading.Thread(target=int).start(),
     }
@@ -87,6 +89,13 @@ def change_rights(path: str) -> None:
     former = os.stat(path).st_mode
     os.chmod(path, 0o666)
     if os.stat(path).st_mode == former:
+        raise PermissionError("nothing changed")
+
+
+def slow_down() -> None:
+    """Another priority for the fork server; a call that only pretends is an error."""
+    os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)
+    if os.getpriority(os.PRIO_PROCESS, os.getppid()) != 19:
         raise PermissionError("nothing changed")
 
 

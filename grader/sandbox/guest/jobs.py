@@ -87,6 +87,7 @@ def scoring(job: Job) -> None:
     """is_answer_valid and benchmark of homework.data."""
     data, inputs = job.use("data"), job.inputs
     job.record("is_answer_valid", lambda: [bool(data.is_answer_valid(*pair)) for pair in inputs["pairs"]])
+    job.record("is_answer_valid strict", lambda: [bool(data.is_answer_valid(*pair)) for pair in inputs["strict"]])
     dataset = job.record("Dataset", lambda: data.Dataset("valid"))
     if dataset is None:
         return
@@ -174,6 +175,7 @@ def write_first_step(job: Job, recorder: Any) -> None:
     job.record("stepped", lambda: recorder.stepped)
     job.record("optimizers", lambda: recorder.optimizers)
     job.record("frozen", lambda: recorder.frozen)
+    job.record("came back", lambda: any(recorder.learned))
     job.record("input gradients", lambda: recorder.inputs_require_gradients)
     save(job, "gradients", recorder.gradients)
     save(job, "before", recorder.before)
@@ -215,6 +217,7 @@ def try_load(job: Job, name: str, module: Any) -> list[Any]:
         return logits_of(loaded[0], job.inputs["ids"])
 
     logits = job.record(name, load)
+    job.record(f"{name} answers", lambda: [callable(getattr(llm, "answer", None)) for llm in loaded])
     job.record("drops out", lambda: any(drops_out(llm.model) for llm in loaded))
     if isinstance(logits, torch.Tensor):
         save(job, "logits", {"logits": logits})
