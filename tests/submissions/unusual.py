@@ -500,6 +500,15 @@ ALL = [
             def __iter__(self):
                 return (self[index] for index in range(len(self)))
             """,
+            Collator____call__="""
+            def __call__(self, rows):
+                import torch
+                fills = {"input_ids": self.pad_id, "attention_mask": 0, "labels": -100}
+                return {
+                    name: torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], True, fill)
+                    for name, fill in fills.items()
+                }
+            """,
         ),
     ),
     Recipe("is_answer_valid by division", plain(swap("data.py", is_answer_valid=DIVISION))),
