@@ -47,10 +47,6 @@ def untrained(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor * ("lora_A" in name) for name, tensor in weights.items()}
 
 
-def first_layer(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor for name, tensor in weights.items() if ".layers.0." in name}
-
-
 def double_key(content: bytes) -> bytes:
     """A header that names a tensor twice; safetensors itself accepts that."""
     size = struct.unpack("<Q", content[:8])[0]
@@ -104,11 +100,6 @@ BAD: dict[str, tuple[Change, str, str]] = {
     "NaN": (poison(math.nan), "weights_valid", "the adapter holds NaN or infinity"),
     "infinity": (poison(-math.inf), "weights_valid", "the adapter holds NaN or infinity"),
     "missing layer": (with_weights(lambda w: dict(sorted(w.items())[2:])), "weights_valid", "the adapter lacks"),
-    "the first layer alone by its number": (
-        lambda files: with_config(layers_to_transform=[0])(with_weights(first_layer)(files)),
-        "weights_valid",
-        "the adapter lacks",
-    ),
     "extra tensor": (
         with_weights(lambda w: {**w, "lm_head.weight": torch.ones(2, 2)}),
         "weights_valid",
