@@ -120,10 +120,13 @@ def refuse_foreign_samples(code: Harness, course: Course, found: list[list[str]]
 def refuse_kept_options(code: Harness, course: Course) -> None:
     """Refuse texts at temperature 0 that were the model's before it sampled, and are not any more."""
     before, after = code.answering.value("batched_generate"), code.answering.value("batched_generate few")
-    if not is_texts(before, len(code.prompts)) or not is_texts(after, 4):
+    if not is_texts(before, len(code.prompts)) or not is_texts(after, 4) or not is_generate_right(code, course):
         return  # which is told elsewhere
-    for prompt, one, other, wanted in zip(code.prompts[:4], before[:4], after, code.written[:4], strict=True):
-        if is_written(course.base, prompt, one, wanted) and not is_written(course.base, prompt, other, wanted):
+    trios = list(zip(code.prompts, before, code.written, strict=True))
+    if not all(is_written(course.base, *trio) for trio in trios):
+        return
+    for (prompt, one, wanted), other in zip(trios[:4], after, strict=True):
+        if not is_written(course.base, prompt, other, wanted):
             raise Refusal("after samples were drawn, batched_generate gives other texts at temperature 0 than before",
                           expected=f"{one!r}"[:120], actual=f"{other!r}"[:120],
                           do="give do_sample and temperature to each call of generate; keep none of them")  # fmt: skip
