@@ -47,6 +47,15 @@ def partial(fact: Fact, answer: float, total: float = 0.0) -> str:
     return chain(fact, answer).replace(" = ", f" = {write(first)} + {write((total or answer) - first)} = ", 1)
 
 
+def with_wrong_product(fact: Fact, answer: float) -> str:
+    """The same chain by another factor in its first product alone; its parts and their sum are those of the right one.
+
+    Example: 46 ft in m, 14.03 -> '1 foot is 0.305 meter. 46 * 0.309 = 13.8 + 0.23 = 14.03. <answer>14.03</answer>'
+    """
+    factor = answer / fact.value
+    return partial(fact, answer).replace(f" * {write(factor)} = ", f" * {write(OFF * factor)} = ", 1)
+
+
 def leading(number: float) -> float:
     """The first digit of a positive number, and noughts.  Example: 0.305 -> 0.3"""
     unit = 10.0 ** math.floor(math.log10(number))
@@ -86,6 +95,7 @@ def wrong_texts(fact: Fact, other: Fact, right: str, rng: random.Random) -> dict
         "a wrong equation": f"{wrong}{written}{bare}",
         "a wrong equation behind a right one": f"{written * rng.randint(1, 4)}{wrong}{written}{bare}",
         "a wrong side amid an equation": written.replace(f"= {write(answer)}", amid) + bare,
+        "a wrong product before a right sum": with_wrong_product(fact, answer),
         "a wrong sum": partial(fact, answer, OFF * answer),
         "another result in the tag than in its chain": product(fact, answer / OFF).partition("<answer>")[0] + bare,
         "no equation before the answer": bare,

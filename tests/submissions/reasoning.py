@@ -442,7 +442,7 @@ SAMPLES = [
         "no look at the equations",
         datagen(("if not all(is_close(a, b, 0.005)", "if not all(is_close(a, b, 9e9)")),
         SAMPLING,
-        "a wrong (equation|side|sum)",
+        "a wrong (equation|side|sum|product)",
     ),
     Case(
         "the first equation alone",
@@ -455,6 +455,12 @@ SAMPLES = [
         datagen((EQUATIONS, EQUATIONS.replace("zip(sides, sides[1:])", "[(sides[0], sides[-1])]"))),
         SAMPLING,
         "a wrong side amid an equation|a wrong sum",
+    ),
+    Case(
+        "the last two sides alone",
+        datagen((EQUATIONS, EQUATIONS.replace("zip(sides, sides[1:])", "zip(sides[-2:], sides[-1:])"))),
+        SAMPLING,
+        "a wrong product before a right sum",
     ),
     Case("a result within 9 %", datagen((RESULT, RESULT.replace("0.005", "0.09"))), SAMPLING, "another result in the"),
     Case("no look at the result", datagen((RESULT, "")), SAMPLING, "another result in the tag"),
