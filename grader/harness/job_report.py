@@ -165,7 +165,8 @@ def refuse_error(name: str, error: Any) -> NoReturn:
     """Raise a step's exception as what the student reads."""
     details = error if isinstance(error, dict) else {}
     kind, message = str(details.get("type"))[:60], " ".join(str(details.get("message")).split())[:300]
-    where = f" ({details['where']!s:.80})" if details.get("where") else ""
+    is_guard = kind == "HomeworkError"  # whose line is none of the student's
+    where = f" ({details['where']!s:.80})" if details.get("where") and not is_guard else ""
     if kind == "NotImplementedError":
         raise Refusal(f"not implemented yet: {message or str(details.get('function') or name)[:80]}{where}")
     if "[Errno 28]" in message:
@@ -178,6 +179,7 @@ def refuse_error(name: str, error: Any) -> NoReturn:
         raise Refusal(f"{name} makes a LoRA of another rank than that of the adapter which lies there{where}",
                       do="take rank and alpha from its adapter_config.json: PeftModel.from_pretrained does",
                       actual=message[:200])  # fmt: skip
+    fix = "do as it says" if is_guard else "fix that line"
     closed, do = name_closed(message, str(details.get("asked") or ""))
     raise Refusal(f"{name} raised {kind}: {message}{name_successor(message)}{closed}{where}",
-                  do=do or "fix that line; python -m homework.check finds more")  # fmt: skip
+                  do=do or f"{fix}; python -m homework.check finds more")  # fmt: skip
