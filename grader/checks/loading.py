@@ -20,10 +20,15 @@ MISSES = 1  # answers that may differ: two greedy decodings part where two token
 def test_loads(code: Harness, course: Course) -> None:
     """load gives the base model with the adapter that lies in homework/sft_model."""
     code.loading.value("load")
-    if gives_other(code.loading, "load"):
+    refuse_other_class(code.loading, "load")
+    refuse_other_model(code, course, code.loading, rubric.ADAPTER_DIR)
+
+
+def refuse_other_class(report: JobReport, load: str) -> None:
+    """Refuse a load that gives something else than a BaseLLM."""
+    if gives_other(report, load):
         raise Refusal("load gives no BaseLLM: what it gives has no answer",
                       do="return the BaseLLM, with the adapter in its model")  # fmt: skip
-    refuse_other_model(code, course, code.loading, rubric.ADAPTER_DIR)
 
 
 def gives_other(report: JobReport, load: str) -> bool:

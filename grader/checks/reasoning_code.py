@@ -8,7 +8,7 @@ from typing import Any
 from grader import rubric
 from grader.adapter import Adapter, read_config, read_weights
 from grader.checks.answering import is_number, refuse_unless_texts, same
-from grader.checks.loading import refuse_failed_training, refuse_other_model, refuse_untrained
+from grader.checks.loading import refuse_failed_training, refuse_other_class, refuse_other_model, refuse_untrained
 from grader.course import Course
 from grader.equations import chain_key, find_equations
 from grader.errors import Refusal
@@ -109,6 +109,7 @@ def test_reasoning_trains(code: Harness, course: Course) -> None:
 def test_reasoning_loads(code: Harness, course: Course) -> None:
     """load of task 7 gives the base model with the adapter in homework/rft_model, and raises where there is none."""
     code.prompting.value("rft.load")
+    refuse_other_class(code.prompting, "rft.load")
     refuse_other_model(code, course, code.prompting, rubric.REASONING_DIR)
     refuse_untrained(code.prompting, "rft.load")
     refuse_other_prompt(code)

@@ -625,6 +625,12 @@ TRAININGS = [
     ),
     Case("every lora_A zero", rft((SAVE, SAVE + SILENCED)), TRAINED, "has learned nothing of the rows"),
     Case("hardly any alpha", rft((SAVE, SAVE + NO_ALPHA)), "reasoning_rows", "with the alpha that was saved"),
+    Case(
+        "a load that gives the model alone",
+        rft((LOADED + "\n    return llm", LOADED + "\n    return llm.model")),
+        "reasoning_loads",
+        "load gives no BaseLLM",
+    ),
     Case("load merges", rft((LOADED, LOADED.replace(".eval()", ".merge_and_unload()"))), "reasoning_loads"),
     Case(
         "the answer alone is the text",
