@@ -50,6 +50,8 @@ PARSED = (
     ("", math.nan),
     ("<answer>-3</answer>", -3.0),
     ("<answer>2.5e-7</answer>", 2.5e-7),
+    ("<answer>1.5e7</answer>", 1.5e7),
+    ("<answer>1.2.3</answer>", math.nan),
 )
 
 

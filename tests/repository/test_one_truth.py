@@ -169,9 +169,17 @@ ROWS = [
     Row(
         "parser by regex",
         parser(
+            r'found = re.search(r"<answer>\s*(-?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*</answer>", text)'
+            "\nreturn float(found.group(1)) if found else math.nan"
+        ),
+    ),
+    Row(
+        "parser by a regex of digits and points",
+        parser(
             r'found = re.search(r"<answer>\s*(-?[0-9.]+(?:[eE][-+]?\d+)?)\s*</answer>", text)'
             "\nreturn float(found.group(1)) if found else math.nan"
         ),
+        r"parse_answer.* raise[sd]",
     ),
     Row(
         "parser by split",
