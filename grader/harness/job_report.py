@@ -40,6 +40,7 @@ REMOVED = {
 }
 UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 ANOTHER_PATH = re.compile(rf"\[Errno (2|13|30)\][^:]*: '/(?!.*{NAME})")  # missing, closed or read-only
+LEFT_OUT = re.compile(r"\[Errno 2\][^:]*: '(?:[^']*/)?homework/[^']*\.(?:toml|ya?ml|txt|csv|ini|cfg|md|jsonl)'")
 LINKED = re.compile(r"\[Errno 1\] Operation not permitted: .* -> ")
 NO_NETWORK = ("name resolution", "[Errno 101]", "Network is unreachable", "Name or service not known")
 
@@ -67,6 +68,8 @@ def name_closed(message: str, asked: str) -> tuple[str, str]:
             "; the sandbox has no other processes",
             "compute in this one: no Pool, no subprocess, no num_proc; threads of concurrent.futures work",
         )
+    if LEFT_OUT.search(message):
+        return "; of a submission, the grader takes code alone", "write what that file holds into a .py file"
     if ANOTHER_PATH.search(message):
         return ("; in the sandbox only the folder of the submission can be read and written, and /tmp is closed",
                 "take a relative path, or the folder that tempfile.gettempdir() names")  # fmt: skip

@@ -121,6 +121,8 @@ def test_a_million_tags_are_read_at_once():
         ("[Errno 2] No such file or directory: '/tmp/logs/train.log'", "", "only the folder of the submission"),
         ("[Errno 2] No such file or directory: '/tmp/grader-job-7-x/jobs/y/homework/z'", "", ""),
         ("[Errno 2] No such file or directory: 'runs/train.log'", "", ""),
+        ("[Errno 2] No such file or directory: '/tmp/grader-job-7-x/jobs/y/homework/my.toml'", "", "takes code alone"),
+        ("[Errno 2] No such file or directory: 'runs/notes.txt'", "", ""),
         ("[Errno 30] Read-only file system", "another process", "no other processes"),
         ("a library's own words", "another process", ""),
         ("[Errno 1] Operation not permitted", "", "no network and no other processes"),
