@@ -1,6 +1,6 @@
 """Every test submission of tasks 5 to 7 gets its verdict under the long rubric, and the true cause is named.
 
-The quick run grades one or two of each class, CI each fourth one of the others; with --everything all are graded, and
+The quick run grades one or two of each class, CI each fifth one of the others; with --everything all are graded, and
 the reference by all checks.
 """
 
@@ -19,7 +19,7 @@ from grader.sandbox.host import Sandbox
 from tests.submissions.reasoning import ALL, REASONED, Case
 from tests.submissions.saving import faint
 from tests.support import zips
-from tests.support.rows import every_fourth
+from tests.support.rows import every_fifth
 
 Grade = Callable[..., Result]
 
@@ -59,7 +59,7 @@ def refuse_other_verdict(result: Result, case: Case) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [*(case for case in ALL if case.quick), *every_fourth(case for case in ALL if not case.quick)],
+    [*(case for case in ALL if case.quick), *every_fifth(case for case in ALL if not case.quick)],
     ids=lambda case: case.name,
 )
 def test_the_verdict_is_right(grade_one, case):

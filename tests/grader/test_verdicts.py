@@ -1,7 +1,7 @@
 """Every test submission gets its verdict, and its first line names the true cause.
 
 The quick run grades one of each class, up to the check that finds the fault. With --everything all are graded wholly;
-with --rest, as CI does, each fourth one, by all checks of the files whose checks it fails, and each eighth one wholly.
+with --rest, as CI does, each fifth one, by all checks of the files whose checks it fails, and each tenth one wholly.
 """
 
 import pickle
@@ -22,7 +22,7 @@ from grader.sandbox.host import LIMITS, Sandbox
 from tests.submissions import SUBMISSIONS
 from tests.submissions.reasoning import ALL, REASONED
 from tests.support import zips
-from tests.support.rows import every_fourth
+from tests.support.rows import every_fifth
 
 QUICK = [name for name, recipe in SUBMISSIONS.items() if recipe.quick]
 FINE = (State.PASSED, State.PARTIAL, State.SKIPPED)  # nothing against the submission itself
@@ -76,13 +76,13 @@ def test_the_first_check_of_one_of_each_class_names_its_fault(grade_one, name):
 
 
 def concerned_checks(name: str) -> tuple[str, ...]:
-    """All checks of the files whose checks a wrong submission fails; none, which means all, of each eighth one."""
+    """All checks of the files whose checks a wrong submission fails; none, which means all, of each tenth one."""
     failing = set(SUBMISSIONS[name].failing.split())
     files = [path.stem for path in FILES if failing & set(check_names(path.stem))]
-    return () if [*SUBMISSIONS].index(name) % 8 == 0 else tuple(one for file in files for one in check_names(file))
+    return () if [*SUBMISSIONS].index(name) % 10 == 0 else tuple(one for file in files for one in check_names(file))
 
 
-@pytest.mark.parametrize("name", every_fourth(SUBMISSIONS))
+@pytest.mark.parametrize("name", every_fifth(SUBMISSIONS))
 def test_the_verdict_is_right(grade_one, full_scores, pytestconfig, name):
     is_whole = pytestconfig.getoption("everything")
     recipe, result = SUBMISSIONS[name], grade_one(name, () if is_whole else concerned_checks(name))

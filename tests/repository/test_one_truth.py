@@ -1,7 +1,7 @@
 """One truth: an implementation of a task is judged alike by public tests, `check`, training and grader.
 
 Each row is one function of the homework written otherwise, right but unusual, or wrong. All four levels judge it, and
-each has to say what the row says: right, or wrong with words that name the cause. CI judges each fourth one.
+each has to say what the row says: right, or wrong with words that name the cause. CI judges each fifth one.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from tests.submissions.plain import PADDED
 from tests.submissions.recipe import Maker, edit, swap
 from tests.support import zips
 from tests.support.forked import run_forked
-from tests.support.rows import every_fourth
+from tests.support.rows import every_fifth
 
 LEVELS = ("public", "check", "training", "grader")
 # The checks of the grader that judge a file, none of which needs a trained adapter; those of the labels before the others.
@@ -401,7 +401,7 @@ def ask_grader(files: dict[str, bytes], folder: Path, sandbox: Sandbox, course: 
 FINE = ("PASSED", "PARTIAL", "SKIPPED")
 
 
-@pytest.mark.parametrize("row", every_fourth(ROWS), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", every_fifth(ROWS), ids=lambda row: row.name)
 def test_every_level_says_the_same(row, tmp_path, sandbox, course):
     files = row.make(source_files())
     said = ask_three(files, tmp_path) | {"grader": ask_grader(files, tmp_path, sandbox, course)}
