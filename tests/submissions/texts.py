@@ -226,7 +226,7 @@ ALL = [
         llm(CAP, f"{CAP}, repetition_penalty=1.2"),
         "generate",
         # A text whose ids are not those that it is read back by leaves the penalty open.
-        "generate gives what the model writes with a repetition_penalty of about 1\\.(15|2)|gives other tokens than the",
+        "generate gives what the model writes with a repetition_penalty of about 1\\.(15|2)|gives other tokens than",
         perhaps="padding matches_weights",
     ),
     Recipe(
