@@ -8,6 +8,8 @@ from grader.errors import Refusal
 from grader.harness.harness import Harness
 from grader.harness.inputs import FEW
 
+WITHIN = "right is a finite number within 5 % of the correct one"
+TOLERANCE = "the third argument is the tolerance", "take relative_tolerance, whose default is 0.05"
 ROUNDED = 0.0006  # a share may be rounded to three digits: one question of 130 makes 0.008
 
 
@@ -15,17 +17,12 @@ def test_metric(code: Harness) -> None:
     """is_answer_valid says that an answer is right within 5 % of the correct one; NaN and infinity never are."""
     found = code.scoring.value("is_answer_valid")
     refuse_unless_list(found, len(code.pairs), "is_answer_valid, pair by pair,")
-    for ((answer, correct), wanted), got in zip(code.pairs, found, strict=True):
+    for (pair, wanted), got in zip(code.pairs, found, strict=True):
         if got is not wanted:
-            raise Refusal(f"is_answer_valid({answer:.6g}, {correct:.6g}) is {got!r:.20}: right is a finite number "
-                          "within 5 % of the correct one", expected=f"{wanted}", actual=f"{got!r}"[:20])  # fmt: skip
-    found = code.scoring.value("is_answer_valid strict")
-    refuse_unless_list(found, len(code.strict_pairs), "is_answer_valid, pair by pair,")
-    for ((answer, correct, tolerance), wanted), got in zip(code.strict_pairs, found, strict=True):
-        if got is not wanted:
-            raise Refusal(f"is_answer_valid({answer:.6g}, {correct:.6g}, {tolerance:g}) is {got!r:.20}: the third "
-                          "argument is the tolerance", expected=f"{wanted}", actual=f"{got!r}"[:20],
-                          do="take relative_tolerance, whose default is 0.05")  # fmt: skip
+            asked = ", ".join(f"{number:.6g}" for number in pair)
+            rule, do = TOLERANCE if pair[2:] else (WITHIN, "")
+            raise Refusal(f"is_answer_valid({asked}) is {got!r:.20}: {rule}", expected=f"{wanted}",
+                          actual=f"{got!r}"[:20], do=do)  # fmt: skip
 
 
 def test_scoring(code: Harness) -> None:

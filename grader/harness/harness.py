@@ -118,8 +118,7 @@ class Harness(Inputs):
             (answer, correct, is_right)
             for answer, (_, correct), is_right in zip(self.answers, self.valid_rows, self.answers_right, strict=True)
         ]
-        given = {"pairs": pairs, "strict": [pair for pair, _ in self.strict_pairs], "answers": answers, "right": right}
-        return self.run("scoring", {**given, "few": FEW, "more": MORE})
+        return self.run("scoring", {"pairs": pairs, "answers": answers, "few": FEW, "more": MORE, "right": right})
 
     @cached_property
     def labels(self) -> JobReport:

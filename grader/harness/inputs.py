@@ -237,12 +237,13 @@ class Inputs:
         return [rng.choice((*RIGHT_FACTORS, *WRONG_FACTORS)) for _ in self.valid_rows]
 
     @cached_property
-    def pairs(self) -> list[tuple[tuple[float, float], bool]]:
-        """Two numbers, and whether the first is a right answer where the second is correct.
+    def pairs(self) -> list[tuple[tuple[float, ...], bool]]:
+        """Two numbers, and whether the first is a right answer where the second is correct; a third is the tolerance.
 
         The drawn ones are far from the bound; the others stand close to it, on both sides, for every submission.
         """
-        rng, found = self.rng("pairs"), []
+        rng = self.rng("pairs")
+        found: list[tuple[tuple[float, ...], bool]] = []
         for far_from, far_to in [(0.052, 0.09), (0.09, 0.4)] * 6:
             correct = rng.choice((-1, 1)) * rng.uniform(1, 10) * 10.0 ** rng.randrange(-6, 7)
             near, far = rng.uniform(0.01, 0.048), rng.uniform(far_from, far_to)
@@ -252,7 +253,7 @@ class Inputs:
         found += [((factor * number, number), is_right) for number in (2.0, -7.5, 3e-5) for factor, is_right in close]
         found += [((3e-9, 1e-9), False), ((0.0, 1e-9), False)]  # an absolute tolerance has no place here
         other = ((float("nan"), 2.0), False), ((float("inf"), 2.0), False), ((-3.0, 3.0), False)
-        return [*found, *other]
+        return [*found, *other, *self.strict_pairs]
 
     @cached_property
     def strict_pairs(self) -> list[tuple[tuple[float, float, float], bool]]:

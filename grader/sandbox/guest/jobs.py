@@ -87,7 +87,6 @@ def scoring(job: Job) -> None:
     """is_answer_valid and benchmark of homework.data."""
     data, inputs = job.use("data"), job.inputs
     job.record("is_answer_valid", lambda: [bool(data.is_answer_valid(*pair)) for pair in inputs["pairs"]])
-    job.record("is_answer_valid strict", lambda: [bool(data.is_answer_valid(*pair)) for pair in inputs["strict"]])
     dataset = job.record("Dataset", lambda: data.Dataset("valid"))
     if dataset is None:
         return
