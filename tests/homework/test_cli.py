@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import time
-from importlib import import_module
 
 import pytest
 
@@ -12,8 +11,6 @@ from homework.common import cli
 from homework.common.base_model import ROOT
 from homework.common.errors import HomeworkError, name_successor
 from tests.support.rows import rest
-
-RUNNABLE = [path for path in sorted((ROOT / "homework").glob("*.py")) if "__main__" in path.read_text("utf-8")]
 
 
 def train(*, epochs: int = 1, rate: float | None = None, name: str = "x", quick: bool = False) -> None:
@@ -204,28 +201,6 @@ def test_output_that_nobody_reads_to_its_end_is_no_error():
         assert process.stderr.read() == "" and process.wait() == 1
 
 
-@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.name)
-def test_a_file_that_is_run_by_its_path_says_how_to_run_it(path):
-    line = [sys.executable, f"homework/{path.name}", "train", "--rate", "1e-3"]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    said = f"error: homework is a package, so run python -m homework.{path.stem} train --rate 1e-3\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["sft.py", "train"], "python -m homework.sft train"),
-        (["-m", "homework.sft", "train"], "the same command"),
-        (["-c", "import homework.sft"], "the same command"),
-    ],
-)
-def test_in_the_folder_of_the_package_the_right_folder_is_named(words, said):
-    line = [sys.executable, *words]
-    done = subprocess.run(line, cwd=ROOT / "homework", capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, f"error: homework is a package, so run {said} in the folder {ROOT}\n")
-
-
 COMMAND_LINES = (
     "-m homework.sft train", "-m homework.base_llm test", "-m homework.check", "-m homework.chat",
     "-m homework.cot test", "-m homework.datagen generate", "-m homework.rft train", "-m homework.experiment span",
@@ -246,11 +221,6 @@ def test_an_old_python_is_told_before_it_reads_what_it_cant_read(package):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     said = "error: Python 3.9.18 is too old: make .venv with Python 3.11 or newer\n"
     assert (done.returncode, done.stderr) == (1, said)
-
-
-def test_every_runnable_file_is_run_by_its_path_above():
-    assert {path.stem for path in RUNNABLE} >= {"sft", "base_llm", "check", "chat", "experiment"}
-    import_module("homework.homework")  # as a part of the package it says nothing
 
 
 def test_the_homeworks_trainer_is_not_told_the_arguments_of_transformers():
