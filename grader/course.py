@@ -17,7 +17,7 @@ from grader.reasons import diagnose_reason, most_frequent
 from grader.reference import Answered, Base
 from grader.rubric import Rubric, read_rubric
 from grader.seed import PUBLIC, Seed
-from grader.world import Question, draw_questions, is_long
+from grader.units import Question, draw_questions, is_long
 
 
 @dataclass(frozen=True)

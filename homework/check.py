@@ -235,7 +235,7 @@ def check_benchmark(known: Known) -> str:
 def check_format_example(known: Known) -> str:
     """The text of every row's answer."""
     from homework.base_llm import parse_answer
-    from homework.guards.labels import check_texts, count_digits, doubt_format
+    from homework.guards.label_check import check_texts, count_digits, doubt_format
     from homework.sft import format_example
 
     check_texts(known.train, format_example)
@@ -247,7 +247,7 @@ def check_format_example(known: Known) -> str:
 
 def check_tokenize(known: Known) -> str:
     """The labels of every row."""
-    from homework.guards.labels import check_labels
+    from homework.guards.label_check import check_labels
     from homework.sft import format_example, tokenize
 
     # Its own gap is to be named before that of format_example.
@@ -259,7 +259,7 @@ def check_tokenize(known: Known) -> str:
 def check_tokenized_dataset(known: Known) -> str:
     """The rows of TokenizedDataset, by the check that training uses, and that inference asks what they teach."""
     from homework.guards.inference_check import check_batched_generate, check_lengths, check_prompt
-    from homework.guards.labels import check_rows
+    from homework.guards.label_check import check_rows
     from homework.sft import format_example
     from homework.training.batches import describe_rows
 
@@ -408,7 +408,7 @@ def check_select_rows(known: Known) -> str:
 def check_format_reasoning(known: Known) -> str:
     """The labels of a row with reasons."""
     from homework.guards import reasoning_check
-    from homework.guards.labels import check_rows
+    from homework.guards.label_check import check_rows
     from homework.rft import format_reasoning
     from homework.sft import TokenizedDataset
 

@@ -19,7 +19,7 @@ from homework.common.cli import Command, run
 from homework.common.errors import HomeworkError, explain_error
 from homework.common.zip_contents import ADAPTER_FOLDER_NAME, CODE
 from homework.data import IGNORE_INDEX, Dataset, ListLike, Row, take_rows
-from homework.guards.labels import plain_row
+from homework.guards.label_check import plain_row
 from homework.reporting.results import report_accuracy, report_run
 from homework.training.evaluation import take_reported
 from homework.training.recipe import Recipe, choose_recipe
@@ -80,7 +80,7 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", question: str, answer: str) -
 
 
 class TokenizedDataset:
-    """The tokenized rows of `data`, made once; homework/guards/labels.py checks them.
+    """The tokenized rows of `data`, made once; homework/guards/label_check.py checks them.
 
     Args:
         tokenizer: of the model to train.

@@ -27,7 +27,7 @@ from grader.harness.inputs import PROMPTED
 from grader.own_questions import CALIBRATION, HIDDEN_VARIABLE, Rows, hash_public, read_hidden
 from grader.rubric import CONFIG, REASONING_FILES, RUBRICS, WEIGHTS, read_rubric, write_bounds
 from grader.seed import Seed
-from grader.world import draw_questions
+from grader.units import draw_questions
 from homework import cot, datagen, rft
 from homework.common.cli import run
 from homework.common.errors import HomeworkError

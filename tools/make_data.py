@@ -1,4 +1,4 @@
-"""Make data/train.json and data/valid.json from the world of units, the same bytes at every run.
+"""Make data/train.json and data/valid.json from the tables of units, the same bytes at every run.
 
 python -m tools.make_data                    # rewrites both; git then shows no change
 python -m tools.make_data --out /tmp/data    # elsewhere
@@ -8,7 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from grader.world import draw_questions
+from grader.units import draw_questions
 from homework.common.cli import run
 
 ROWS, SEED = 1000, 2026

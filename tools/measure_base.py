@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from grader.world import SLICE_SHARES, Fact, ask, draw_fact, draw_questions, slice_of
+from grader.units import SLICE_SHARES, Fact, ask, draw_fact, draw_questions, slice_of
 from homework import sft
 from homework.base_llm import BaseLLM, parse_answer
 from homework.common.cli import run

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from grader.world import draw_questions, is_long
+from grader.units import draw_questions, is_long
 from homework import cot, datagen, rft, sft
 from homework.base_llm import BaseLLM
 from homework.common.cli import run

@@ -62,7 +62,7 @@ seeds; the examples are one worked question in chat form, greedy and without any
 
 {gate}
 
-Limits: it knows the units of `grader/world.py` and little else, reads at most 256 tokens, writes three or four
+Limits: it knows the units of `grader/units.py` and little else, reads at most 256 tokens, writes three or four
 significant digits, and is wrong now and then. Do not use it for anything but this homework.
 """
 COLUMNS = "steps rows peak_muon peak_adamw seed tokens seconds text held_out_before held_out_after versions".split()

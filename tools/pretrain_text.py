@@ -1,6 +1,6 @@
 """The text that the bundled base model reads: it knows units, computes, and follows an example.
 
-Eight kinds of document, drawn from ``grader/world.py`` (shares in `KINDS`). **Sheets** hold two to four questions answered
+Eight kinds of document, drawn from ``grader/units.py`` (shares in `KINDS`). **Sheets** hold two to four questions answered
 in one format that is drawn at random, directly or by a chain of equations, so that the format of an answer has to be
 read from the example before it. **Repeats** are pieces at random, then the same pieces again: without them a model of
 this size did not begin to copy within 16 million tokens. What the text never holds is tested in
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
-from grader.world import (
+from grader.units import (
     HELD_OUT_PHRASINGS,
     PHRASINGS,
     QUANTITIES,

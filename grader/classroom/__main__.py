@@ -21,9 +21,9 @@ from pathlib import Path
 
 from grader.classroom import reports
 from grader.classroom.gradebook import Gradebook, open_gradebook
-from grader.classroom.hand_ins import HandIn, collect
 from grader.classroom.jobs import Job
 from grader.classroom.overrides import apply_overrides, read_overrides
+from grader.classroom.platforms import HandIn, collect
 from grader.classroom.progress import Progress
 from grader.classroom.run_settings import (
     RunSettings,

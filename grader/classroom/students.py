@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grader import rubric
-from grader.classroom.hand_ins import HandIn
 from grader.classroom.lateness import Lateness
+from grader.classroom.platforms import HandIn
 from grader.classroom.similarity import Features, extract_features
 from grader.own_questions import SOURCES
 from grader.result import CheckResult, Result, State

@@ -7,7 +7,7 @@ the right ones are drawn too, as a model rounds: who computes a chain that nobod
 import math
 import random
 
-from grader.world import Fact, format_number
+from grader.units import Fact, format_number
 
 CUT = "no end: it was cut"
 OFF = 1.013  # times what is right, or its part: where two numbers may differ by one percent or by half of it

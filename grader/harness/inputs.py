@@ -20,7 +20,7 @@ from grader.harness.chains import CUT, chain, right_texts, wrong_texts
 from grader.harness.spans import IGNORE_INDEX
 from grader.harness.table_model import SILENT
 from grader.reference import complete
-from grader.world import Fact, Question, draw_questions
+from grader.units import Fact, Question, draw_questions
 
 ROWS, TRAIN_ROWS, VALID_ROWS = 16, 64, 130
 FEW = 7  # questions of valid that a benchmark with a limit asks

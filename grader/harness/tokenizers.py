@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from grader import rubric
-from grader.world import draw_questions
+from grader.units import draw_questions
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 FAMILIES = ("bundled", "sentencepiece", "bytelevel")

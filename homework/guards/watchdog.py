@@ -28,8 +28,8 @@ from transformers.pytorch_utils import Conv1D
 
 from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, ListLike, Row
+from homework.guards.label_check import plain_row
 from homework.guards.label_diagnosis import FIELDS
-from homework.guards.labels import plain_row
 
 UNREACHED = ("does not require grad", "not to have been used in the graph")  # how torch says that no gradient arrives
 # What a LoraConfig may set, and what says only how an adapter was made: grader/adapter.py has the same.

@@ -17,7 +17,7 @@ from functools import cache
 from homework.data import Sample, is_answer_valid
 
 KINDS = ("no answer", "inverse factor", "wrong power of ten", "wrong digits")
-# How units are written, singular and plural; a test holds the table against the world that the questions come from.
+# How units are written, singular and plural; a test holds the table against grader/units.py.
 UNITS = {
     "length": "mm, cm, m, km, in, ft, yd, yds, mi, millimetre, millimeter, centimetre, centimeter, metre, meter, "
     "kilometre, kilometer, inch, inches, foot, feet, yard, mile",

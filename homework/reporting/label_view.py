@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from homework.common.base_model import check_checkpoint, load_tokenizer, resolve_checkpoint, stable_name
 from homework.common.errors import HomeworkError, explain_error
 from homework.data import IGNORE_INDEX, Dataset, Row
+from homework.guards.label_check import diagnose_row, plain_row
 from homework.guards.label_diagnosis import view_of
-from homework.guards.labels import diagnose_row, plain_row
 from homework.training import run_dir
 
 COLOURS = {"context": "\033[2m", "target": "\033[1;32m", "missing": "\033[1;31m", "ignored": "\033[2;35m"}

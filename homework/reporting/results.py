@@ -8,7 +8,7 @@ from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file
 from homework.common.zip_contents import WEIGHTS
 from homework.data import IGNORE_INDEX, ListLike, Row
-from homework.guards.labels import doubt_format
+from homework.guards.label_check import doubt_format
 from homework.reporting.error_analysis import count_mistakes, format_mistakes
 from homework.training import distributed
 from homework.training.evaluation import take_reported, wilson_interval

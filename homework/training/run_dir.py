@@ -22,7 +22,7 @@ from homework.common.errors import HomeworkError
 from homework.common.files import fingerprint_file, read_json, write_json
 from homework.common.zip_contents import CODE, WEIGHTS
 from homework.data import Row
-from homework.guards.labels import plain_row
+from homework.guards.label_check import plain_row
 from homework.training import distributed
 
 if TYPE_CHECKING:

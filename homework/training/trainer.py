@@ -39,7 +39,7 @@ from homework.common.runtime import training_memory
 from homework.common.zip_contents import WEIGHTS
 from homework.data import IGNORE_INDEX, Dataset, ListLike, Row, check_apart
 from homework.guards.inference_check import check_answering, check_context, check_lengths, check_prompt
-from homework.guards.labels import check_rows
+from homework.guards.label_check import check_rows
 from homework.guards.metric_check import check_metric
 from homework.guards.reload_check import capture_logits, check_load
 from homework.guards.watchdog import (

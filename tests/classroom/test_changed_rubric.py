@@ -12,7 +12,7 @@ from grader import provenance, rubric
 from grader.check_list import check_names
 from grader.classroom import __main__ as cli
 from grader.classroom import gradebook, pages, reports, store, supervisor
-from grader.classroom.hand_ins import HandIn
+from grader.classroom.platforms import HandIn
 from grader.classroom.store import hash_all, run_key
 from grader.classroom.students import Student
 from grader.course import Course

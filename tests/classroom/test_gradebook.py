@@ -9,9 +9,9 @@ import pytest
 
 from grader import rubric
 from grader.classroom import gradebook
-from grader.classroom.hand_ins import HandIn, collect
 from grader.classroom.overrides import Override, apply_overrides, read_overrides
 from grader.classroom.pages import file_name, student_page
+from grader.classroom.platforms import HandIn, collect
 from grader.classroom.students import Student, decode_answers
 from grader.errors import GraderFault
 from grader.result import CheckResult, Result, State

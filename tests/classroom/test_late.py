@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from grader.classroom import gradebook, overrides, pages
-from grader.classroom.hand_ins import HandIn
 from grader.classroom.lateness import Lateness, Rule, read_rule
 from grader.classroom.overrides import apply_overrides, read_overrides
+from grader.classroom.platforms import HandIn
 from grader.classroom.students import Student
 from grader.errors import GraderFault
 from grader.result import CheckResult, Result, State

@@ -30,7 +30,7 @@ from grader.runner import run_checks
 from grader.sandbox.host import WALL_SECONDS, Outcome, Sandbox
 from grader.seed import PUBLIC, Seed, choose_seed, official_seed
 from grader.submission import Submission
-from grader.world import draw_questions
+from grader.units import draw_questions
 from homework.common.base_model import ROOT
 from tests.support import zips
 from tests.support.adapters import BAD, FINE

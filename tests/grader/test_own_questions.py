@@ -14,8 +14,8 @@ from grader import own_questions as questions
 from grader.check_list import check_names
 from grader.classroom import __main__ as cli
 from grader.classroom import gradebook, pages, reports
-from grader.classroom.hand_ins import HandIn
 from grader.classroom.jobs import WorkerConfig
+from grader.classroom.platforms import HandIn
 from grader.classroom.run_settings import RunSettings, keep_settings, read_settings, refuse_dropped
 from grader.classroom.store import Store, run_key
 from grader.classroom.students import Student

@@ -14,7 +14,7 @@ from homework.common.base_model import BUNDLED_NAME
 from homework.common.errors import HomeworkError
 from homework.common.zip_contents import CODE
 from homework.data import Dataset
-from homework.guards.labels import diagnose_row
+from homework.guards.label_check import diagnose_row
 from homework.reporting.comparison import draw_comparison, format_table, format_texts, interval_of
 from homework.training.recipe import RECIPES, Recipe
 from homework.training.trainer import HomeworkTrainer, check_rows_and_prompt

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from grader.world import QUANTITIES, draw_questions
+from grader.units import QUANTITIES, draw_questions
 from homework import sft
 from homework.common.errors import HomeworkError
 from homework.data import Dataset, Sample

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer
 
-from grader.world import draw_questions
+from grader.units import draw_questions
 from homework import sft
 from homework.base_llm import BaseLLM
 from homework.common.base_model import BUNDLED_NAME, ROOT

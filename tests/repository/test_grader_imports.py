@@ -28,7 +28,7 @@ LAYERS = (
     "rubric",
     "errors",
     "result interrupts",
-    "files world equations",
+    "files units equations",
 )  # fmt: skip
 Edges = dict[str, set[str]]
 

@@ -469,7 +469,7 @@ ALL = [
             ),
             drop(
                 "training/adapter.py",
-                "guards/labels.py",
+                "guards/label_check.py",
                 "training/trainer.py",
                 "check.py",
                 "training/callbacks.py",

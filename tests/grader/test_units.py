@@ -9,11 +9,25 @@ from collections import Counter
 import pint
 import pytest
 
-from grader import world
-from grader.world import QUANTITIES, Fact, draw_fact, draw_questions, format_number, slice_of
+from grader.units import (
+    HELD_OUT_PHRASINGS,
+    PHRASINGS,
+    QUANTITIES,
+    SLICE_SHARES,
+    Fact,
+    Unit,
+    draw_fact,
+    draw_questions,
+    draw_value,
+    draw_wide_value,
+    format_number,
+    is_long,
+    slice_of,
+    spell_value,
+)
 from homework.common.base_model import ROOT
 
-# Names that pint reads otherwise, or not at all, and what they mean here; grader/world.py says why.
+# Names that pint reads otherwise, or not at all, and what they mean here; grader/units.py says why.
 PINT_NAMES = {
     "ton": "tonne",
     "tons": "tonne",
@@ -57,7 +71,7 @@ BASES = {"length": "m", "mass": "kg", "time": "s", "volume": "litre", "speed": "
 UNITS = [(quantity, unit) for quantity, units in QUANTITIES.items() for unit in units]
 
 
-def names_of(unit: world.Unit) -> list[str]:
+def names_of(unit: Unit) -> list[str]:
     words = [name for pair in unit.words for name in pair.split("/") if pair]
     return words + list(unit.symbols)
 
@@ -90,8 +104,8 @@ def test_no_name_means_two_units_of_a_quantity():
 
 
 def test_phrasings_are_many_and_a_fifth_is_held_out():
-    known = [p for group in world.PHRASINGS.values() for p in group]
-    held_out = [p for group in world.HELD_OUT_PHRASINGS.values() for p in group]
+    known = [p for group in PHRASINGS.values() for p in group]
+    held_out = [p for group in HELD_OUT_PHRASINGS.values() for p in group]
     assert len(set(known + held_out)) >= 60 and not set(known) & set(held_out)
     assert len(held_out) >= 0.2 * len(known + held_out)
     apart = [p for p in known + held_out if "{x}" not in p]
@@ -104,9 +118,7 @@ def test_phrasings_are_many_and_a_fifth_is_held_out():
 
 def test_held_out_wording_is_never_in_train_and_often_in_valid():
     patterns = [
-        re.compile(re.sub(r"\\{[xvst]\\}", ".+", re.escape(p)))
-        for group in world.HELD_OUT_PHRASINGS.values()
-        for p in group
+        re.compile(re.sub(r"\\{[xvst]\\}", ".+", re.escape(p))) for group in HELD_OUT_PHRASINGS.values() for p in group
     ]
     share = {
         split: sum(
@@ -120,7 +132,7 @@ def test_held_out_wording_is_never_in_train_and_often_in_valid():
 def test_slices_have_their_shares():
     rng = random.Random(0)
     counts = Counter(slice_of(draw_fact(rng)._replace(value=rng.randint(2, 10**6) / 7)) for _ in range(20_000))
-    for name, share in world.SLICE_SHARES.items():
+    for name, share in SLICE_SHARES.items():
         assert counts[name] / 20_000 == pytest.approx(share / 100, abs=0.01)
 
 
@@ -162,10 +174,10 @@ def test_drawing_is_a_function_of_slice_and_seed():
 
 def test_a_quarter_of_the_values_is_wide_with_one_to_four_digits():
     rng = random.Random("values")
-    values = [world.draw_value(rng) for _ in range(20_000)]
+    values = [draw_value(rng) for _ in range(20_000)]
     assert sum(value < 1 or value > 100 for value in values) / 20_000 == pytest.approx(0.25, abs=0.02)
     assert min(values) >= 0.001 and max(values) <= 999_999 and sum(value > 1000 for value in values) > 1500
-    wide = [world.draw_wide_value(rng) for _ in range(5_000)]
+    wide = [draw_wide_value(rng) for _ in range(5_000)]
     assert all(0.001 <= value <= 0.999 or 101 <= value <= 999_999 for value in wide)
     assert {len(f"{value:.10g}".replace(".", "").strip("0")) for value in wide} <= {1, 2, 3, 4, 6}  # 6 only at 999,999
 
@@ -181,13 +193,13 @@ def test_long_questions_are_a_filter_on_the_digits_of_the_value():
         (12345, False),
         (0.00012, False),
     ]:
-        assert world.is_long(fact._replace(value=float(value))) is long, value
+        assert is_long(fact._replace(value=float(value))) is long, value
 
 
 def test_thousands_are_written_with_a_comma_now_and_then():
     rng = random.Random("comma")
-    assert {world.spell_value(1500.0, rng) for _ in range(50)} == {"1500", "1,500"}
-    assert {world.spell_value(999.0, rng) for _ in range(50)} == {"999"}
+    assert {spell_value(1500.0, rng) for _ in range(50)} == {"1500", "1,500"}
+    assert {spell_value(999.0, rng) for _ in range(50)} == {"999"}
 
 
 @pytest.mark.parametrize(

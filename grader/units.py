@@ -1,11 +1,11 @@
-"""The world of units: quantities, units, phrasings of a question, and which facts are held out.
+"""The units: quantities, their units and factors, phrasings of a question, and which facts are held out.
 
 Plain tables and pure functions that import nothing of ours, so that the grader can draw questions from them and
 ``tools/`` can make data and pre-training text with them. Students never need this module.
 
     python -m tools.make_data        # writes data/train.json and data/valid.json from here
 
-What a name means here, where people differ (``tests/grader/test_world.py`` holds every factor against pint):
+What a name means here, where people differ (``tests/grader/test_units.py`` holds every factor against pint):
 
 | name                   | here         | why, and what else it could mean                                       |
 |------------------------|--------------|------------------------------------------------------------------------|

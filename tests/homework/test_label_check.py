@@ -9,7 +9,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 from homework.common.errors import HomeworkError
 from homework.data import IGNORE_INDEX, Dataset, is_answer_valid
-from homework.guards.labels import check_rows, check_texts, diagnose_row, doubt_format, plain_row
+from homework.guards.label_check import check_rows, check_texts, diagnose_row, doubt_format, plain_row
 from homework.sft import TokenizedDataset, format_example, tokenize
 from tests.support.wrong_spans import WRONG_SPANS, ids_of, pads_supervised
 
