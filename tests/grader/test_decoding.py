@@ -6,10 +6,12 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from grader.checks.answering import refuse_more
 from grader.course import Course
+from grader.errors import Refusal
 from grader.harness import decoding
 from grader.reference import ROUNDING, Base, complete, is_greedy, largest_gap
-from grader.world import draw_questions
+from grader.units import draw_questions
 from tests.support.rows import rest
 
 
@@ -116,3 +118,9 @@ def test_a_text_of_the_base_in_bfloat16_is_greedy_though_float32_is_sure_of_anot
     written = "\n1 mile per hour is 17.6 inches per second. 0.5 * 17.6 = 8.8.\n8.8"
     assert largest_gap(base, prompt, written) > ROUNDING and is_greedy(base, prompt, written)
     assert not is_greedy(base, prompt, written.replace("8.8", "9.9"))
+
+
+def test_a_text_that_goes_on_where_its_end_is_hardly_likelier_is_no_fault(base, prompts, written):
+    refuse_more(Course(), "0.0215 yard is how many mi?", " 12.5 yards", " 12.5", " yards")  # 0.14 below EOS, in logits
+    with pytest.raises(Refusal, match="generate goes on with ' yards' where the model ends"):
+        refuse_more(Course(), prompts[0], f"{written[0]} yards", written[0], " yards")
