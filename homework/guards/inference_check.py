@@ -2,7 +2,7 @@
 
 A stub model stands in the place of the real one. The prompt must be the context of the training row, and the text must
 come back as the model wrote it. Neither shows in the loss: a model can learn everything and answer nothing. Costs
-milliseconds, because no real model runs.
+milliseconds, because no real model runs, but for a decoding loop of the student's own.
 """
 
 import copy
@@ -81,7 +81,12 @@ def check_format_prompt(llm: BaseLLM, data: ListLike[tuple[Any, ...]]) -> None:
 
 def check_generate(llm: BaseLLM) -> None:
     """Raise HomeworkError unless complete_batch and generate give the model its prompt, and return its text."""
-    refuse_first(lambda: diagnose_rows(llm), lambda: diagnose_sampled_rows(llm), lambda: diagnose_generate(llm))
+    refuse_first(
+        lambda: diagnose_rows(llm),
+        lambda: diagnose_sampled_rows(llm),
+        lambda: diagnose_generate(llm),
+        lambda: diagnose_own_decoding(llm),
+    )
 
 
 def check_batched_generate(llm: BaseLLM) -> None:
@@ -119,7 +124,7 @@ class OwnDecodingError(Exception):
 def refuse_first(*checks: Callable[[], str | None]) -> None:
     """Raise HomeworkError with the first complaint; the code between prompt and answer, a student's, may raise too.
 
-    A decoding loop of one's own is not looked at: the public tests compare its texts with the model's.
+    Where a decoding loop of the student's own calls the model, the stub has nothing to say: see diagnose_own_decoding.
     """
     for check in checks:
         try:
@@ -254,6 +259,53 @@ def diagnose_generate(llm: BaseLLM) -> str | None:
     if text.strip() != words.strip():
         return f"the model wrote {words!r}, but generate returns {text!r:.80}\nreturn the model's text as it is"
     return None
+
+
+def diagnose_own_decoding(llm: BaseLLM) -> str | None:
+    """A decoding loop of one's own in `complete_batch` that writes other texts than the model's own generate.
+
+    The real model runs, for nothing else can tell. Not in half precision, where two tokens that are nearly as likely
+    may change places as soon as a row is computed beside others.
+    """
+    import torch
+
+    prompts, cap = ("One?", "How many apples are in a basket, and how many in two?", "How many are two dozen?"), 9
+    rows = [list(llm.tokenizer(prompt)["input_ids"]) for prompt in prompts]
+    if llm.model.dtype != torch.float32 or not has_own_decoding(llm, rows, cap):
+        return None
+    found: Any = llm.complete_batch([list(row) for row in rows], cap, 0)
+    wanted = [write_alone(llm, row, cap) for row in rows]
+    if not isinstance(found, list) or [type(one) for one in found] != [Completion] * len(rows):
+        return f"complete_batch of {len(rows)} rows returns {found!r:.120}, not a Completion for each"
+    for prompt, got, right in zip(prompts, found, wanted, strict=True):
+        if got != right:
+            return (
+                f"after {prompt!r}, complete_batch with cap={cap} gives {got.text!r:.80} (ended by EOS: {got.ended}), "
+                f"but the model's generate {right.text!r:.80} (ended by EOS: {right.ended})"
+                "\na loop of your own takes the likeliest token at each step, masks padding, stops at EOS or at cap"
+            )
+    return None
+
+
+def has_own_decoding(llm: BaseLLM, rows: list[list[int]], cap: int) -> bool:
+    """Whether complete_batch calls the model itself, and not its generate."""
+    try:
+        with_stub(llm, encode(llm, " yes"))[0].complete_batch([list(row) for row in rows], cap, 0)
+    except OwnDecodingError:
+        return True
+    return False
+
+
+def write_alone(llm: BaseLLM, row: list[int], cap: int) -> Completion:
+    """What the model's own generate writes after one row of ids, greedily."""
+    import torch
+    from transformers import GenerationConfig
+
+    ids, eos = torch.tensor([row], device=llm.device), llm.tokenizer.eos_token_id
+    config = GenerationConfig(max_new_tokens=cap, eos_token_id=eos, pad_token_id=eos, do_sample=False)
+    with torch.inference_mode():
+        output = llm.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+    return llm.decode_completion(output[0, len(row) :].tolist())
 
 
 def diagnose_batch_of_prompts(llm: BaseLLM) -> str | None:

@@ -1,6 +1,8 @@
 """The inference check: faults between question and answer that the table of failures does not hold."""
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from homework.common.errors import HomeworkError
 from homework.guards.inference_check import check_answering, check_lengths, check_prompt
 from homework.guards.metric_check import check_metric
 from homework.sft import TokenizedDataset, format_example
+from tests.submissions.unusual import OWN_DECODING
 from tests.support import plants
 
 
@@ -207,12 +210,48 @@ def test_code_that_asks_the_model_for_more_is_no_fault(monkeypatch, llm, data, r
     check_prompt(llm, data, rows)
 
 
-def test_a_decoding_loop_of_ones_own_is_not_looked_at_and_trains(monkeypatch, llm, data, rows):
-    def complete_batch(self, batch, cap, temperature):
-        logits = [self.model(input_ids=torch.tensor([ids])).logits[0, -1] for ids in batch]
-        return [self.decode_completion([int(each.argmax())]) for each in logits]
+def own_decoding(edit: Callable[[str], str] = str) -> Callable[..., Any]:
+    """The decoding loop of a test submission, edited, as a function."""
+    made: dict[str, Any] = {}
+    exec(edit(OWN_DECODING), made)
+    return made["complete_batch"]
 
-    monkeypatch.setattr(BaseLLM, "complete_batch", complete_batch)
+
+def beside_padding(self, batch, cap, temperature):
+    """Pads on the right, and lets the model see it."""
+    width, eos = max(map(len, batch)), self.tokenizer.eos_token_id
+    ids = torch.tensor([[*row, *[eos] * (width - len(row))] for row in batch])
+    for _ in range(cap):
+        ids = torch.cat([ids, self.model(input_ids=ids).logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+    return [self.decode_completion(row[width:].tolist()) for row in ids]
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        beside_padding,
+        own_decoding(lambda text: text.replace("ids[len(row) :]", "ids")),  # the prompt as well
+        own_decoding(lambda text: text.replace("len(row) + cap", "len(row) + 1")),
+        own_decoding(lambda text: text.replace("argmax", "argmin")),
+        own_decoding(lambda text: text.replace("in rows:", "in rows[::-1]:")),
+    ],
+    ids=["beside padding", "echo", "one token", "least likely", "out of order"],
+)
+def test_a_decoding_loop_of_ones_own_that_writes_other_texts_is_named(monkeypatch, llm, data, loop):
+    monkeypatch.setattr(BaseLLM, "complete_batch", loop)
+    with pytest.raises(HomeworkError, match=r"complete_batch with cap=9 gives .* but the model's generate"):
+        check_answering(llm, data)
+
+
+def test_a_decoding_loop_of_ones_own_has_to_give_completions(monkeypatch, llm, data):
+    right = own_decoding()
+    monkeypatch.setattr(BaseLLM, "complete_batch", lambda *given: [one.text for one in right(*given)])
+    with pytest.raises(HomeworkError, match=r"complete_batch of 3 rows returns .* not a Completion for each"):
+        check_answering(llm, data)
+
+
+def test_a_right_decoding_loop_of_ones_own_is_no_fault_and_trains(monkeypatch, llm, data, rows):
+    monkeypatch.setattr(BaseLLM, "complete_batch", own_decoding())
     check_answering(llm, data)
     check_prompt(llm, data, rows)
     monkeypatch.setattr(BaseLLM, "parse_answer", lambda self, text: 0.0)
