@@ -19,6 +19,7 @@ from grader.sandbox.host import Sandbox
 from tests.submissions.reasoning import ALL, REASONED, Case
 from tests.submissions.saving import faint
 from tests.support import zips
+from tests.support.draws import drawn_for
 from tests.support.rows import every_fifth
 
 Grade = Callable[..., Result]
@@ -37,7 +38,8 @@ def grade_one(reference_files, tmp_path_factory) -> Iterator[Grade]:
         def one(case: Case, files: dict[str, bytes] = reference_files) -> Result:
             path = folder / f"{next(number)}.zip"
             zips.good(path, case.make(files))
-            return grade(path, course, sandbox, tuple(case.checks.split()))
+            with drawn_for(case.name):
+                return grade(path, course, sandbox, tuple(case.checks.split()))
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(inputs, "PROMPTED", 20)  # questions before each prompt, in a third of the time

@@ -217,9 +217,9 @@ def test_a_python_without_the_packages_is_told_so(line):
 
 @pytest.mark.parametrize("package", ["homework", "grader"])
 def test_an_old_python_is_told_before_it_reads_what_it_cant_read(package):
-    code = f"import sys; sys.version_info, sys.version = (3, 9, 18), '3.9.18 (main)'; import {package}"
+    code = f"import sys; sys.version_info, sys.version = (3, 10, 18), '3.10.18 (main)'; import {package}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    said = "error: Python 3.9.18 is too old: make .venv with Python 3.11 or newer\n"
+    said = "error: Python 3.10.18 is too old: make .venv with Python 3.11 or newer\n"
     assert (done.returncode, done.stderr) == (1, said)
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from grader.own_questions import MARK
-from grader.world import draw_questions, slice_of
+from grader.units import draw_questions, slice_of
 from homework import data
 from homework.common.errors import HomeworkError
 from homework.data import BenchmarkResult, Dataset, benchmark, check_apart, is_answer_valid
@@ -126,6 +126,8 @@ def test_the_mark_is_the_graders():
         (6000, 6000, True),
         (6300, 6000, True),
         (6301, 6000, False),
+        (2.1, 2.0, True),  # 2.1 - 2.0 is more than 0.1 in binary
+        (1.9, 2.0, True),
         (-2, 2, False),
         (-2.05, -2, True),
         (0, 0, True),

@@ -23,6 +23,7 @@ from tests.submissions import labels, texts, unusual
 from tests.submissions.plain import PADDED
 from tests.submissions.recipe import Maker, edit, swap
 from tests.support import zips
+from tests.support.draws import drawn_for
 from tests.support.forked import run_forked
 from tests.support.rows import every_fifth
 
@@ -404,7 +405,8 @@ FINE = ("PASSED", "PARTIAL", "SKIPPED")
 @pytest.mark.parametrize("row", every_fifth(ROWS), ids=lambda row: row.name)
 def test_every_level_says_the_same(row, tmp_path, sandbox, course):
     files = row.make(source_files())
-    said = ask_three(files, tmp_path) | {"grader": ask_grader(files, tmp_path, sandbox, course)}
+    with drawn_for(row.name):
+        said = ask_three(files, tmp_path) | {"grader": ask_grader(files, tmp_path, sandbox, course)}
     assert set(said) == set(LEVELS)
     if row.wrong:
         lacking = {level: text for level, text in said.items() if not re.search(row.wrong, text)}

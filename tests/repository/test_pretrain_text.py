@@ -8,10 +8,11 @@ import math
 import os
 import random
 import re
+from collections import Counter
 
 import pytest
 
-from grader.world import HELD_OUT_PHRASINGS, PHRASINGS, QUANTITIES, Fact, draw_questions, format_number, slice_of
+from grader.units import HELD_OUT_PHRASINGS, PHRASINGS, QUANTITIES, Fact, draw_questions, format_number, slice_of
 from tools import pretrain_text
 from tools.pretrain_text import documents, draw_wording
 
@@ -67,6 +68,14 @@ def test_kinds_have_their_shares_of_tokens(bundled_tokenizer):
     shares = {kind: count / sum(counts.values()) for kind, count in counts.items()}
     expected = {"sheet": 0.38, "chain": 0.13, "repeat": 0.14, "prose": 0.12, "arithmetic": 0.10, "tags": 0.07}
     assert {kind: shares[kind] for kind in expected} == pytest.approx(expected, abs=0.04)
+
+
+def test_kinds_are_drawn_by_their_shares(monkeypatch):
+    monkeypatch.setattr(pretrain_text, "MAKERS", {kind: lambda _, kind=kind: kind for kind in pretrain_text.KINDS})
+    drawn = Counter(itertools.islice(pretrain_text.documents(random.Random("draw")), 5000))
+    total = sum(pretrain_text.KINDS.values())
+    wanted = {kind: share / total for kind, share in pretrain_text.KINDS.items()}
+    assert {kind: drawn[kind] / 5000 for kind in wanted} == pytest.approx(wanted, abs=0.03)
 
 
 def test_marks_are_gone_from_the_text_and_their_spans_are_kept():
