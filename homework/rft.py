@@ -89,9 +89,8 @@ def train_model(
 
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rank": rank, "alpha": alpha}
     limits = {"max_steps": max_steps, "micro_batch_size": micro_batch_size}
-    output = begin(
-        output_dir or default_output(ADAPTER_FOLDER, max_steps), seed, questions=questions, **limits, **given
-    )
+    folder = output_dir or default_output(ADAPTER_FOLDER, max_steps)
+    output = begin(folder, seed, questions=questions, **limits, **given)
     train, valid = read_rows(data), Dataset("valid")
     options: dict[str, Any] = {"output": output, "run_dir": run_dir, "restart": restart, "seed": seed, **limits}
     options |= {"name": "rft", "train_data": train, "valid_data": valid, "format_fn": format_reasoning}

@@ -232,9 +232,8 @@ def train_model(
 
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "rank": rank, "alpha": alpha}
     limits = {"max_steps": max_steps, "micro_batch_size": micro_batch_size}
-    output = begin(
-        output_dir or default_output(ADAPTER_FOLDER, max_steps), seed, questions=questions, **limits, **given
-    )
+    folder = output_dir or default_output(ADAPTER_FOLDER, max_steps)
+    output = begin(folder, seed, questions=questions, **limits, **given)
     options: dict[str, Any] = {"output": output, "run_dir": run_dir, "restart": restart, "seed": seed, **limits}
     # BEGIN SOLUTION task 4: train_model
     # Hint: base model, rows, recipe, LoRA, arguments, Trainer; then train, save, report.
@@ -245,13 +244,8 @@ def train_model(
     rows = TokenizedDataset(llm.tokenizer, train, format_example)
     recipe = choose_recipe(llm.name, given)
     model = add_lora(llm.model, recipe, seed)
-    arguments = training_arguments(
-        recipe,
-        seed=seed,
-        max_steps=max_steps or -1,
-        activation_checkpointing=gradient_checkpointing,
-        report_to=report_to,
-    )
+    flags = {"activation_checkpointing": gradient_checkpointing, "report_to": report_to}
+    arguments = training_arguments(recipe, seed=seed, max_steps=max_steps or -1, **flags)
     data: dict[str, Any] = {"train_data": train, "valid_data": valid, "format_fn": format_example}
     trainer = HomeworkTrainer(llm, model, arguments, Collator(llm.pad_id), rows, recipe=recipe, **data, **options)
     trainer.train()

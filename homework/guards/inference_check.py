@@ -299,13 +299,11 @@ def has_own_decoding(llm: BaseLLM, rows: list[list[int]], cap: int) -> bool:
 def write_alone(llm: BaseLLM, row: list[int], cap: int) -> Completion:
     """What the model's own generate writes after one row of ids, greedily."""
     import torch
-    from transformers import GenerationConfig
 
     ids, eos = torch.tensor([row], device=llm.device), llm.tokenizer.eos_token_id
-    config = GenerationConfig(max_new_tokens=cap, eos_token_id=eos, pad_token_id=eos, do_sample=False)
-    with torch.inference_mode():
-        output = llm.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
-    return llm.decode_completion(output[0, len(row) :].tolist())
+    options = {"do_sample": False, "max_new_tokens": cap, "eos_token_id": eos, "pad_token_id": eos}
+    written = llm.model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+    return llm.decode_completion(written[0, len(row) :].tolist())
 
 
 def diagnose_batch_of_prompts(llm: BaseLLM) -> str | None:

@@ -190,3 +190,12 @@ def test_a_circle_in_one_room_and_a_room_without_a_place_are_found(house):
 def test_a_look_past_a_door_is_found(house):
     (house / "sft.py").write_text("from homework.training._graphs import record\n")
     assert any("homework.sft imports homework.training._graphs" in line for line in past_the_door(house))
+
+
+def test_a_training_is_read_at_a_glance():
+    for name in ("sft", "rft"):
+        tree = ast.parse((ROOT / "homework" / f"{name}.py").read_text(encoding="utf-8"))
+        train = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("train_"))
+        text = train.body[0]
+        lines = range(train.lineno, train.end_lineno + 1)
+        assert len(lines) - len(range(text.lineno, text.end_lineno + 1)) <= 45, train.name
