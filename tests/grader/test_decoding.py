@@ -124,3 +124,5 @@ def test_a_text_that_goes_on_where_its_end_is_hardly_likelier_is_no_fault(base, 
     refuse_more(Course(), "0.0215 yard is how many mi?", " 12.5 yards", " 12.5", " yards")  # 0.14 below EOS, in logits
     with pytest.raises(Refusal, match="generate goes on with ' yards' where the model ends"):
         refuse_more(Course(), prompts[0], f"{written[0]} yards", written[0], " yards")
+    with pytest.raises(Refusal, match=r"generate goes on with .<\|im_end\|>. where the model ends"):
+        refuse_more(Course(), prompts[0], f"{written[0]}<|im_end|>", written[0], "<|im_end|>")

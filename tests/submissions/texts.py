@@ -283,6 +283,7 @@ ALL = [
         method("parse_answer", NO_LARGE_ONES),
         "parser",
         r"parse_answer\('<answer>[\d.]+e\d+</answer>'\) is nan",
+        perhaps="matches_weights",
     ),
     Recipe(
         "samples for ever after the first one",
