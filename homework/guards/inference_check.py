@@ -278,7 +278,7 @@ def diagnose_own_decoding(llm: BaseLLM) -> str | None:
     if not isinstance(found, list) or [type(one) for one in found] != [Completion] * len(rows):
         return f"complete_batch of {len(rows)} rows returns {found!r:.120}, not a Completion for each"
     for prompt, got, right in zip(prompts, found, wanted, strict=True):
-        if got != right:
+        if (got.text.strip(), got.ended) != (right.text.strip(), right.ended):
             return (
                 f"after {prompt!r}, complete_batch with cap={cap} gives {got.text!r:.80} (ended by EOS: {got.ended}), "
                 f"but the model's generate {right.text!r:.80} (ended by EOS: {right.ended})"

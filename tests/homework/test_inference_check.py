@@ -250,8 +250,24 @@ def test_a_decoding_loop_of_ones_own_has_to_give_completions(monkeypatch, llm, d
         check_answering(llm, data)
 
 
-def test_a_right_decoding_loop_of_ones_own_is_no_fault_and_trains(monkeypatch, llm, data, rows):
-    monkeypatch.setattr(BaseLLM, "complete_batch", own_decoding())
+def with_cache(self, batch, cap, temperature):
+    """Pads on the left, keeps what was computed, and cuts blanks off."""
+    width, eos = max(map(len, batch)), self.tokenizer.eos_token_id
+    ids = torch.tensor([[eos] * (width - len(row)) + row for row in batch])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
+    written, cache, step = [], None, ids
+    for _ in range(cap):
+        out = self.model(input_ids=step, attention_mask=mask, past_key_values=cache, use_cache=True)
+        step, cache = out.logits[:, -1:].argmax(-1), out.past_key_values
+        mask = torch.cat([mask, torch.ones_like(step)], dim=1)
+        written.append(step)
+    found = [self.decode_completion(row) for row in torch.cat(written, dim=1).tolist()]
+    return [one._replace(text=one.text.strip()) for one in found]
+
+
+@pytest.mark.parametrize("loop", [own_decoding(), with_cache], ids=["row by row", "with a cache"])
+def test_a_right_decoding_loop_of_ones_own_is_no_fault_and_trains(monkeypatch, llm, data, rows, loop):
+    monkeypatch.setattr(BaseLLM, "complete_batch", loop)
     check_answering(llm, data)
     check_prompt(llm, data, rows)
     monkeypatch.setattr(BaseLLM, "parse_answer", lambda self, text: 0.0)
