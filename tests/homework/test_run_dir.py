@@ -300,7 +300,7 @@ def test_long_runs_keep_a_checkpoint_every_minute(tmp_path, monkeypatch):
 
 def test_tensorboard_is_one_flag_away(command, tmp_path):
     pytest.importorskip("tensorboard")
-    code, _, err = command(sft.COMMANDS, line(tmp_path, "--report-to tensorboard").replace(f"{STEPS}", "2"))
+    code, _, err = command(sft.COMMANDS, line(tmp_path, "--report-to tensorboard", steps=2))
     assert code == 0, err
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
