@@ -77,8 +77,8 @@ def refuse_more(course: Course, prompt: str, text: str, wanted: str, more: str) 
     In bfloat16, a token that is almost as likely as EOS may go on.
     """
     eos, do = course.base.tokenizer.eos_token_id, "stop at EOS, and decode with skip_special_tokens=True"
-    is_likely = any(reference.is_greedy(course.base, prompt, form) for form in forms(text))
-    if is_likely and course.base.tokenizer.eos_token not in more:
+    is_plain = course.base.tokenizer.eos_token not in more
+    if is_plain and any(reference.is_greedy(course.base, prompt, form) for form in forms(text)):
         return
     barred = any(reference.is_greedy(course.base, prompt, form, barred=eos) for form in forms(text))
     cause = f"generate goes on with {more!r:.40} where the model ends"

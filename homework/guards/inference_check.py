@@ -81,12 +81,9 @@ def check_format_prompt(llm: BaseLLM, data: ListLike[tuple[Any, ...]]) -> None:
 
 def check_generate(llm: BaseLLM) -> None:
     """Raise HomeworkError unless complete_batch and generate give the model its prompt, and return its text."""
-    refuse_first(
-        lambda: diagnose_rows(llm),
-        lambda: diagnose_sampled_rows(llm),
-        lambda: diagnose_generate(llm),
-        lambda: diagnose_own_decoding(llm),
-    )
+    stubbed = (lambda: diagnose_rows(llm), lambda: diagnose_sampled_rows(llm), lambda: diagnose_generate(llm))
+    if refuse_first(*stubbed):
+        refuse_first(lambda: diagnose_own_decoding(llm))
 
 
 def check_batched_generate(llm: BaseLLM) -> None:
@@ -121,22 +118,26 @@ class OwnDecodingError(Exception):
     """Raised where the model itself is called, and not its generate: a stub can't write for that."""
 
 
-def refuse_first(*checks: Callable[[], str | None]) -> None:
+def refuse_first(*checks: Callable[[], str | None]) -> bool:
     """Raise HomeworkError with the first complaint; the code between prompt and answer, a student's, may raise too.
 
-    Where a decoding loop of the student's own calls the model, the stub has nothing to say: see diagnose_own_decoding.
+    Returns:
+        whether one met a decoding loop of the student's own, which calls the model: a stub has nothing to say there.
     """
+    has_own_decoding = False
     for check in checks:
         try:
             complaint = check()
         except NotImplementedError:  # a gap says itself what it is
             raise
         except OwnDecodingError:
+            has_own_decoding = True
             continue
         except Exception as error:
             complaint = f"answering a question failed with {explain_error(error)}"
         if complaint:
             raise HomeworkError(complaint)
+    return has_own_decoding
 
 
 def context_of(row: Row) -> list[int]:
@@ -216,7 +217,7 @@ def diagnose_rows(llm: BaseLLM) -> str | None:
         if model.caps != [cap]:
             said = f"complete_batch with cap={cap} lets the model write {model.caps} tokens"
             return f"{said}: its max_new_tokens is another\nit is the cap"
-        if not isinstance(found, list) or not all(isinstance(one, Completion) for one in found):
+        if not are_completions(found):
             return f"complete_batch returns {found!r:.80}, not a list of Completion\ndecode_completion makes one of ids"
         if any(one.text.startswith("How many") for one in found):
             return f"complete_batch returns the prompt as well ({found[-1].text!r:.80})\ndecode only the new ids"
@@ -271,11 +272,11 @@ def diagnose_own_decoding(llm: BaseLLM) -> str | None:
 
     prompts, cap = ("One?", "How many apples are in a basket, and how many in two?", "How many are two dozen?"), 9
     rows = [list(llm.tokenizer(prompt)["input_ids"]) for prompt in prompts]
-    if llm.model.dtype != torch.float32 or not has_own_decoding(llm, rows, cap):
+    if llm.model.dtype != torch.float32:
         return None
     found: Any = llm.complete_batch([list(row) for row in rows], cap, 0)
     wanted = [write_alone(llm, row, cap) for row in rows]
-    if not isinstance(found, list) or [type(one) for one in found] != [Completion] * len(rows):
+    if not are_completions(found) or len(found) != len(rows):
         return f"complete_batch of {len(rows)} rows returns {found!r:.120}, not a Completion for each"
     for prompt, got, right in zip(prompts, found, wanted, strict=True):
         if (got.text.strip(), got.ended) != (right.text.strip(), right.ended):
@@ -287,13 +288,9 @@ def diagnose_own_decoding(llm: BaseLLM) -> str | None:
     return None
 
 
-def has_own_decoding(llm: BaseLLM, rows: list[list[int]], cap: int) -> bool:
-    """Whether complete_batch calls the model itself, and not its generate."""
-    try:
-        with_stub(llm, encode(llm, " yes"))[0].complete_batch([list(row) for row in rows], cap, 0)
-    except OwnDecodingError:
-        return True
-    return False
+def are_completions(found: Any) -> bool:
+    """Whether this is what complete_batch has to return."""
+    return isinstance(found, list) and all(isinstance(one, Completion) for one in found)
 
 
 def write_alone(llm: BaseLLM, row: list[int], cap: int) -> Completion:
